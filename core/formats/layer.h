@@ -1,0 +1,61 @@
+/* core/formats/layer.h - one stored layer of one disk, whatever format it is in.
+ *
+ * The door to all formats: it checks ranges once, for each of them. A layer is immutable.
+ * Threads: any number of threads may use a layer at once; references are counted atomically. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "extent/extent-map.h"
+#include "formats/byte-store.h"
+#include "util/cache.h"
+#include "util/cleanup.h"
+#include "util/reason.h"
+
+typedef struct Layer Layer;
+
+typedef struct LayerOps {
+        /* Appends the states within [start, start + length) to map, clipped to it; absent ranges are left out.
+         * The range lies within the disk. Any thread. */
+        int (*extents)(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr);
+        /* Reads a range that extents() says is data. -EIO where what is stored is damaged. Any thread. */
+        int (*read)(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);
+        void (*free)(Layer *layer);
+} LayerOps;
+
+/* Implementations embed this as their first member. */
+struct Layer {
+        const LayerOps *ops;
+        int references;     /* atomic */
+        uint64_t disk_size; /* bytes */
+};
+
+/* Where a layer lies and what it must be, as a manifest says. */
+typedef struct LayerLocation {
+        const char *format;   /* "native" */
+        const char *path;     /* below the root of the store */
+        uint64_t length;      /* bytes of the file */
+        uint64_t seal;        /* the format's checksum over its index; see native/layout.h */
+} LayerLocation;
+
+/* What the layers of one repository share: the root of its files and the caches. */
+typedef struct LayerStore {
+        int root_fd;       /* owned by whoever made this */
+        Cache *open_files; /* of descriptors; cost 1 each */
+        Cache *memory;     /* of index pages, blocks and flattened regions; cost in bytes */
+} LayerStore;
+
+/* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
+ * needs a newer version. store must outlive the layer. */
+int layer_open(const LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
+Layer *layer_ref(Layer *layer);
+Layer *layer_unref(Layer *layer); /* always NULL */
+DEFINE_CLEANUP(Layer, layer_unref)
+
+uint64_t layer_disk_size(const Layer *layer);
+
+/* What the layer has in [start, start + length), which must lie within the disk. The caller frees *ret, a map of
+ * the whole disk that has extents in that range only. */
+int layer_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap **ret, Reason *reterr);
+int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);

@@ -1,0 +1,92 @@
+/* core/repository/manifest.h - what makes a restore point: one sealed JSON file.
+ *
+ * points/NAME.json:
+ *     {"format": "virtbackupfs point", "version": 1, "features": [],      unknown features: refused
+ *      "vm": NAME, "vm_uuid": UUID, "serial": 3,                          serials grow with names within a VM
+ *      "capture": "2026-11-20T010203Z.9f3c21aa",                          the directory below data/
+ *      "kind": "full"|"incremental", "time": RFC 3339, "parent": NAME|null, "checkpoint": NAME|null,
+ *      "disks": [{"name": "vda", "size": N, "allocated": N, "kind": "full"|"incremental", "why": TEXT|null,
+ *                 "images": [ID, …],                                      the image's identity, top first
+ *                 "layers": [{"format": "native", "file": "vda.layer", "length": N, "seal": "16 hex digits"}]}],
+ *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits"}]}
+ * Layers of a disk stand newest first. Unknown keys are ignored.
+ * Threads: a Manifest is immutable once read; references are counted atomically. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <time.h>
+
+#include "repository/point-name.h"
+#include "repository/vm.h"
+#include "util/cleanup.h"
+#include "util/reason.h"
+
+typedef enum PointKind {
+        POINT_FULL,
+        POINT_INCREMENTAL,
+} PointKind;
+
+typedef struct ManifestLayer {
+        char *format;
+        char *file;       /* below data/CAPTURE/ */
+        uint64_t length;  /* bytes of the file */
+        uint64_t seal;
+} ManifestLayer;
+
+typedef struct ManifestDisk {
+        char *name;
+        uint64_t size;      /* bytes */
+        uint64_t allocated; /* bytes that are no hole at this point, all of the chain */
+        PointKind kind;
+        char *why;          /* why it is full in an incremental point; or NULL */
+        Strings images;
+        ManifestLayer *layers;
+        size_t layer_count;
+} ManifestDisk;
+
+typedef struct ManifestFile {
+        char *name;
+        uint64_t length;
+        uint64_t seal; /* checksum() of the content */
+} ManifestFile;
+
+typedef struct Manifest {
+        int references; /* atomic */
+        char name[POINT_NAME_MAX];
+        char *vm, *vm_uuid, *capture;
+        uint32_t serial;
+        PointKind kind;
+        struct timespec time;
+        char *parent;     /* or NULL */
+        char *checkpoint; /* or NULL */
+        ManifestDisk *disks;
+        size_t disk_count;
+        ManifestFile *files;
+        size_t file_count;
+} Manifest;
+
+/* Reads a point's manifest. -ENOENT: no such point; -EBADMSG: damaged; -ENOTSUP: newer version. */
+int manifest_read(Vm *vm, const char *name, Manifest **ret, Reason *reterr);
+
+/* Makes the point visible, whole, at once: create-if-absent, then the directory is synced. What it names has been
+ * synced before. -EEXIST where the name is taken. */
+int manifest_commit(Vm *vm, const Manifest *manifest, Reason *reterr);
+
+/* All zeroes but the reference; the strings are the manifest's (malloc). */
+int manifest_new(Manifest **ret);
+Manifest *manifest_ref(Manifest *manifest);
+Manifest *manifest_unref(Manifest *manifest); /* always NULL */
+DEFINE_CLEANUP(Manifest, manifest_unref)
+
+const char *point_kind_name(PointKind kind);
+const ManifestDisk *manifest_find_disk(const Manifest *manifest, const char *name); /* NULL: not in this point */
+uint64_t manifest_disk_stored(const ManifestDisk *disk); /* bytes of its layers' files */
+uint64_t manifest_stored(const Manifest *manifest);
+
+/* The layer's place as layer_open() wants it; ret->path is allocated, the rest borrowed from the manifest. */
+int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr);
+
+/* A file kept with the point, checked against its seal. The caller frees *ret. -EIO where damaged. */
+int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr);

@@ -1,0 +1,24 @@
+/* core/repository/point.h - what is said of a restore point: the JSON of `list --json` and of `info.json`.
+ *
+ * A point is complete where its manifest and those of all ancestors that its disks need are there and good.
+ * Threads: any. */
+#pragma once
+
+#include "repository/manifest.h"
+#include "util/sealed-json.h"
+
+/* 0: complete. -EBADMSG or -ENOENT with the reason otherwise. Opens manifests, no layers. */
+int point_check(Vm *vm, const char *name, Reason *reterr);
+
+/* The point's object, whether complete or not (DESIGN: name, kind, time, parent, checkpoint, stored, complete,
+ * reason, disks); a damaged one has name, complete, reason, and null or empty for the rest. */
+int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr);
+
+/* The text of info.json: the point's object with "vm" added. The caller frees *ret. */
+int point_info(Vm *vm, const char *name, char **ret, size_t *ret_length, Reason *reterr);
+
+/* {"name", "uuid", "source", "points": […]}; only the given point where point is not NULL. */
+int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr);
+
+/* "2026-…Z" for "latest" and for a point's own name. -ENOENT where there is none. */
+int point_resolve(Vm *vm, const char *word, char ret[static POINT_NAME_MAX], Reason *reterr);

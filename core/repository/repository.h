@@ -1,0 +1,44 @@
+/* core/repository/repository.h - the directory that holds all of it.
+ *
+ *     REPO/
+ *     ├── repository.json            sealed JSON: format, version, features, uuid
+ *     ├── serials/7                  the VM serials ever given out; the file's text is the VM's name
+ *     └── vms/NAME/
+ *         ├── vm.json                sealed JSON: the registration (vm.h)
+ *         ├── lock                   held while a capture runs (capture-lock.h)
+ *         ├── state.json             sealed JSON: how the capture goes (capture-state.h)
+ *         ├── points/POINT.json      sealed JSON: one manifest a restore point (manifest.h); creating it is the commit
+ *         └── data/CAPTURE/          what one capture wrote: DISK.layer, domain.xml, …; no manifest names it: leftover
+ *
+ * Every JSON file but `state.json` and `vm.json` is immutable once made. Readers take no locks.
+ * Threads: a Repository may be used by any number of threads. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "formats/layer.h"
+#include "util/cleanup.h"
+#include "util/io.h"
+#include "util/reason.h"
+
+#define REPOSITORY_VERSION 1
+#define REPOSITORY_CACHE_DEFAULT (64u << 20) /* bytes, for blocks, index pages and flattened regions together */
+
+typedef struct Repository Repository;
+
+/* Makes an empty repository; the directory may exist if it is empty. -ENOTEMPTY, -EEXIST (a repository already). */
+int repository_init(const char *path, Reason *reterr);
+
+/* -ENOENT: not there, -ENOTDIR, -EINVAL: no repository, -ENOTSUP: made by a newer version, -EBADMSG: damaged. */
+int repository_open(const char *path, size_t cache_bytes, Repository **ret, Reason *reterr);
+Repository *repository_free(Repository *repository); /* always NULL; no VM, chain or layer of it may be left */
+DEFINE_CLEANUP(Repository, repository_free)
+
+const char *repository_uuid(const Repository *repository); /* text, 36 characters */
+const char *repository_path(const Repository *repository); /* absolute */
+int repository_fd(const Repository *repository);
+const LayerStore *repository_layers(const Repository *repository);
+
+/* The names of all VMs, sorted. The caller frees them with strings_free(). */
+int repository_list_vms(Repository *repository, Strings *ret, Reason *reterr);

@@ -1,0 +1,50 @@
+/* core/repository/vm.h - a VM of a repository: its registration and the list of its points.
+ *
+ * vm.json: {"name", "uuid", "serial", "source" (the SOURCE of `add`, null once forgotten)}.
+ * A VM is its UUID: whatever else has its name is another one.
+ * Threads: a Vm is immutable; what it lists is read anew with every call. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "repository/repository.h"
+
+#define VM_NAME_MAX 200 /* bytes */
+
+typedef struct Vm Vm;
+
+/* A name that can be a directory: not empty, no slash, no control characters, does not begin with a dot or a
+ * dash, valid UTF-8, at most VM_NAME_MAX bytes. */
+bool vm_name_is_valid(const char *name);
+
+/* Registers a VM, or again one that was forgotten (same UUID). -EEXIST where it is registered, or the name has
+ * points of another UUID, or the UUID is registered under another name. */
+int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, Reason *reterr);
+
+/* -ENOENT. A damaged vm.json is no error: vm_damage() tells, points stay readable. */
+int vm_open(Repository *repository, const char *name, Vm **ret, Reason *reterr);
+Vm *vm_free(Vm *vm); /* always NULL */
+DEFINE_CLEANUP(Vm, vm_free)
+
+Repository *vm_repository(const Vm *vm);
+const char *vm_name(const Vm *vm);
+const char *vm_uuid(const Vm *vm);    /* "" where damaged */
+const char *vm_source(const Vm *vm);  /* NULL: forgotten, or damaged */
+const char *vm_damage(const Vm *vm);  /* NULL, or why vm.json cannot be used */
+uint32_t vm_serial(const Vm *vm);     /* 1 … VM_SERIAL_MAX, of this repository; see serial_stand_in() where damaged */
+int vm_fd(const Vm *vm);              /* of its directory */
+
+/* Serials become parts of inode numbers, hence the bounds. The upper half of each range is for things whose
+ * record is damaged: they get a number made of their name. */
+#define SERIAL_BITS 22
+#define SERIAL_MAX ((1u << (SERIAL_BITS - 1)) - 1)
+uint32_t serial_stand_in(const char *name);
+
+/* Ends the registration: source becomes null. With points: the VM goes away altogether, newest point first.
+ * The caller holds the VM's lock and has taken care of the hypervisor. */
+int vm_forget(Vm *vm, bool points, Reason *reterr);
+
+/* Point names, sorted (which is by age), whether their manifests are good or not. strings_free(). */
+int vm_list_points(Vm *vm, Strings *ret, Reason *reterr);
