@@ -39,6 +39,7 @@ int fail_errno(Reason *reterr, int rc, const char *format, ...) {
 int fail_within(Reason *reterr, int rc, const char *format, ...) {
         char subject[REASON_MAX / 2];
         char words[REASON_MAX];
+        size_t room;
         va_list args;
 
         if (!reterr)
@@ -48,7 +49,8 @@ int fail_within(Reason *reterr, int rc, const char *format, ...) {
         va_end(args);
         memcpy(words, reterr->text, sizeof words);
         words[sizeof words - 1] = 0;
-        snprintf(reterr->text, sizeof reterr->text, "%s: %.*s", subject, (int) sizeof words, words);
+        room = sizeof reterr->text - strlen(subject) - sizeof ": ";
+        snprintf(reterr->text, sizeof reterr->text, "%s: %.*s", subject, (int) room, words);
         keep_to_one_line(reterr->text);
         return rc;
 }

@@ -3,16 +3,15 @@
  * A sealed file is a JSON object that a person can read. Its last member is
  *     "checksum": "xxh3-64:0123456789abcdef"
  * in a line of its own: the XXH3-64 of all bytes of the file before that line's first. Nothing of a file whose
- * seal does not fit is used. The same sealing serves for every JSON file of a repository. */
+ * seal does not fit is used. The same sealing serves for every JSON file of a repository.
+ * Cleanup of a json_t: jansson's own json_decrefp. */
 #pragma once
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#include "util/cleanup.h"
 #include "util/reason.h"
-
-DEFINE_CLEANUP(json_t, json_decref)
 
 #define SEALED_JSON_LIMIT (16u << 20) /* bytes; a longer file is refused */
 
