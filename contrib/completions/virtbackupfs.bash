@@ -1,0 +1,39 @@
+# bash completion for virtbackupfs(1)
+
+_virtbackupfs() {
+        local cur=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words= i positional=0
+
+        COMPREPLY=()
+        if ((COMP_CWORD == 1)); then
+                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map mount --help --version' -- "$cur")
+                return
+        fi
+        if [[ $cur == -* ]]; then
+                case $command in
+                forget) words='--points --force' ;;
+                capture) words='--full --incremental --scratch-dir --codec --block-size' ;;
+                list | map) words='--json' ;;
+                mount) words='-f -o' ;;
+                esac
+                mapfile -t COMPREPLY < <(compgen -W "$words --help" -- "$cur")
+                return
+        fi
+        for ((i = 2; i < COMP_CWORD; i++)); do
+                [[ ${COMP_WORDS[i]} == -* ]] || ((positional++))
+        done
+        if ((positional == 1)); then
+                case $command in
+                capture | forget | list | map)
+                        # The VMs of the repository named before.
+                        for ((i = 2; i < COMP_CWORD; i++)); do
+                                [[ ${COMP_WORDS[i]} == -* ]] || break
+                        done
+                        words=$(ls -- "${COMP_WORDS[i]}/vms" 2>/dev/null)
+                        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
+                        return
+                        ;;
+                esac
+        fi
+        mapfile -t COMPREPLY < <(compgen -d -- "$cur")
+}
+complete -o filenames -F _virtbackupfs virtbackupfs
