@@ -79,6 +79,7 @@ typedef struct SourceOps {
         const char *name;                  /* "libvirt" */
         bool (*claims)(const char *uri);   /* whether this kind is meant */
         int (*open)(const SourceOwner *owner, Source **ret, Reason *reterr);
+        int (*identify)(Source *source, char **ret, Reason *reterr);
         int (*inspect)(Source *source, SourceVm *ret, Reason *reterr);
         int (*begin)(Source *source, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
         int (*checkpoint_definition)(Source *source, char **ret, Reason *reterr);
@@ -108,10 +109,16 @@ struct SourceReader {
         bool multi;             /* more readers of the same disk may be opened beside this one */
 };
 
+/* Adds a kind that is asked before those built in. Once at a program's start, before threads; ops are borrowed for good. */
+void source_register(const SourceOps *ops);
+
 /* -EINVAL: no kind of source claims the URI. */
 int source_open(const SourceOwner *owner, Source **ret, Reason *reterr);
 Source *source_free(Source *source); /* always NULL; does not end a job */
 DEFINE_CLEANUP(Source, source_free)
+
+/* The UUID of the VM, running or not: what `add` needs. -ENOENT as below. The caller frees *ret. */
+int source_identify(Source *source, char **ret, Reason *reterr);
 
 /* Looks at the VM as it is now. -ENOENT: the hypervisor has none; -ESTALE: it has another of that name (UUID);
  * -EHOSTDOWN: it is not running. What cannot be captured is left out of the disks with a warning that names it. */
