@@ -11,7 +11,8 @@
 #include "util/cleanup.h"
 #include "util/reason.h"
 
-/* As openat(2) with O_CLOEXEC added. A negative errno on failure; -ELOOP for a symbolic link. */
+/* As openat(2) with O_CLOEXEC added. A negative errno on failure; -ELOOP for a symbolic link, -EXDEV for what would lead
+ * out. */
 int open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
 /* All length bytes, or a negative errno; -ENODATA where the file ends before. */
@@ -42,5 +43,5 @@ typedef struct Strings {
 } Strings;
 int list_directory(int dir_fd, const char *path, Strings *ret, Reason *reterr);
 void strings_free(Strings *strings);
-/* Appends a copy. */
+/* Appends a copy. Lists grow by this alone. */
 int strings_add(Strings *strings, const char *text);
