@@ -1,0 +1,546 @@
+#include "capture/capture.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "capture/base.h"
+#include "capture/copy.h"
+#include "capture/guardian.h"
+#include "capture/leftovers.h"
+#include "capture/reporter.h"
+#include "capture/stop.h"
+#include "capture/watcher.h"
+#include "codec/checksum.h"
+#include "repository/capture-lock.h"
+
+#define CAPTURE_PATH_MAX 80 /* bytes: of data/CAPTURE, NUL included */
+#define NAME_TRIES 100     /* other names for a point when one is taken meanwhile */
+
+/* One capture, from the lock on. */
+typedef struct Run {
+        Vm *vm;
+        const CaptureOptions *options;
+        Stop stop;
+        Reporter *reporter;
+        Guardian *guardian;
+        Watcher *watcher;
+        Source *source;
+        SourceVm source_vm;
+        char newest[POINT_NAME_MAX]; /* of the points before; "" where there is none */
+        Base base;
+        char *checkpoint;            /* the new one's name; set once a job may be there */
+        bool began;                  /* the job is there for sure */
+        Manifest *manifest;          /* of the new point, as far as it is known */
+        bool commit_tried;
+} Run;
+
+const char *capture_wish_name(CaptureWish wish) {
+        switch (wish) {
+        case CAPTURE_FULL: return "full";
+        case CAPTURE_INCREMENTAL: return "incremental";
+        case CAPTURE_AUTO: break;
+        }
+        return "auto";
+}
+
+static void warn(const Run *run, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(const Run *run, const char *format, ...) {
+        char line[2 * REASON_MAX];
+        va_list args;
+
+        if (!run->options->warn)
+                return;
+        va_start(args, format);
+        vsnprintf(line, sizeof line, format, args);
+        va_end(args);
+        run->options->warn(run->options->context, line);
+}
+
+static void warn_from_source(void *context, const char *line) {
+        const Run *run = context;
+
+        warn(run, "%s: %s", vm_name(run->vm), line);
+}
+
+static int random_text(char ret[static 9], Reason *reterr) {
+        uint32_t random;
+
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+                return fail_errno(reterr, -errno, "no random numbers");
+        snprintf(ret, 9, "%08x", random);
+        return 0;
+}
+
+/* What names files must be names of files; and a disk or file must not be there twice. */
+static int check_inspection(const Run *run, Reason *reterr) {
+        const SourceVm *vm = &run->source_vm;
+
+        if (strcasecmp(vm->uuid, vm_uuid(run->vm)) != 0)
+                return fail(reterr, -ESTALE, "%s is another VM now: its UUID is %s, not %s", vm_name(run->vm), vm->uuid,
+                            vm_uuid(run->vm));
+        if (vm->disk_count == 0)
+                return fail(reterr, -ENXIO, "%s has no disk that can be captured", vm_name(run->vm));
+        for (size_t i = 0; i < vm->disk_count; i++) {
+                if (!vm_name_is_valid(vm->disks[i].name))
+                        return fail(reterr, -EPROTO, "the disk's name \"%s\" cannot be used", vm->disks[i].name);
+                for (size_t j = 0; j < i; j++)
+                        if (strcmp(vm->disks[i].name, vm->disks[j].name) == 0)
+                                return fail(reterr, -EPROTO, "disk %s is there twice", vm->disks[i].name);
+        }
+        for (size_t i = 0; i < vm->file_count; i++)
+                if (!vm_name_is_valid(vm->files[i].name))
+                        return fail(reterr, -EPROTO, "the file's name \"%s\" cannot be used", vm->files[i].name);
+        return 0;
+}
+
+static int open_source(Run *run, Reason *reterr) {
+        SourceOwner owner = {
+                .uri = vm_source(run->vm),
+                .vm = vm_name(run->vm),
+                .vm_uuid = vm_uuid(run->vm),
+                .repository = repository_uuid(vm_repository(run->vm)),
+                .scratch_directory = run->options->scratch_directory,
+                .cancel = &run->stop.flag,
+                .warn = warn_from_source,
+                .context = run,
+        };
+        int rc;
+
+        rc = source_open(&owner, &run->source, reterr);
+        if (rc < 0)
+                return rc;
+        rc = source_end_leftovers(run->source, reterr);
+        if (rc < 0)
+                return rc;
+        rc = leftovers_remove_data(run->vm, reterr);
+        if (rc < 0)
+                return rc;
+        rc = source_inspect(run->source, &run->source_vm, reterr);
+        if (rc < 0)
+                return rc;
+        rc = check_inspection(run, reterr);
+        if (rc < 0)
+                return rc;
+        return reporter_set_disks(run->reporter, &run->source_vm) < 0 ? fail_oom(reterr) : 0;
+}
+
+static int find_newest(Run *run, Reason *reterr) {
+        CLEANUP(strings_free) Strings points = { 0 };
+        int rc;
+
+        rc = vm_list_points(run->vm, &points, reterr);
+        if (rc < 0)
+                return rc;
+        if (points.count > 0)
+                snprintf(run->newest, sizeof run->newest, "%s", points.items[points.count - 1]);
+        return 0;
+}
+
+/* Nothing can be incremental, for this reason: what that means depends on what is wanted. */
+static int fall_back_to_full(Run *run, const Reason *why, Reason *reterr) {
+        if (run->options->wish == CAPTURE_INCREMENTAL)
+                return fail(reterr, -ESTALE, "cannot be incremental: %.*s", REASON_MAX - 64, why->text);
+        if (run->options->wish == CAPTURE_AUTO)
+                warn(run, "%s: captured in full: %s", vm_name(run->vm), why->text);
+        return 0;
+}
+
+static int choose_base(Run *run, Reason *reterr) {
+        Reason asked;
+        int rc;
+
+        rc = base_choose(run->vm, run->newest[0] ? run->newest : NULL, &run->source_vm, &run->base, reterr);
+        if (rc < 0)
+                return rc;
+        if (run->options->wish == CAPTURE_FULL) {
+                fail(&asked, 0, "as asked for");
+                base_give_up(&run->base, &asked);
+        }
+        return run->base.manifest ? 0 : fall_back_to_full(run, &run->base.why, reterr);
+}
+
+/* "virtbackupfs-<repository>-20261120T010203Z-9f3c21aa": a person sees whose it is, and it is never used again. */
+static int name_checkpoint(Run *run, Reason *reterr) {
+        const char *uuid = repository_uuid(vm_repository(run->vm));
+        char repository[13], when[32], random[9];
+        time_t now = time(NULL);
+        struct tm tm;
+        size_t digits = 0;
+        int rc;
+
+        for (; *uuid && digits < sizeof repository - 1; uuid++)
+                if (*uuid != '-')
+                        repository[digits++] = *uuid;
+        repository[digits] = 0;
+        if (!gmtime_r(&now, &tm) || strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &tm) == 0)
+                return fail(reterr, -ERANGE, "the clock is out of range");
+        rc = random_text(random, reterr);
+        if (rc < 0)
+                return rc;
+        free(run->checkpoint);
+        if (asprintf(&run->checkpoint, "virtbackupfs-%s-%s-%s", repository, when, random) < 0) {
+                run->checkpoint = NULL;
+                return fail_oom(reterr);
+        }
+        return 0;
+}
+
+/* Begins the job; where the base turns out to be of no use, without it. */
+static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
+        CLEANUP(freep) bool *incremental = calloc(run->base.disk_count, sizeof *incremental);
+        Reason why = REASON_INIT;
+        int rc;
+
+        if (!incremental)
+                return fail_oom(reterr);
+        for (bool again = true; again;) {
+                SourceJob job = { .incremental = incremental };
+
+                rc = name_checkpoint(run, reterr);
+                if (rc < 0)
+                        return rc;
+                job.checkpoint = run->checkpoint;
+                if (run->base.manifest) {
+                        job.base = run->base.manifest->checkpoint;
+                        job.base_definition = run->base.definition;
+                }
+                for (size_t i = 0; i < run->base.disk_count; i++)
+                        incremental[i] = run->base.disks[i].chain != NULL;
+                rc = source_begin(run->source, &job, ret_moment, &why);
+                again = rc == -ESTALE && run->base.manifest;
+                if (again) {
+                        base_give_up(&run->base, &why);
+                        rc = fall_back_to_full(run, &why, reterr);
+                        if (rc < 0)
+                                return rc;
+                }
+        }
+        run->began = rc == 0;
+        if (rc < 0 && reterr)
+                *reterr = why;
+        return rc;
+}
+
+/* Serials grow with names, so the newest good point has the greatest; damaged ones may have those that follow. */
+static int next_serial(Run *run, uint32_t *ret, Reason *reterr) {
+        CLEANUP(strings_free) Strings points = { 0 };
+        uint32_t serial = 1;
+        int rc;
+
+        rc = vm_list_points(run->vm, &points, reterr);
+        if (rc < 0)
+                return rc;
+        for (size_t i = points.count; i > 0; i--, serial++) {
+                CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
+
+                if (manifest_read(run->vm, points.items[i - 1], &manifest, NULL) == 0) {
+                        serial += manifest->serial;
+                        break;
+                }
+        }
+        if (serial > SERIAL_MAX)
+                return fail(reterr, -EOVERFLOW, "%s has had as many points as there can be", vm_name(run->vm));
+        *ret = serial;
+        return 0;
+}
+
+/* The new point as far as it is known when the job has begun, and its directory. */
+static int begin_manifest(Run *run, struct timespec moment, Reason *reterr) {
+        Manifest *manifest;
+        char random[9], path[CAPTURE_PATH_MAX];
+        int rc;
+
+        rc = manifest_new(&run->manifest);
+        if (rc < 0)
+                return fail_oom(reterr);
+        manifest = run->manifest;
+        rc = point_name_next(moment.tv_sec, run->newest, manifest->name);
+        if (rc < 0)
+                return fail_errno(reterr, rc, "no name for the point");
+        rc = next_serial(run, &manifest->serial, reterr);
+        if (rc < 0)
+                return rc;
+        rc = random_text(random, reterr);
+        if (rc < 0)
+                return rc;
+        manifest->time = moment;
+        manifest->vm = strdup(vm_name(run->vm));
+        manifest->vm_uuid = strdup(vm_uuid(run->vm));
+        manifest->checkpoint = strdup(run->checkpoint);
+        if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
+                manifest->capture = NULL;
+        if (!manifest->vm || !manifest->vm_uuid || !manifest->checkpoint || !manifest->capture)
+                return fail_oom(reterr);
+
+        rc = make_directory(vm_fd(run->vm), "data", reterr);
+        if (rc < 0 && rc != -EEXIST)
+                return rc;
+        snprintf(path, sizeof path, "data/%s", manifest->capture);
+        return make_directory(vm_fd(run->vm), path, reterr);
+}
+
+static int keep_file(Run *run, const char *name, const char *content, size_t length, Reason *reterr) {
+        Manifest *manifest = run->manifest;
+        CLEANUP(freep) char *path = NULL;
+        ManifestFile *grown;
+        int rc;
+
+        grown = reallocarray(manifest->files, manifest->file_count + 1, sizeof *grown);
+        if (!grown)
+                return fail_oom(reterr);
+        manifest->files = grown;
+        if (asprintf(&path, "data/%s/%s", manifest->capture, name) < 0) {
+                path = NULL;
+                return fail_oom(reterr);
+        }
+        rc = create_file(vm_fd(run->vm), path, content, length, reterr);
+        if (rc < 0)
+                return rc;
+        grown[manifest->file_count] = (ManifestFile) { strdup(name), length, checksum(content, length) };
+        if (!grown[manifest->file_count].name)
+                return fail_oom(reterr);
+        manifest->file_count++;
+        return 0;
+}
+
+static int keep_files(Run *run, const char *definition, Reason *reterr) {
+        int rc = 0;
+
+        for (size_t i = 0; rc == 0 && i < run->source_vm.file_count; i++) {
+                const SourceFile *file = &run->source_vm.files[i];
+
+                rc = keep_file(run, file->name, file->content, file->length, reterr);
+        }
+        if (rc == 0 && definition)
+                rc = keep_file(run, BASE_CHECKPOINT_FILE, definition, strlen(definition), reterr);
+        return rc;
+}
+
+/* Said of each disk that is full in an incremental point. A point without an incremental disk is a full one. */
+static int settle_kind(Run *run, Reason *reterr) {
+        Manifest *manifest = run->manifest;
+
+        if (run->base.manifest && base_disk_count(&run->base) == 0) {
+                Reason why = run->base.disks[0].why;
+                int rc;
+
+                fail_within(&why, 0, "%s", run->source_vm.disks[0].name);
+                base_give_up(&run->base, &why);
+                rc = fall_back_to_full(run, &why, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        manifest->kind = run->base.manifest ? POINT_INCREMENTAL : POINT_FULL;
+        if (run->base.manifest) {
+                manifest->parent = strdup(run->base.manifest->name);
+                if (!manifest->parent)
+                        return fail_oom(reterr);
+                for (size_t i = 0; i < run->base.disk_count; i++)
+                        if (!run->base.disks[i].chain)
+                                warn(run, "%s/%s: captured in full: %s", vm_name(run->vm), run->source_vm.disks[i].name,
+                                     run->base.disks[i].why.text);
+        }
+        return reporter_set_kind(run->reporter, manifest->kind) < 0 ? fail_oom(reterr) : 0;
+}
+
+static int copy_disks(Run *run, Reason *reterr) {
+        Copy copy = {
+                .vm = run->vm,
+                .source = run->source,
+                .source_vm = &run->source_vm,
+                .base = &run->base,
+                .watcher = run->watcher,
+                .stop = &run->stop,
+                .reporter = run->reporter,
+                .codec = run->options->codec,
+                .block_size = run->options->block_size,
+        };
+        int rc;
+
+        rc = copy_survey(&copy, reterr);
+        if (rc == 0)
+                rc = settle_kind(run, reterr);
+        if (rc == 0)
+                rc = copy_run(&copy, run->manifest, reterr);
+        return rc;
+}
+
+static int sync_data(Run *run, Reason *reterr) {
+        char path[CAPTURE_PATH_MAX];
+        int rc;
+
+        snprintf(path, sizeof path, "data/%s", run->manifest->capture);
+        rc = sync_directory(vm_fd(run->vm), path);
+        if (rc == 0)
+                rc = sync_directory(vm_fd(run->vm), "data");
+        return rc < 0 ? fail_errno(reterr, rc, "cannot sync %s/data", vm_name(run->vm)) : 0;
+}
+
+/* Makes the point visible, under another name where this one has been taken. */
+static int commit(Run *run, Reason *reterr) {
+        Manifest *manifest = run->manifest;
+        Reason reason = REASON_INIT;
+        int rc = -EEXIST;
+
+        for (int tries = 0; rc == -EEXIST && tries < NAME_TRIES; tries++) {
+                if (tries > 0) {
+                        char taken[POINT_NAME_MAX];
+
+                        memcpy(taken, manifest->name, sizeof taken);
+                        rc = point_name_next(manifest->time.tv_sec, taken, manifest->name);
+                        if (rc < 0)
+                                return fail_errno(reterr, rc, "no name for the point");
+                }
+                rc = guardian_expect(run->guardian, manifest->name, manifest->capture, reterr);
+                if (rc < 0)
+                        return rc;
+                run->commit_tried = true;
+                rc = manifest_commit(run->vm, manifest, &reason);
+        }
+        /* It may be there although not all went well: then it is whole, as what it names has been synced. */
+        if (rc < 0 && leftovers_committed(run->vm, manifest->name, manifest->capture)) {
+                warn(run, "%s/%s: %s", vm_name(run->vm), manifest->name, reason.text);
+                return 0;
+        }
+        if (rc < 0 && reterr)
+                *reterr = reason;
+        return rc;
+}
+
+static int take_point(Run *run, Reason *reterr) {
+        CLEANUP(freep) char *definition = NULL;
+        struct timespec moment;
+        int rc;
+
+        rc = open_source(run, reterr);
+        if (rc < 0)
+                return rc;
+        rc = find_newest(run, reterr);
+        if (rc < 0)
+                return rc;
+        rc = choose_base(run, reterr);
+        if (rc < 0)
+                return rc;
+        rc = begin(run, &moment, reterr);
+        if (rc < 0)
+                return rc;
+        rc = source_checkpoint_definition(run->source, &definition, reterr);
+        if (rc < 0)
+                return rc;
+        watcher_watch(run->watcher, run->source);
+        rc = begin_manifest(run, moment, reterr);
+        if (rc < 0)
+                return rc;
+        rc = keep_files(run, definition, reterr);
+        if (rc < 0)
+                return rc;
+        rc = copy_disks(run, reterr);
+        if (rc < 0)
+                return rc;
+        rc = sync_data(run, reterr);
+        if (rc < 0)
+                return rc;
+        if (stop_requested(&run->stop))
+                return stop_cause(&run->stop, -ECANCELED, reterr);
+        return commit(run, reterr);
+}
+
+/* The point is there: what fails now is for the next capture to put right. */
+static void end_well(Run *run) {
+        const char *keep = run->checkpoint;
+        Reason reason;
+
+        if (source_end(run->source, &reason) < 0)
+                warn(run, "%s: the job could not be ended: %s", vm_name(run->vm), reason.text);
+        if (source_keep_checkpoints(run->source, &keep, 1, &reason) < 0)
+                warn(run, "%s: a checkpoint that is no longer needed stays: %s", vm_name(run->vm), reason.text);
+        if (reporter_succeed(run->reporter, run->manifest->name, &reason) < 0)
+                warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
+}
+
+/* Leaves everything as it was before. The cause is told; what fails here is not. */
+static void end_badly(Run *run, const char *why) {
+        if (run->began)
+                (void) source_end(run->source, NULL);
+        else if (run->checkpoint)
+                (void) source_end_leftovers(run->source, NULL); /* begun halfway, should it come to that */
+        if (run->manifest && run->manifest->capture && !run->commit_tried) {
+                char path[CAPTURE_PATH_MAX];
+
+                snprintf(path, sizeof path, "data/%s", run->manifest->capture);
+                (void) remove_tree(vm_fd(run->vm), path, NULL);
+        } else if (run->commit_tried)
+                (void) leftovers_remove_data(run->vm, NULL);
+        if (run->checkpoint)
+                (void) leftovers_delete_checkpoints(run->vm, run->source, NULL);
+        /* Last, so that a full disk has room for it. */
+        (void) reporter_fail(run->reporter, why, NULL);
+}
+
+static int run_capture(Run *run, int lock_fd, Reason *reterr) {
+        const CaptureOptions *options = run->options;
+        Reason reason = REASON_INIT;
+        int rc;
+
+        rc = reporter_start(run->reporter, &reason);
+        if (rc == 0)
+                rc = guardian_start(options->guardian_argv, options->scratch_directory, lock_fd, &run->guardian, &reason);
+        if (rc == 0)
+                rc = watcher_start(run->guardian, options->cancel, &run->stop, &run->watcher, &reason);
+        if (rc == 0)
+                rc = take_point(run, &reason);
+        if (rc < 0)
+                stop_because(&run->stop, rc, &reason);
+
+        run->watcher = watcher_free(run->watcher);
+        if (rc < 0)
+                rc = stop_cause(&run->stop, rc, &reason);
+        stop_let_clean_up(&run->stop);
+        if (rc == 0)
+                end_well(run);
+        else
+                end_badly(run, reason.text);
+        run->source = source_free(run->source);
+        run->guardian = guardian_dismiss(run->guardian);
+        if (rc < 0 && reterr)
+                *reterr = reason;
+        return rc;
+}
+
+static void run_clear(Run *run) {
+        source_free(run->source);
+        source_vm_clear(&run->source_vm);
+        base_clear(&run->base);
+        free(run->checkpoint);
+        manifest_unref(run->manifest);
+        reporter_free(run->reporter);
+        stop_destroy(&run->stop);
+}
+
+int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *reterr) {
+        CLEANUP(close_fd) int lock_fd = -1;
+        CLEANUP(run_clear) Run run = { .vm = vm, .options = options };
+        int rc;
+
+        stop_init(&run.stop);
+        if (vm_damage(vm))
+                return fail(reterr, -EROFS, "%s cannot capture: %s", vm_name(vm), vm_damage(vm));
+        if (!vm_source(vm))
+                return fail(reterr, -EROFS, "%s is not registered: it has no source; add it again", vm_name(vm));
+        rc = capture_lock_take(vm, &lock_fd, reterr);
+        if (rc < 0)
+                return rc;
+        rc = reporter_new(vm, options, &run.reporter, reterr);
+        if (rc < 0)
+                return rc;
+        if (options->accepted)
+                options->accepted(options->context);
+        rc = run_capture(&run, lock_fd, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = STEAL_PTR(run.manifest);
+        return 0;
+}

@@ -1,0 +1,28 @@
+/* core/capture/copy.h - brings the bytes of all disks of a job that has begun into the new point's layers: looks them
+ * over first, so that what there is to do is known before it is done, then copies disk after disk. All disks show the
+ * moment of the job, whenever they are read. */
+#pragma once
+
+#include "capture/base.h"
+#include "capture/reporter.h"
+#include "capture/stop.h"
+#include "capture/watcher.h"
+
+/* All borrowed. */
+typedef struct Copy {
+        Vm *vm;
+        Source *source;
+        const SourceVm *source_vm;
+        Base *base;
+        Watcher *watcher;
+        Stop *stop;
+        Reporter *reporter;
+        const Codec *codec;
+        uint32_t block_size;
+} Copy;
+
+/* Finds out how much there is to read. Where a disk is not what its parent's point says, it is given up in the base. */
+int copy_survey(const Copy *copy, Reason *reterr);
+
+/* Writes the layers into data/CAPTURE, synced, and the disks into the manifest. */
+int copy_run(const Copy *copy, Manifest *manifest, Reason *reterr);

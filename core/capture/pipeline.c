@@ -1,0 +1,295 @@
+#include "capture/pipeline.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "util/bytes.h"
+
+#define CHUNK_SIZE (1u << 20) /* bytes that a thread reads at once; a block where that is more */
+#define THREADS_MAX 4
+
+/* A part of a plan's item, in the order of the disk. */
+typedef struct Chunk {
+        uint64_t ticket; /* its place in that order */
+        uint64_t start, length;
+        bool zero;
+} Chunk;
+
+typedef struct Pipeline {
+        const PipelineDisk *disk;
+        Stop *stop;
+        size_t chunk_size;
+        pthread_mutex_t *reader_locks;
+
+        pthread_mutex_t plan_lock; /* of what follows; a reader's lock may be taken within */
+        Plan plan;
+        size_t item;               /* the next of the plan, and how far it has been given out */
+        uint64_t item_done;
+        uint64_t window_end;       /* planned up to here */
+        uint64_t next_ticket;
+        uint64_t parent_data;
+        SourceExtents source_extents;
+        ParentExtents parent_extents;
+
+        pthread_mutex_t turn_lock; /* of what follows; taken within nothing */
+        pthread_cond_t turn_changed;
+        uint64_t turn;             /* whose ticket may append: the writer is that thread's */
+        bool failed;
+} Pipeline;
+
+typedef struct Worker {
+        Pipeline *pipeline;
+        size_t reader;
+        pthread_t thread;
+        unsigned char *raw, *scratch;
+        PackedBlock *blocks;
+} Worker;
+
+size_t pipeline_thread_count(void) {
+        long cores = sysconf(_SC_NPROCESSORS_ONLN);
+
+        return (size_t) min_u64(THREADS_MAX, cores > 0 ? 2 * (uint64_t) cores : 1);
+}
+
+static int load_parent(Chain *parent, uint64_t start, uint64_t end, ParentExtents *ret) {
+        end = min_u64(end, chain_size(parent));
+        ret->count = 0;
+        while (start < end) {
+                ChainExtent extent;
+                ParentState state;
+                uint64_t extent_end;
+                int rc;
+
+                rc = chain_extent_at(parent, start, &extent, NULL);
+                if (rc < 0 && rc != -EIO)
+                        return rc;
+                state = extent.state == EXTENT_DATA ? PARENT_DATA : extent.state == EXTENT_ZERO ? PARENT_ZERO : PARENT_LOST;
+                extent_end = min_u64(extent.start + extent.length, end);
+                rc = parent_extents_add(ret, start, extent_end - start, state);
+                if (rc < 0)
+                        return rc;
+                start = extent_end;
+        }
+        return 0;
+}
+
+static int plan_next_window(Worker *worker, Reason *reterr) {
+        Pipeline *pipeline = worker->pipeline;
+        const PipelineDisk *disk = pipeline->disk;
+        uint64_t start = pipeline->window_end;
+        uint64_t length = min_u64(WINDOW_SIZE, disk->plan.size - start);
+        int rc;
+
+        pthread_mutex_lock(&pipeline->reader_locks[worker->reader]);
+        rc = source_extents(disk->readers[worker->reader], start, length, &pipeline->source_extents, reterr);
+        pthread_mutex_unlock(&pipeline->reader_locks[worker->reader]);
+        if (rc < 0)
+                return rc;
+        if (disk->parent) {
+                rc = load_parent(disk->parent, start, start + length, &pipeline->parent_extents);
+                if (rc < 0)
+                        return fail_errno(reterr, rc, "cannot read the parent's map");
+        }
+        rc = plan_window(&disk->plan, start, length, &pipeline->source_extents,
+                         disk->parent ? &pipeline->parent_extents : NULL, &pipeline->plan);
+        if (rc < 0)
+                return fail_oom(reterr);
+        pipeline->parent_data += pipeline->plan.parent_data;
+        pipeline->item = 0;
+        pipeline->item_done = 0;
+        pipeline->window_end = start + length;
+        return 0;
+}
+
+/* 1 and the next chunk, 0 at the end. */
+static int take_chunk(Worker *worker, Chunk *ret, Reason *reterr) {
+        Pipeline *pipeline = worker->pipeline;
+        const PlanItem *item;
+        int rc = 0;
+
+        pthread_mutex_lock(&pipeline->plan_lock);
+        while (rc == 0 && pipeline->item == pipeline->plan.count && pipeline->window_end < pipeline->disk->plan.size)
+                rc = stop_requested(pipeline->stop) ? -ECANCELED : plan_next_window(worker, reterr);
+        if (rc == 0 && pipeline->item < pipeline->plan.count) {
+                item = &pipeline->plan.items[pipeline->item];
+                *ret = (Chunk) { pipeline->next_ticket++, item->start + pipeline->item_done,
+                                 item->length - pipeline->item_done, item->zero };
+                if (!ret->zero)
+                        ret->length = min_u64(ret->length, pipeline->chunk_size);
+                pipeline->item_done += ret->length;
+                if (pipeline->item_done == item->length) {
+                        pipeline->item++;
+                        pipeline->item_done = 0;
+                }
+                rc = 1;
+        }
+        pthread_mutex_unlock(&pipeline->plan_lock);
+        return rc;
+}
+
+static int read_chunk(Worker *worker, const Chunk *chunk, Reason *reterr) {
+        Pipeline *pipeline = worker->pipeline;
+        SourceReader *reader = pipeline->disk->readers[worker->reader];
+
+        for (uint64_t done = 0, part; done < chunk->length; done += part) {
+                int rc;
+
+                part = min_u64(chunk->length - done, reader->read_max);
+                pthread_mutex_lock(&pipeline->reader_locks[worker->reader]);
+                rc = source_read(reader, worker->raw + done, part, chunk->start + done, reterr);
+                pthread_mutex_unlock(&pipeline->reader_locks[worker->reader]);
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}
+
+static size_t pack_chunk(Worker *worker, const Chunk *chunk) {
+        uint32_t block_size = worker->pipeline->disk->plan.block_size;
+        size_t count = 0;
+
+        for (uint64_t at = 0; at < chunk->length; at += block_size)
+                packed_block_pack(worker->pipeline->disk->codec, worker->raw + at,
+                                  (uint32_t) min_u64(block_size, chunk->length - at), worker->scratch + at,
+                                  &worker->blocks[count++]);
+        return count;
+}
+
+/* False where another thread failed: the turn will never come. */
+static bool await_turn(Pipeline *pipeline, uint64_t ticket) {
+        bool ours;
+
+        pthread_mutex_lock(&pipeline->turn_lock);
+        while (!pipeline->failed && pipeline->turn != ticket)
+                pthread_cond_wait(&pipeline->turn_changed, &pipeline->turn_lock);
+        ours = !pipeline->failed;
+        pthread_mutex_unlock(&pipeline->turn_lock);
+        return ours;
+}
+
+static void pass_turn(Pipeline *pipeline, bool failed) {
+        pthread_mutex_lock(&pipeline->turn_lock);
+        pipeline->turn++;
+        pipeline->failed |= failed;
+        pthread_cond_broadcast(&pipeline->turn_changed);
+        pthread_mutex_unlock(&pipeline->turn_lock);
+}
+
+static int copy_chunk(Worker *worker, const Chunk *chunk, Reason *reterr) {
+        Pipeline *pipeline = worker->pipeline;
+        const PipelineDisk *disk = pipeline->disk;
+        size_t count = 0;
+        int rc;
+
+        if (!chunk->zero) {
+                rc = read_chunk(worker, chunk, reterr);
+                if (rc < 0)
+                        return rc;
+                count = pack_chunk(worker, chunk);
+        }
+        if (!await_turn(pipeline, chunk->ticket))
+                return -ECANCELED;
+        if (chunk->zero)
+                rc = layer_writer_add_extent(disk->writer, chunk->start, chunk->length, EXTENT_ZERO, reterr);
+        else
+                rc = layer_writer_add_blocks(disk->writer, chunk->start, worker->blocks, count, reterr);
+        if (rc < 0)
+                return rc;
+        pass_turn(pipeline, false);
+        if (!chunk->zero && disk->done)
+                disk->done(disk->context, chunk->length);
+        return 0;
+}
+
+static void *worker_run(void *context) {
+        Worker *worker = context;
+        Pipeline *pipeline = worker->pipeline;
+        Reason reason = REASON_INIT;
+        Chunk chunk = { 0 };
+        int rc;
+
+        for (;;) {
+                rc = stop_requested(pipeline->stop) ? -ECANCELED : take_chunk(worker, &chunk, &reason);
+                if (rc <= 0)
+                        break;
+                rc = copy_chunk(worker, &chunk, &reason);
+                if (rc < 0)
+                        break;
+        }
+        if (rc < 0) {
+                /* Words are there unless this follows from an earlier failure, whose words are kept. */
+                fail_within(&reason, rc, "%s", pipeline->disk->name);
+                stop_because(pipeline->stop, rc, &reason);
+                pass_turn(pipeline, true);
+        }
+        return NULL;
+}
+
+static void worker_clear(Worker *worker) {
+        free(worker->raw);
+        free(worker->scratch);
+        free(worker->blocks);
+}
+
+static int worker_init(Worker *worker, Pipeline *pipeline, size_t index) {
+        worker->pipeline = pipeline;
+        worker->reader = index % pipeline->disk->reader_count;
+        worker->raw = malloc(pipeline->chunk_size);
+        worker->scratch = malloc(pipeline->chunk_size);
+        worker->blocks = calloc(pipeline->chunk_size / pipeline->disk->plan.block_size, sizeof *worker->blocks);
+        if (worker->raw && worker->scratch && worker->blocks)
+                return 0;
+        worker_clear(worker);
+        return -ENOMEM;
+}
+
+/* Runs as many threads as can be had; none is needed but the caller's. */
+static int run_workers(Pipeline *pipeline, Reason *reterr) {
+        Worker workers[THREADS_MAX] = { 0 };
+        size_t count = 0, wanted = pipeline_thread_count();
+
+        while (count < wanted && worker_init(&workers[count], pipeline, count) == 0)
+                count++;
+        if (count == 0)
+                return fail_oom(reterr);
+        for (size_t i = 1; i < count; i++)
+                if (pthread_create(&workers[i].thread, NULL, worker_run, &workers[i]) != 0) {
+                        while (count > i)
+                                worker_clear(&workers[--count]);
+                }
+        worker_run(&workers[0]);
+        for (size_t i = 1; i < count; i++)
+                pthread_join(workers[i].thread, NULL);
+        for (size_t i = 0; i < count; i++)
+                worker_clear(&workers[i]);
+        return stop_requested(pipeline->stop) ? stop_cause(pipeline->stop, -ECANCELED, reterr) : 0;
+}
+
+int pipeline_run(const PipelineDisk *disk, Stop *stop, uint64_t *ret_parent_data, Reason *reterr) {
+        CLEANUP(freep) pthread_mutex_t *reader_locks = calloc(disk->reader_count, sizeof *reader_locks);
+        Pipeline pipeline = {
+                .disk = disk,
+                .stop = stop,
+                .chunk_size = max_u64(CHUNK_SIZE, disk->plan.block_size),
+                .reader_locks = reader_locks,
+                .plan_lock = PTHREAD_MUTEX_INITIALIZER,
+                .turn_lock = PTHREAD_MUTEX_INITIALIZER,
+                .turn_changed = PTHREAD_COND_INITIALIZER,
+        };
+        int rc;
+
+        if (!reader_locks)
+                return fail_oom(reterr);
+        for (size_t i = 0; i < disk->reader_count; i++)
+                pthread_mutex_init(&reader_locks[i], NULL);
+        rc = run_workers(&pipeline, reterr);
+        if (rc == 0)
+                *ret_parent_data = pipeline.parent_data;
+        for (size_t i = 0; i < disk->reader_count; i++)
+                pthread_mutex_destroy(&reader_locks[i]);
+        plan_clear(&pipeline.plan);
+        source_extents_clear(&pipeline.source_extents);
+        parent_extents_clear(&pipeline.parent_extents);
+        return rc;
+}

@@ -1,0 +1,18 @@
+/* core/capture/survey.h - looks over a disk before it is copied: how much there is to read, and whether what the bitmap
+ * calls clean is what the parent has.
+ *
+ * The first MiB (where partition tables and most file systems' heads are) and random blocks, as far as they are clean,
+ * are read from both. Swapped and replaced disks are found so, whose bitmaps are clean and whose content is another. */
+#pragma once
+
+#include <stdint.h>
+
+#include "capture/plan.h"
+#include "chain/chain.h"
+#include "sources/source.h"
+
+#define SURVEY_SAMPLES 64
+
+/* parent NULL: only counts. ret_read: the bytes that a capture reads, as far as the bitmap tells. Returns 1 where they are
+ * the same, 0 where not: why then says what differs. */
+int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, uint64_t *ret_read, Reason *why, Reason *reterr);

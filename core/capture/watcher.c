@@ -1,0 +1,125 @@
+#include "capture/watcher.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+
+#define TICK_MS 50                 /* scratch space can fill quickly */
+#define TICKS_PER_GUARDIAN_CHECK 20
+
+struct Watcher {
+        Guardian *guardian;
+        const atomic_bool *cancel;
+        Stop *stop;
+        pthread_t thread;
+
+        pthread_mutex_t source_lock; /* of source, and of the source behind it; taken before nothing */
+        Source *source;              /* NULL: nothing to watch */
+
+        pthread_mutex_t lock;
+        pthread_cond_t wake;
+        bool quit;
+};
+
+static void watch_source(Watcher *watcher) {
+        Reason reason = REASON_INIT;
+        int rc;
+
+        if (pthread_mutex_trylock(&watcher->source_lock) != 0)
+                return; /* the capture is using it: next time */
+        rc = watcher->source && !stop_requested(watcher->stop) ? source_watch(watcher->source, &reason) : 0;
+        if (rc < 0)
+                stop_because(watcher->stop, rc, &reason);
+        pthread_mutex_unlock(&watcher->source_lock);
+}
+
+static bool wait_for_tick(Watcher *watcher) {
+        struct timespec until;
+        bool late = false, quit;
+
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += TICK_MS * 1000000L;
+        until.tv_sec += until.tv_nsec / 1000000000L;
+        until.tv_nsec %= 1000000000L;
+        pthread_mutex_lock(&watcher->lock);
+        while (!watcher->quit && !late)
+                late = pthread_cond_timedwait(&watcher->wake, &watcher->lock, &until) == ETIMEDOUT;
+        quit = watcher->quit;
+        pthread_mutex_unlock(&watcher->lock);
+        return !quit;
+}
+
+static void *watcher_run(void *context) {
+        Watcher *watcher = context;
+
+        for (unsigned tick = 1; wait_for_tick(watcher); tick++) {
+                if (watcher->cancel && atomic_load(watcher->cancel) && !stop_requested(watcher->stop)) {
+                        Reason reason;
+
+                        stop_because(watcher->stop, fail(&reason, -ECANCELED, "interrupted"), &reason);
+                }
+                watch_source(watcher);
+                /* One that cannot be replaced now is tried again at the next check; nothing is lost but the safety. */
+                if (tick % TICKS_PER_GUARDIAN_CHECK == 0)
+                        (void) guardian_check(watcher->guardian, NULL);
+        }
+        return NULL;
+}
+
+int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Watcher **ret, Reason *reterr) {
+        Watcher *watcher = calloc(1, sizeof *watcher);
+        pthread_condattr_t attributes;
+        int rc;
+
+        if (!watcher)
+                return fail_oom(reterr);
+        watcher->guardian = guardian;
+        watcher->cancel = cancel;
+        watcher->stop = stop;
+        pthread_mutex_init(&watcher->source_lock, NULL);
+        pthread_mutex_init(&watcher->lock, NULL);
+        pthread_condattr_init(&attributes);
+        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+        pthread_cond_init(&watcher->wake, &attributes);
+        pthread_condattr_destroy(&attributes);
+        rc = -pthread_create(&watcher->thread, NULL, watcher_run, watcher);
+        if (rc < 0) {
+                pthread_cond_destroy(&watcher->wake);
+                pthread_mutex_destroy(&watcher->lock);
+                pthread_mutex_destroy(&watcher->source_lock);
+                free(watcher);
+                return fail_errno(reterr, rc, "cannot start a thread");
+        }
+        *ret = watcher;
+        return 0;
+}
+
+Watcher *watcher_free(Watcher *watcher) {
+        if (!watcher)
+                return NULL;
+        pthread_mutex_lock(&watcher->lock);
+        watcher->quit = true;
+        pthread_cond_signal(&watcher->wake);
+        pthread_mutex_unlock(&watcher->lock);
+        pthread_join(watcher->thread, NULL);
+        pthread_cond_destroy(&watcher->wake);
+        pthread_mutex_destroy(&watcher->lock);
+        pthread_mutex_destroy(&watcher->source_lock);
+        free(watcher);
+        return NULL;
+}
+
+void watcher_watch(Watcher *watcher, Source *source) {
+        watcher_lock_source(watcher);
+        watcher->source = source;
+        watcher_unlock_source(watcher);
+}
+
+void watcher_lock_source(Watcher *watcher) {
+        pthread_mutex_lock(&watcher->source_lock);
+}
+
+void watcher_unlock_source(Watcher *watcher) {
+        pthread_mutex_unlock(&watcher->source_lock);
+}

@@ -1,0 +1,24 @@
+/* core/capture/watcher.h - looks after a capture from a thread of its own: what the user wants, the job in the
+ * hypervisor (source_watch), the guardian. Only this may end a capture that is busy.
+ *
+ * A source belongs to one thread: the capture takes it back for a call with watcher_lock_source(). The watcher never
+ * waits for it, so that an interruption is noticed whatever the source is doing. */
+#pragma once
+
+#include "capture/guardian.h"
+#include "capture/stop.h"
+#include "sources/source.h"
+#include "util/cleanup.h"
+
+typedef struct Watcher Watcher;
+
+/* Borrows all; cancel may be NULL. */
+int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Watcher **ret, Reason *reterr);
+Watcher *watcher_free(Watcher *watcher); /* always NULL; the thread is gone then */
+DEFINE_CLEANUP(Watcher, watcher_free)
+
+/* The job runs from here on (NULL: it does no more). */
+void watcher_watch(Watcher *watcher, Source *source);
+
+void watcher_lock_source(Watcher *watcher);
+void watcher_unlock_source(Watcher *watcher);
