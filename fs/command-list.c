@@ -1,0 +1,217 @@
+/* fs/command-list.c - shows what a repository holds: VMs, the points of a VM, the disks of a point. */
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "command.h"
+#include "path.h"
+#include "table.h"
+
+enum { OPTION_JSON };
+static const CommandOption options[] = {
+        [OPTION_JSON] = { .name = "json", .help = "an object {\"vms\": [...]} with exact sizes" },
+        { 0 },
+};
+
+static const char *text_of(const json_t *object, const char *key) {
+        return json_string_value(json_object_get(object, key)) ?: "-";
+}
+
+static uint64_t size_of(const json_t *object, const char *key) {
+        return (uint64_t) json_integer_value(json_object_get(object, key));
+}
+
+/* One row for each VM. */
+static int add_vms(Table *table, const json_t *vms) {
+        const char *const head[] = { "VM", "POINTS", "STORED", "NEWEST", "SOURCE" };
+        const json_t *vm, *point;
+        size_t i, j;
+        int bad = 0;
+
+        for (i = 0; i < sizeof head / sizeof *head; i++)
+                bad |= table_add(table, head[i]);
+        json_array_foreach(vms, i, vm) {
+                const json_t *points = json_object_get(vm, "points");
+                const json_t *newest = json_array_get(points, json_array_size(points) - 1);
+                uint64_t stored = 0;
+                char count[24];
+
+                json_array_foreach(points, j, point)
+                        stored += size_of(point, "stored");
+                snprintf(count, sizeof count, "%zu", json_array_size(points));
+                bad |= table_add(table, text_of(vm, "name"));
+                bad |= table_add_right(table, count);
+                bad |= table_add_size(table, stored);
+                bad |= table_add(table, newest ? text_of(newest, "name") : "-");
+                bad |= table_add(table, json_object_get(vm, "reason") ? text_of(vm, "reason") : text_of(vm, "source"));
+        }
+        return bad;
+}
+
+/* One row for each point of a VM. */
+static int add_points(Table *table, const json_t *points) {
+        const char *const head[] = { "POINT", "KIND", "TIME", "STORED", "PARENT" };
+        const json_t *point;
+        size_t i;
+        int bad = 0;
+
+        for (i = 0; i < sizeof head / sizeof *head; i++)
+                bad |= table_add(table, head[i]);
+        json_array_foreach(points, i, point) {
+                bad |= table_add(table, text_of(point, "name"));
+                bad |= table_add(table, text_of(point, "kind"));
+                bad |= table_add(table, text_of(point, "time"));
+                bad |= table_add_size(table, size_of(point, "stored"));
+                bad |= table_add(table, json_is_false(json_object_get(point, "complete")) ? text_of(point, "reason")
+                                                                                           : text_of(point, "parent"));
+        }
+        return bad;
+}
+
+/* One row for each disk of a point. */
+static int add_disks(Table *table, const json_t *disks, const char *only) {
+        const char *const head[] = { "DISK", "KIND", "SIZE", "ALLOCATED", "STORED" };
+        const json_t *disk;
+        size_t i;
+        int bad = 0;
+
+        for (i = 0; i < sizeof head / sizeof *head; i++)
+                bad |= table_add(table, head[i]);
+        json_array_foreach(disks, i, disk) {
+                if (only && strcmp(text_of(disk, "name"), only) != 0)
+                        continue;
+                bad |= table_add(table, text_of(disk, "name"));
+                bad |= table_add(table, text_of(disk, "kind"));
+                bad |= table_add_size(table, size_of(disk, "size"));
+                bad |= table_add_size(table, size_of(disk, "allocated"));
+                bad |= table_add_size(table, size_of(disk, "stored"));
+        }
+        return bad;
+}
+
+static int describe_all(Repository *repository, json_t *vms, Reason *reterr) {
+        CLEANUP(strings_free) Strings names = { 0 };
+        int rc = repository_list_vms(repository, &names, reterr);
+
+        for (size_t i = 0; rc >= 0 && i < names.count; i++) {
+                CLEANUP(vm_freep) Vm *vm = NULL;
+                json_t *described;
+
+                rc = vm_open(repository, names.items[i], &vm, reterr);
+                if (rc == -ENOENT) { /* gone since the listing */
+                        rc = 0;
+                        continue;
+                }
+                if (rc < 0)
+                        return rc;
+                rc = vm_describe(vm, NULL, &described, reterr);
+                if (rc < 0)
+                        return rc;
+                if (json_array_append_new(vms, described) < 0)
+                        return fail_oom(reterr);
+        }
+        return rc;
+}
+
+/* Leaves nothing of a point's disks but the one that the path names. */
+static int keep_disk(json_t *point, const char *disk, Reason *reterr) {
+        json_t *disks = json_object_get(point, "disks");
+        bool found = false;
+
+        for (size_t i = json_array_size(disks); i-- > 0;) {
+                if (strcmp(text_of(json_array_get(disks, i), "name"), disk) == 0)
+                        found = true;
+                else
+                        json_array_remove(disks, i);
+        }
+        if (!found)
+                return fail(reterr, -ENOENT, "%s: the point has no disk %s", text_of(point, "name"), disk);
+        return 0;
+}
+
+static int describe_path(Repository *repository, const char *text, json_t *vms, Path *path, Reason *reterr) {
+        json_t *described;
+        int rc = path_resolve(repository, text, path, reterr);
+
+        if (rc < 0)
+                return rc;
+        rc = vm_describe(path->vm, path->point[0] ? path->point : NULL, &described, reterr);
+        if (rc < 0)
+                return rc;
+        if (json_array_append_new(vms, described) < 0)
+                return fail_oom(reterr);
+        return path->disk ? keep_disk(json_array_get(json_object_get(described, "points"), 0), path->disk, reterr) : 0;
+}
+
+static int format_text(const json_t *vms, const char *path_text, const Path *path, char **ret, size_t *ret_length) {
+        CLEANUP(table_freep) Table *table = NULL;
+        const json_t *points = json_object_get(json_array_get(vms, 0), "points");
+        int bad = table_new(5, &table);
+
+        if (bad)
+                return bad;
+        if (!path_text)
+                bad = add_vms(table, vms);
+        else if (!path->point[0])
+                bad = add_points(table, points);
+        else
+                bad = add_disks(table, json_object_get(json_array_get(points, 0), "disks"), path->disk);
+        return bad ? -ENOMEM : table_format(table, ret, ret_length);
+}
+
+static int make_list(const char *repository_path, const char *path_text, bool json, char **ret, size_t *ret_length,
+                     Reason *reterr) {
+        CLEANUP(repository_freep) Repository *repository = NULL;
+        CLEANUP(json_decrefp) json_t *root = NULL;
+        CLEANUP(path_clear) Path path = { 0 };
+        json_t *vms = json_array();
+        int rc;
+
+        root = json_pack("{s:o}", "vms", vms);
+        if (!root)
+                return fail_oom(reterr);
+        rc = repository_open(repository_path, 0, &repository, reterr);
+        if (rc < 0)
+                return rc;
+        if (path_text)
+                rc = describe_path(repository, path_text, vms, &path, reterr);
+        else
+                rc = describe_all(repository, vms, reterr);
+        if (rc < 0)
+                return rc;
+        if (!json)
+                return format_text(vms, path_text, &path, ret, ret_length) < 0 ? fail_oom(reterr) : 0;
+
+        *ret = json_dumps(root, JSON_INDENT(2));
+        if (!*ret)
+                return fail_oom(reterr);
+        *ret_length = strlen(*ret);
+        (*ret)[(*ret_length)++] = '\n'; /* in the place of the NUL: the length counts */
+        return 0;
+}
+
+static int run(const Command *command, int argc, char **argv) {
+        CLEANUP(freep) char *text = NULL;
+        CommandParse parse = { 0 };
+        bool json = false;
+        size_t length;
+        Reason reason;
+
+        while (command_parse(command, argc, argv, &parse))
+                json |= parse.option == OPTION_JSON;
+        if (parse.status >= 0)
+                return parse.status;
+        if (make_list(argv[optind], argv[optind + 1], json, &text, &length, &reason) < 0)
+                return command_failed(&reason);
+        return command_print(text, length);
+}
+
+const Command command_list = {
+        .name = "list",
+        .arguments = "REPO [PATH]",
+        .summary = "VMs, points and disks: kind, time, size, stored size, parent",
+        .options = options,
+        .words_min = 1,
+        .words_max = 2,
+        .run = run,
+};

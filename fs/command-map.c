@@ -1,0 +1,58 @@
+/* fs/command-map.c - prints the extent map of a disk at a point. */
+#include <errno.h>
+
+#include "chain/chain.h"
+#include "command.h"
+#include "path.h"
+
+enum { OPTION_JSON };
+static const CommandOption options[] = {
+        [OPTION_JSON] = { .name = "json", .help = "an array with the keys of qemu-img map, and 'point'" },
+        { 0 },
+};
+
+static int make_map(const char *repository_path, const char *text, bool json, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(repository_freep) Repository *repository = NULL;
+        CLEANUP(path_clear) Path path = { 0 };
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        int rc;
+
+        rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+        if (rc < 0)
+                return rc;
+        rc = path_resolve(repository, text, &path, reterr);
+        if (rc < 0)
+                return rc;
+        if (!path.disk)
+                return fail(reterr, -EINVAL, "%s names no disk: it has to be VM/POINT/DISK", text);
+        rc = chain_open(path.vm, path.point, path.disk, &chain, reterr);
+        if (rc < 0)
+                return rc;
+        return json ? chain_map_json(chain, ret, ret_length, reterr) : chain_map_text(chain, ret, ret_length, reterr);
+}
+
+static int run(const Command *command, int argc, char **argv) {
+        CLEANUP(freep) char *text = NULL;
+        CommandParse parse = { 0 };
+        bool json = false;
+        size_t length;
+        Reason reason;
+
+        while (command_parse(command, argc, argv, &parse))
+                json |= parse.option == OPTION_JSON;
+        if (parse.status >= 0)
+                return parse.status;
+        if (make_map(argv[optind], argv[optind + 1], json, &text, &length, &reason) < 0)
+                return command_failed(&reason);
+        return command_print(text, length);
+}
+
+const Command command_map = {
+        .name = "map",
+        .arguments = "REPO PATH",
+        .summary = "the extents of a disk, and which point holds each",
+        .options = options,
+        .words_min = 2,
+        .words_max = 2,
+        .run = run,
+};

@@ -1,0 +1,55 @@
+/* fs/command.h - the commands of the program: one table, one file each.
+ *
+ * A command parses its words with getopt_long (through command_parse(), which answers --help and wrong options), does its work
+ * through core/, and returns an exit status. Errors are one line on stderr: "virtbackupfs: what: why". */
+#pragma once
+
+#include <getopt.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "util/reason.h"
+
+enum {
+        STATUS_DONE = 0,
+        STATUS_FAILED = 1,
+        STATUS_USAGE = 2,
+        STATUS_FINDINGS = 3, /* done, but something was found */
+};
+
+typedef struct CommandOption {
+        const char *name;     /* long name */
+        char letter;          /* short one, or 0 */
+        const char *argument; /* "DIR"; NULL: a flag */
+        const char *help;     /* one line; NULL: not shown */
+} CommandOption;
+
+typedef struct Command {
+        const char *name;
+        const char *arguments;        /* "REPO [PATH]" */
+        const char *summary;          /* one line; NULL: internal, not shown */
+        const CommandOption *options; /* ends with a NULL name; NULL: none but --help */
+        int words_min, words_max;     /* words besides options; words_max < 0: any number */
+        int (*run)(const struct Command *command, int argc, char **argv);
+} Command;
+
+extern const Command command_add, command_capture, command_forget, command_guardian, command_init, command_list, command_map,
+        command_mount;
+
+/* Walks the options: call it until it is false. *ret is the index in command->options, *ret_argument its argument.
+ * Answers --help and wrong usage itself by ending the walk with *ret_status >= 0, which the command then returns.
+ * When all options are done, optind is the first of the remaining words, whose number has been checked. */
+typedef struct CommandParse {
+        int option;           /* index in command->options */
+        const char *argument; /* of that option */
+        int status;           /* when the walk has ended: < 0: go on; else return it */
+} CommandParse;
+bool command_parse(const Command *command, int argc, char **argv, CommandParse *parse);
+
+/* "virtbackupfs: …" on stderr. These return the status to exit with. */
+int command_failed(const Reason *reason);
+int command_misused(const Command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+void command_warn(const char *line);
+
+/* Writes to stdout, and notices where that fails (a full disk, a closed pipe). */
+int command_print(const char *text, size_t length);
