@@ -83,8 +83,11 @@ static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
 
 int copy_survey(const Copy *copy, Reason *reterr) {
         for (size_t i = 0; i < copy->source_vm->disk_count; i++) {
-                int rc = stop_requested(copy->stop) ? stop_cause(copy->stop, -ECANCELED, reterr) : survey_one(copy, i, reterr);
+                int rc;
 
+                if (stop_requested(copy->stop))
+                        return stop_cause(copy->stop, -ECANCELED, reterr);
+                rc = survey_one(copy, i, reterr);
                 if (rc < 0)
                         return rc;
         }

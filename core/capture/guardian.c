@@ -294,7 +294,8 @@ int guardian_main(Vm *vm, int socket_fd, int lock_fd) {
         committed = orders.point[0] && leftovers_committed(vm, orders.point, orders.capture);
         fail(&error, 0, "the capture process was killed");
         if (end_job(vm, &orders, &reason) < 0)
-                fail(&error, 0, "the capture process was killed, and its job could not be ended: %.*s", REASON_MAX - 80, reason.text);
+                fail(&error, 0, "the capture process was killed, and its job could not be ended: %.*s", REASON_MAX - 80,
+                     reason.text);
         (void) leftovers_remove_data(vm, NULL);
         return write_state(vm, committed ? orders.point : NULL, error.text, NULL) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

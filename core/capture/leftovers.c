@@ -34,11 +34,12 @@ static size_t point_part(const char *capture) {
 static bool all_look_used(const Strings *captures, const Strings *points) {
         for (size_t i = 0; i < captures->count; i++) {
                 const char *name = captures->items[i];
+                const char *before = i > 0 ? captures->items[i - 1] : "";
                 size_t length = point_part(name);
 
                 if (!has_name(points, name, length))
                         return false;
-                if (i > 0 && point_part(captures->items[i - 1]) == length && memcmp(name, captures->items[i - 1], length) == 0)
+                if (point_part(before) == length && memcmp(name, before, length) == 0)
                         return false;
         }
         return true;

@@ -102,7 +102,7 @@ static int compare(SourceReader *reader, Chain *parent, uint64_t start, uint64_t
                 if (rc < 0)
                         return fail(why, 0, "the parent cannot be read: %.*s", REASON_MAX - 64, damage.text);
                 if (memcmp(now, then, part) != 0)
-                        return fail(why, 0, "it is unchanged according to the hypervisor, but differs from the parent near byte %llu",
+                        return fail(why, 0, "unchanged according to the hypervisor, but the parent differs near byte %llu",
                                     (unsigned long long) start);
         }
         return 1;

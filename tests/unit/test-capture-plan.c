@@ -134,7 +134,11 @@ static void every_block_is_planned_as_its_bytes_say(void) {
 }
 
 static void clean_without_a_parents_map_stays_absent(void) {
-        SourceExtent items[] = { { 0, BLOCK, .zero = true }, { BLOCK, BLOCK, .dirty = true }, { 2 * BLOCK, BLOCK, false, false } };
+        SourceExtent items[] = {
+                { 0, BLOCK, .zero = true },
+                { BLOCK, BLOCK, .dirty = true },
+                { 2 * BLOCK, BLOCK, false, false },
+        };
         SourceExtents source = { items, 3, 3 };
         PlanDisk disk = { .size = 3 * BLOCK, .parent_size = 3 * BLOCK, .block_size = BLOCK };
         Plan plan = { 0 };
@@ -150,7 +154,11 @@ static void clean_without_a_parents_map_stays_absent(void) {
 static void zero_over_the_parents_data_is_dirty_though_clean(void) {
         SourceExtent items[] = { { 0, 4 * BLOCK, .zero = true } };
         SourceExtents source = { items, 1, 1 };
-        ParentExtent held[] = { { 0, BLOCK, PARENT_ZERO }, { BLOCK, BLOCK + 1, PARENT_DATA }, { 2 * BLOCK + 1, BLOCK, PARENT_ZERO } };
+        ParentExtent held[] = {
+                { 0, BLOCK, PARENT_ZERO },
+                { BLOCK, BLOCK + 1, PARENT_DATA },
+                { 2 * BLOCK + 1, BLOCK, PARENT_ZERO },
+        };
         ParentExtents parent = { held, 3, 3 };
         PlanDisk disk = { .size = 4 * BLOCK, .parent_size = 3 * BLOCK + 1, .block_size = BLOCK };
         Plan plan = { 0 };

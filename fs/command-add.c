@@ -1,0 +1,55 @@
+/* fs/command-add.c - registers a VM: where its backups are taken from. */
+#include <errno.h>
+
+#include "command.h"
+#include "repository/vm.h"
+#include "sources/source.h"
+
+static void warn(void *context, const char *line) {
+        (void) context;
+        command_warn(line);
+}
+
+static int add(const char *path, const char *name, const char *uri, Reason *reterr) {
+        CLEANUP(repository_freep) Repository *repository = NULL;
+        CLEANUP(source_freep) Source *source = NULL;
+        CLEANUP(freep) char *uuid = NULL;
+        SourceOwner owner = { .uri = uri, .vm = name, .warn = warn };
+        int rc;
+
+        if (!vm_name_is_valid(name))
+                return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name", name);
+        rc = repository_open(path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+        if (rc < 0)
+                return rc;
+        owner.repository = repository_uuid(repository);
+        rc = source_open(&owner, &source, reterr);
+        if (rc < 0)
+                return rc;
+        rc = source_identify(source, &uuid, reterr);
+        if (rc < 0)
+                return rc;
+        return vm_add(repository, name, uuid, uri, reterr);
+}
+
+static int run(const Command *command, int argc, char **argv) {
+        CommandParse parse = { 0 };
+        Reason reason;
+
+        while (command_parse(command, argc, argv, &parse))
+                ;
+        if (parse.status >= 0)
+                return parse.status;
+        if (add(argv[optind], argv[optind + 1], argv[optind + 2], &reason) < 0)
+                return command_failed(&reason);
+        return STATUS_DONE;
+}
+
+const Command command_add = {
+        .name = "add",
+        .arguments = "REPO VM SOURCE",
+        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system",
+        .words_min = 3,
+        .words_max = 3,
+        .run = run,
+};
