@@ -14,6 +14,7 @@
 #include "util/reason.h"
 
 typedef struct Layer Layer;
+typedef struct LayerStore LayerStore;
 
 typedef struct LayerOps {
         /* Appends the states within [start, start + length) to map, clipped to it; absent ranges are left out.
@@ -24,31 +25,38 @@ typedef struct LayerOps {
         void (*free)(Layer *layer);
 } LayerOps;
 
-/* Implementations embed this as their first member. */
+/* Implementations embed this as their first member; the door fills in what is below ops. */
 struct Layer {
         const LayerOps *ops;
-        int references;     /* atomic */
         uint64_t disk_size; /* bytes */
+
+        LayerStore *store;  /* with its lock held: */
+        char *path;
+        size_t references;
+        Layer *next;        /* of the open layers */
 };
 
 /* Where a layer lies and what it must be, as a manifest says. */
 typedef struct LayerLocation {
-        const char *format;   /* "native" */
-        const char *path;     /* below the root of the store */
-        uint64_t length;      /* bytes of the file */
-        uint64_t seal;        /* the format's checksum over its index; see native/layout.h */
+        const char *format; /* "native" */
+        const char *path;   /* below the root of the store */
+        uint64_t length;    /* bytes of the file */
+        uint64_t seal;      /* the format's checksum over its index; see native/layout.h */
 } LayerLocation;
 
-/* What the layers of one repository share: the root of its files and the caches. */
-typedef struct LayerStore {
-        int root_fd;       /* owned by whoever made this */
-        Cache *open_files; /* of descriptors; cost 1 each */
-        Cache *memory;     /* of index pages, blocks and flattened regions; cost in bytes */
-} LayerStore;
+/* What the layers of one repository share: the root of its files, the caches, and the table of open layers, so that a
+ * thousand points that are open have each of their layers once. root_fd is borrowed. */
+int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret);
+LayerStore *layer_store_free(LayerStore *store); /* always NULL; no layer may be left */
+DEFINE_CLEANUP(LayerStore, layer_store_free)
+
+int layer_store_root(const LayerStore *store);
+Cache *layer_store_files(const LayerStore *store);  /* of descriptors; cost 1 each */
+Cache *layer_store_memory(const LayerStore *store); /* of index pages, blocks and flattened regions; cost in bytes */
 
 /* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
- * needs a newer version. store must outlive the layer. */
-int layer_open(const LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
+ * needs a newer version. A layer that is open already is shared. store must outlive it. */
+int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
 Layer *layer_ref(Layer *layer);
 Layer *layer_unref(Layer *layer); /* always NULL */
 DEFINE_CLEANUP(Layer, layer_unref)

@@ -38,7 +38,7 @@ DEFINE_CLEANUP(Repository, repository_free)
 const char *repository_uuid(const Repository *repository); /* text, 36 characters */
 const char *repository_path(const Repository *repository); /* absolute */
 int repository_fd(const Repository *repository);
-const LayerStore *repository_layers(const Repository *repository);
+LayerStore *repository_layers(const Repository *repository);
 
 /* The names of all VMs, sorted. The caller frees them with strings_free(). */
 int repository_list_vms(Repository *repository, Strings *ret, Reason *reterr);

@@ -1,0 +1,49 @@
+#include "formats/byte-store.h"
+
+#include <errno.h>
+#include <inttypes.h>
+
+int byte_store_read(ByteStore *store, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        if (offset > store->size || length > store->size - offset)
+                return fail(reterr, -EIO, "%s: %zu bytes at %" PRIu64 " are past its end", store->name, length, offset);
+        return length > 0 ? store->ops->read(store, buffer, length, offset, reterr) : 0;
+}
+
+uint64_t byte_store_size(const ByteStore *store) {
+        return store->size;
+}
+
+const char *byte_store_name(const ByteStore *store) {
+        return store->name;
+}
+
+ByteStore *byte_store_free(ByteStore *store) {
+        if (store)
+                store->ops->free(store);
+        return NULL;
+}
+
+int byte_sink_append(ByteSink *sink, const void *buffer, size_t length, Reason *reterr) {
+        int rc;
+
+        if (length > INT64_MAX - sink->size)
+                return fail(reterr, -EFBIG, "%s: too large", sink->name);
+        rc = length > 0 ? sink->ops->append(sink, buffer, length, reterr) : 0;
+        if (rc >= 0)
+                sink->size += length;
+        return rc;
+}
+
+int byte_sink_commit(ByteSink *sink, Reason *reterr) {
+        return sink->ops->commit(sink, reterr);
+}
+
+uint64_t byte_sink_size(const ByteSink *sink) {
+        return sink->size;
+}
+
+ByteSink *byte_sink_free(ByteSink *sink) {
+        if (sink)
+                sink->ops->free(sink);
+        return NULL;
+}

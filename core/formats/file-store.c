@@ -1,0 +1,212 @@
+/* core/formats/file-store.c - byte stores and sinks that are files. */
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "formats/byte-store.h"
+#include "util/bytes.h"
+#include "util/io.h"
+
+#define SINK_BUFFER_SIZE (1u << 20)     /* bytes written at once */
+#define WRITE_BEHIND (8u << 20)         /* bytes between pushes to the disk */
+
+typedef struct FileStore {
+        ByteStore store;
+        int root_fd; /* borrowed */
+        Cache *open_files;
+        CacheKey key;
+} FileStore;
+
+/* Descriptors in the cache are the pointers themselves, plus one: NULL is no value. */
+static void *fd_to_value(int fd) {
+        return (void *) ((intptr_t) fd + 1);
+}
+
+static int value_to_fd(const void *value) {
+        return (int) ((intptr_t) value - 1);
+}
+
+static int open_file(const FileStore *store, Reason *reterr) {
+        int fd = open_beneath(store->root_fd, store->store.name, O_RDONLY, 0);
+
+        return fd < 0 ? fail_errno(reterr, fd, "cannot open %s", store->store.name) : fd;
+}
+
+static int load_fd(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        FileStore *store = context;
+        int fd = open_file(store, reterr);
+
+        if (fd < 0)
+                return fd;
+        *ret = fd_to_value(fd);
+        *ret_cost = 1;
+        return 0;
+}
+
+static void free_fd(void *value) {
+        close(value_to_fd(value));
+}
+
+static const CacheLoader fd_loader = { load_fd, free_fd };
+
+static int file_store_read(ByteStore *byte_store, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        FileStore *store = (FileStore *) byte_store;
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+        int rc;
+
+        rc = cache_get(store->open_files, store->key, &fd_loader, store, &entry, reterr);
+        if (rc < 0)
+                return rc;
+        rc = pread_whole(value_to_fd(cache_value(entry)), buffer, length, offset);
+        if (rc == -ENODATA)
+                return fail(reterr, -EIO, "%s is shorter than it was", store->store.name);
+        return rc < 0 ? fail_errno(reterr, rc, "cannot read %s", store->store.name) : 0;
+}
+
+static void file_store_free(ByteStore *byte_store) {
+        FileStore *store = (FileStore *) byte_store;
+
+        cache_forget(store->open_files, store->key.owner);
+        free(store->store.name);
+        free(store);
+}
+
+static const ByteStoreOps file_store_ops = { file_store_read, file_store_free };
+
+int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore **ret, Reason *reterr) {
+        CLEANUP(byte_store_freep) ByteStore *byte_store = NULL;
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+        FileStore *store = calloc(1, sizeof *store);
+        struct stat st;
+        int rc;
+
+        if (!store)
+                return fail_oom(reterr);
+        *store = (FileStore) {
+                .store = { .ops = &file_store_ops, .name = strdup(path) },
+                .root_fd = root_fd,
+                .open_files = open_files,
+                .key = { cache_new_owner(), 0 },
+        };
+        byte_store = &store->store;
+        if (!byte_store->name)
+                return fail_oom(reterr);
+        rc = cache_get(open_files, store->key, &fd_loader, store, &entry, reterr);
+        if (rc < 0)
+                return rc;
+        if (fstat(value_to_fd(cache_value(entry)), &st) < 0)
+                return fail_errno(reterr, -errno, "cannot look at %s", path);
+        if (!S_ISREG(st.st_mode))
+                return fail(reterr, -EINVAL, "%s is no regular file", path);
+        byte_store->size = (uint64_t) st.st_size;
+        *ret = STEAL_PTR(byte_store);
+        return 0;
+}
+
+typedef struct FileSink {
+        ByteSink sink;
+        int fd;
+        char *buffer;
+        size_t filled;
+        uint64_t written, pushed, dropped; /* bytes: in the file; on their way to the disk; out of the page cache */
+} FileSink;
+
+/* Keeps the disk busy all along rather than all at once when it is synced, and gives pages back once they are written. */
+static void write_behind(FileSink *sink) {
+        if (sink->written - sink->pushed < WRITE_BEHIND)
+                return;
+        if (sink->pushed > sink->dropped) {
+                (void) sync_file_range(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped),
+                                       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+                (void) posix_fadvise(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped), POSIX_FADV_DONTNEED);
+                sink->dropped = sink->pushed;
+        }
+        (void) sync_file_range(sink->fd, (off_t) sink->pushed, (off_t) (sink->written - sink->pushed), SYNC_FILE_RANGE_WRITE);
+        sink->pushed = sink->written;
+}
+
+static int write_out(FileSink *sink, const void *buffer, size_t length, Reason *reterr) {
+        int rc = write_whole(sink->fd, buffer, length);
+
+        if (rc < 0)
+                return fail_errno(reterr, rc, "cannot write %s", sink->sink.name);
+        sink->written += length;
+        write_behind(sink);
+        return 0;
+}
+
+static int flush_buffer(FileSink *sink, Reason *reterr) {
+        int rc = sink->filled > 0 ? write_out(sink, sink->buffer, sink->filled, reterr) : 0;
+
+        if (rc == 0)
+                sink->filled = 0;
+        return rc;
+}
+
+static int file_sink_append(ByteSink *byte_sink, const void *buffer, size_t length, Reason *reterr) {
+        FileSink *sink = (FileSink *) byte_sink;
+        const char *from = buffer;
+
+        while (length > 0) {
+                size_t part = min_u64(length, SINK_BUFFER_SIZE - sink->filled);
+                int rc;
+
+                memcpy(sink->buffer + sink->filled, from, part);
+                sink->filled += part;
+                from += part;
+                length -= part;
+                if (sink->filled < SINK_BUFFER_SIZE)
+                        break;
+                rc = flush_buffer(sink, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}
+
+static int file_sink_commit(ByteSink *byte_sink, Reason *reterr) {
+        FileSink *sink = (FileSink *) byte_sink;
+        int rc = flush_buffer(sink, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (fsync(sink->fd) < 0)
+                return fail_errno(reterr, -errno, "cannot sync %s", sink->sink.name);
+        (void) posix_fadvise(sink->fd, 0, 0, POSIX_FADV_DONTNEED);
+        return 0;
+}
+
+static void file_sink_free(ByteSink *byte_sink) {
+        FileSink *sink = (FileSink *) byte_sink;
+
+        close_fd(&sink->fd);
+        free(sink->buffer);
+        free(sink->sink.name);
+        free(sink);
+}
+
+static const ByteSinkOps file_sink_ops = { file_sink_append, file_sink_commit, file_sink_free };
+
+int file_sink_create(int root_fd, const char *path, ByteSink **ret, Reason *reterr) {
+        CLEANUP(byte_sink_freep) ByteSink *byte_sink = NULL;
+        FileSink *sink = calloc(1, sizeof *sink);
+
+        if (!sink)
+                return fail_oom(reterr);
+        *sink = (FileSink) {
+                .sink = { .ops = &file_sink_ops, .name = strdup(path) },
+                .fd = -1,
+                .buffer = malloc(SINK_BUFFER_SIZE),
+        };
+        byte_sink = &sink->sink;
+        if (!byte_sink->name || !sink->buffer)
+                return fail_oom(reterr);
+        sink->fd = open_beneath(root_fd, path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        if (sink->fd < 0)
+                return fail_errno(reterr, sink->fd, "cannot create %s", path);
+        if (fchmod(sink->fd, 0600) < 0)
+                return fail_errno(reterr, -errno, "cannot create %s", path);
+        *ret = STEAL_PTR(byte_sink);
+        return 0;
+}
