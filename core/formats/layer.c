@@ -1,0 +1,223 @@
+#include "formats/layer.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "formats/native/layer-reader.h"
+#include "util/bytes.h"
+
+#define BUCKET_COUNT 4096 /* of the table of open layers */
+#define OPEN_FILES_MAX 4096
+
+struct LayerStore {
+        int root_fd;
+        Cache *open_files, *memory;
+        pthread_mutex_t lock; /* of the table and the references in it; nothing else is locked within */
+        Layer *open[BUCKET_COUNT];
+};
+
+/* One line for each format. */
+static const struct {
+        const char *name;
+        int (*open)(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
+} formats[] = {
+        { "native", native_layer_open },
+};
+
+/* What descriptors the rest of the process can spare. */
+static size_t spare_files(void) {
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0)
+                return 64;
+        return (size_t) min_u64(OPEN_FILES_MAX, limit.rlim_cur / 2);
+}
+
+int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret) {
+        CLEANUP(layer_store_freep) LayerStore *store = calloc(1, sizeof *store);
+        int rc;
+
+        if (!store)
+                return -ENOMEM;
+        store->root_fd = root_fd;
+        pthread_mutex_init(&store->lock, NULL);
+        rc = cache_new(spare_files(), &store->open_files);
+        if (rc < 0)
+                return rc;
+        rc = cache_new(memory_bytes, &store->memory);
+        if (rc < 0)
+                return rc;
+        *ret = STEAL_PTR(store);
+        return 0;
+}
+
+LayerStore *layer_store_free(LayerStore *store) {
+        if (store) {
+                cache_free(store->memory);
+                cache_free(store->open_files);
+                pthread_mutex_destroy(&store->lock);
+        }
+        free(store);
+        return NULL;
+}
+
+int layer_store_root(const LayerStore *store) {
+        return store->root_fd;
+}
+
+Cache *layer_store_files(const LayerStore *store) {
+        return store->open_files;
+}
+
+Cache *layer_store_memory(const LayerStore *store) {
+        return store->memory;
+}
+
+static Layer **find_bucket(LayerStore *store, const char *path) {
+        uint32_t hash = 2166136261u;
+
+        for (const char *c = path; *c; c++)
+                hash = (hash ^ (unsigned char) *c) * 16777619u;
+        return &store->open[hash % BUCKET_COUNT];
+}
+
+/* A new reference to the layer where it is open. With the lock held. */
+static Layer *find_open(LayerStore *store, const char *path) {
+        Layer *layer = *find_bucket(store, path);
+
+        while (layer && strcmp(layer->path, path) != 0)
+                layer = layer->next;
+        if (layer)
+                layer->references++;
+        return layer;
+}
+
+static int open_anew(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
+        int (*open_format)(LayerStore *, const LayerLocation *, Layer **, Reason *) = NULL;
+        Layer *layer;
+        char *path;
+        int rc;
+
+        for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
+                if (strcmp(formats[i].name, location->format) == 0)
+                        open_format = formats[i].open;
+        if (!open_format)
+                return fail(reterr, -ENOTSUP, "%s: unknown format \"%s\": a newer version may know it", location->path,
+                            location->format);
+        rc = open_format(store, location, &layer, reterr);
+        if (rc < 0)
+                return rc;
+        path = strdup(location->path);
+        if (!path) {
+                layer->ops->free(layer);
+                return fail_oom(reterr);
+        }
+        layer->store = store;
+        layer->path = path;
+        layer->references = 1;
+        *ret = layer;
+        return 0;
+}
+
+static void layer_destroy(Layer *layer) {
+        free(layer->path);
+        layer->ops->free(layer);
+}
+
+int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
+        Layer *layer, *meanwhile, **bucket;
+        int rc;
+
+        pthread_mutex_lock(&store->lock);
+        layer = find_open(store, location->path);
+        pthread_mutex_unlock(&store->lock);
+        if (layer) {
+                *ret = layer;
+                return 0;
+        }
+
+        rc = open_anew(store, location, &layer, reterr);
+        if (rc < 0)
+                return rc;
+        pthread_mutex_lock(&store->lock);
+        meanwhile = find_open(store, location->path);
+        if (!meanwhile) {
+                bucket = find_bucket(store, location->path);
+                layer->next = *bucket;
+                *bucket = layer;
+        }
+        pthread_mutex_unlock(&store->lock);
+        if (meanwhile)
+                layer_destroy(layer);
+        *ret = meanwhile ?: layer;
+        return 0;
+}
+
+Layer *layer_ref(Layer *layer) {
+        pthread_mutex_lock(&layer->store->lock);
+        layer->references++;
+        pthread_mutex_unlock(&layer->store->lock);
+        return layer;
+}
+
+Layer *layer_unref(Layer *layer) {
+        LayerStore *store;
+        bool last;
+
+        if (!layer)
+                return NULL;
+        store = layer->store;
+        pthread_mutex_lock(&store->lock);
+        last = --layer->references == 0;
+        if (last) {
+                Layer **link = find_bucket(store, layer->path);
+
+                while (*link != layer)
+                        link = &(*link)->next;
+                *link = layer->next;
+        }
+        pthread_mutex_unlock(&store->lock);
+        if (last)
+                layer_destroy(layer);
+        return NULL;
+}
+
+uint64_t layer_disk_size(const Layer *layer) {
+        return layer->disk_size;
+}
+
+static int check_range(const Layer *layer, uint64_t start, uint64_t length, Reason *reterr) {
+        if (start > layer->disk_size || length > layer->disk_size - start)
+                return fail(reterr, -EINVAL, "%s: %" PRIu64 " bytes at %" PRIu64 " are past the disk's end", layer->path, length, start);
+        return 0;
+}
+
+int layer_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap **ret, Reason *reterr) {
+        CLEANUP(extent_map_freep) ExtentMap *map = NULL;
+        int rc = check_range(layer, start, length, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (extent_map_new(layer->disk_size, &map) < 0)
+                return fail_oom(reterr);
+        rc = length > 0 ? layer->ops->extents(layer, start, length, map, reterr) : 0;
+        if (rc < 0)
+                return rc;
+        rc = extent_map_finish(map);
+        if (rc < 0)
+                return fail(reterr, -EBADMSG, "%s: its extents overlap", layer->path);
+        *ret = STEAL_PTR(map);
+        return 0;
+}
+
+int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        int rc = check_range(layer, offset, length, reterr);
+
+        if (rc < 0)
+                return rc;
+        return length > 0 ? layer->ops->read(layer, buffer, length, offset, reterr) : 0;
+}
