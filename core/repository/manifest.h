@@ -2,6 +2,7 @@
  *
  * points/NAME.json:
  *     {"format": "virtbackupfs point", "version": 1, "features": [],      unknown features: refused
+ *      "name": NAME,                                                      as the file's
  *      "vm": NAME, "vm_uuid": UUID, "serial": 3,                          serials grow with names within a VM
  *      "capture": "2026-11-20T010203Z.9f3c21aa",                          the directory below data/
  *      "kind": "full"|"incremental", "time": RFC 3339, "parent": NAME|null, "checkpoint": NAME|null,
@@ -9,7 +10,7 @@
  *                 "images": [ID, …],                                      the image's identity, top first
  *                 "layers": [{"format": "native", "file": "vda.layer", "length": N, "seal": "16 hex digits"}]}],
  *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits"}]}
- * Layers of a disk stand newest first. Unknown keys are ignored.
+ * Layers of a disk stand newest first. A parent's name sorts before its child's. Unknown keys are ignored.
  * Threads: a Manifest is immutable once read; references are counted atomically. */
 #pragma once
 
@@ -55,7 +56,7 @@ typedef struct ManifestFile {
 typedef struct Manifest {
         int references; /* atomic */
         char name[POINT_NAME_MAX];
-        char *vm, *vm_uuid, *capture;
+        char *vm, *vm_uuid, *capture; /* vm: when read, the name of the directory it lies in now */
         uint32_t serial;
         PointKind kind;
         struct timespec time;
@@ -71,7 +72,7 @@ typedef struct Manifest {
 int manifest_read(Vm *vm, const char *name, Manifest **ret, Reason *reterr);
 
 /* Makes the point visible, whole, at once: create-if-absent, then the directory is synced. What it names has been
- * synced before. -EEXIST where the name is taken. */
+ * synced before. -EEXIST where the name is taken; -EINVAL for what manifest_read() would refuse. */
 int manifest_commit(Vm *vm, const Manifest *manifest, Reason *reterr);
 
 /* All zeroes but the reference; the strings are the manifest's (malloc). */

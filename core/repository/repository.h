@@ -1,7 +1,7 @@
 /* core/repository/repository.h - the directory that holds all of it.
  *
  *     REPO/
- *     ├── repository.json            sealed JSON: format, version, features, uuid
+ *     ├── repository.json            sealed JSON: format, version, features, uuid; locked by what adds and removes VMs
  *     ├── serials/7                  the VM serials ever given out; the file's text is the VM's name
  *     └── vms/NAME/
  *         ├── vm.json                sealed JSON: the registration (vm.h)
@@ -42,3 +42,7 @@ LayerStore *repository_layers(const Repository *repository);
 
 /* The names of all VMs, sorted. The caller frees them with strings_free(). */
 int repository_list_vms(Repository *repository, Strings *ret, Reason *reterr);
+
+/* For what adds and removes VMs: waits until no other process does so. Closing the descriptor unlocks. -EROFS where the
+ * repository cannot be written to. */
+int repository_lock(Repository *repository, int *ret_fd, Reason *reterr);

@@ -1,6 +1,7 @@
 /* core/repository/vm.h - a VM of a repository: its registration and the list of its points.
  *
- * vm.json: {"name", "uuid", "serial", "source" (the SOURCE of `add`, null once forgotten)}.
+ * vm.json: {"format": "virtbackupfs vm", "version", "features", "name", "uuid", "serial", "source" (the SOURCE of `add`,
+ * null once forgotten)}.
  * A VM is its UUID: whatever else has its name is another one.
  * Threads: a Vm is immutable; what it lists is read anew with every call. */
 #pragma once
@@ -18,9 +19,13 @@ typedef struct Vm Vm;
 /* A name that can be a directory: not empty, no slash, no control characters, does not begin with a dot or a
  * dash, valid UTF-8, at most VM_NAME_MAX bytes. */
 bool vm_name_is_valid(const char *name);
+/* The same for a file that a capture made, of at most 255 bytes. */
+bool file_name_is_valid(const char *name);
+bool vm_uuid_is_valid(const char *uuid);
 
-/* Registers a VM, or again one that was forgotten (same UUID). -EEXIST where it is registered, or the name has
- * points of another UUID, or the UUID is registered under another name. */
+/* Registers a VM, or again one that was forgotten or whose vm.json is damaged (same UUID). -EEXIST where it is
+ * registered, or the name has points of another UUID, or the UUID is registered under another name; -EBUSY while its lock
+ * is held; -EROFS. */
 int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, Reason *reterr);
 
 /* -ENOENT. A damaged vm.json is no error: vm_damage() tells, points stay readable. */
@@ -33,7 +38,7 @@ const char *vm_name(const Vm *vm);
 const char *vm_uuid(const Vm *vm);    /* "" where damaged */
 const char *vm_source(const Vm *vm);  /* NULL: forgotten, or damaged */
 const char *vm_damage(const Vm *vm);  /* NULL, or why vm.json cannot be used */
-uint32_t vm_serial(const Vm *vm);     /* 1 … VM_SERIAL_MAX, of this repository; see serial_stand_in() where damaged */
+uint32_t vm_serial(const Vm *vm);     /* 1 … SERIAL_MAX, of this repository; see serial_stand_in() where damaged */
 int vm_fd(const Vm *vm);              /* of its directory */
 
 /* Serials become parts of inode numbers, hence the bounds. The upper half of each range is for things whose
