@@ -1,0 +1,226 @@
+#include "repository/point.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "repository/lineage.h"
+#include "util/timestamp.h"
+
+static json_t *optional_text(const char *text) {
+        return text ? json_text(text) : json_null();
+}
+
+static json_t *describe_disks(const Manifest *manifest) {
+        CLEANUP(json_decrefp) json_t *list = json_array();
+
+        for (size_t i = 0; manifest && i < manifest->disk_count; i++) {
+                const ManifestDisk *disk = &manifest->disks[i];
+                json_t *item = json_pack("{s:o, s:I, s:I, s:I, s:s}", "name", json_text(disk->name),
+                                         "size", (json_int_t) disk->size, "allocated", (json_int_t) disk->allocated,
+                                         "stored", (json_int_t) manifest_disk_stored(disk), "kind", point_kind_name(disk->kind));
+                int bad = !item;
+
+                if (disk->why)
+                        bad |= json_object_set_new(item, "why", json_text(disk->why));
+                bad |= json_array_append_new(list, item);
+                if (bad)
+                        return NULL;
+        }
+        return STEAL_PTR(list);
+}
+
+static json_t *describe_time(struct timespec time) {
+        char text[TIMESTAMP_MAX];
+
+        timestamp_format(time, text);
+        return json_string(text);
+}
+
+static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
+        CLEANUP(json_decrefp) json_t *object = json_object();
+        const Manifest *manifest = point->manifest;
+        const char *problem = lineage_problem(point);
+        int bad = !object;
+
+        bad |= json_object_set_new(object, "name", json_string(point->name));
+        bad |= json_object_set_new(object, "kind", optional_text(manifest ? point_kind_name(manifest->kind) : NULL));
+        bad |= json_object_set_new(object, "time", manifest ? describe_time(manifest->time) : json_null());
+        bad |= json_object_set_new(object, "parent", optional_text(manifest ? manifest->parent : NULL));
+        bad |= json_object_set_new(object, "checkpoint", optional_text(manifest ? manifest->checkpoint : NULL));
+        bad |= json_object_set_new(object, "stored", manifest ? json_integer((json_int_t) manifest_stored(manifest)) : json_null());
+        bad |= json_object_set_new(object, "complete", json_boolean(!problem));
+        if (problem)
+                bad |= json_object_set_new(object, "reason", json_text(problem));
+        bad |= json_object_set_new(object, "disks", describe_disks(manifest));
+        if (bad)
+                return fail_oom(reterr);
+        *ret = STEAL_PTR(object);
+        return 0;
+}
+
+/* The lineage of one point; -ENOENT where there is no such point. */
+static int open_point(Vm *vm, const char *name, Lineage *ret, const LineagePoint **ret_point, Reason *reterr) {
+        CLEANUP(lineage_clear) Lineage lineage = { 0 };
+        const LineagePoint *point;
+        int rc = lineage_of_point(vm, name, &lineage, reterr);
+
+        if (rc < 0)
+                return rc;
+        point = &lineage.points[lineage.count - 1];
+        if (point->error == -ENOENT)
+                return fail(reterr, -ENOENT, "%s", point->damage);
+        *ret = lineage;
+        *ret_point = point;
+        lineage = (Lineage) { 0 };
+        return 0;
+}
+
+int point_check(Vm *vm, const char *name, Reason *reterr) {
+        CLEANUP(lineage_clear) Lineage lineage = { 0 };
+        const LineagePoint *point;
+        int rc = open_point(vm, name, &lineage, &point, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (!point->manifest)
+                return fail(reterr, point->error, "%s", point->damage);
+        if (lineage_problem(point))
+                return fail(reterr, -EBADMSG, "%s/%s is not complete: %s", vm_name(vm), name, lineage_problem(point));
+        return 0;
+}
+
+int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr) {
+        CLEANUP(lineage_clear) Lineage lineage = { 0 };
+        const LineagePoint *point;
+        int rc = open_point(vm, name, &lineage, &point, reterr);
+
+        return rc < 0 ? rc : describe(point, ret, reterr);
+}
+
+int point_info(Vm *vm, const char *name, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(json_decrefp) json_t *info = json_pack("{s:o}", "vm", json_text(vm_name(vm)));
+        CLEANUP(json_decrefp) json_t *point = NULL;
+        CLEANUP(freep) char *text = NULL;
+        size_t length;
+        int rc = point_describe(vm, name, &point, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (json_object_update(info, point) < 0)
+                return fail_oom(reterr);
+        text = json_dumps(info, JSON_INDENT(4));
+        if (!text)
+                return fail_oom(reterr);
+        length = strlen(text);
+        text[length++] = '\n'; /* in the place of the NUL: the length counts */
+        *ret = STEAL_PTR(text);
+        *ret_length = length;
+        return 0;
+}
+
+/* The source as it may be shown: a password ("scheme://user:password@host") is no one's business. */
+static json_t *describe_source(const char *source) {
+        CLEANUP(freep) char *shown = NULL;
+        size_t length = 0;
+
+        if (!source)
+                return json_null();
+        shown = malloc(strlen(source) * 2 + 4);
+        if (!shown)
+                return NULL;
+        while (*source) {
+                const char *authority = strstr(source, "://");
+                const char *colon, *at = NULL;
+                size_t end;
+
+                if (!authority)
+                        break;
+                authority += strlen("://");
+                end = strcspn(authority, "/?# ");
+                for (const char *c = authority; c < authority + end; c++)
+                        if (*c == '@')
+                                at = c;
+                colon = at ? memchr(authority, ':', (size_t) (at - authority)) : NULL;
+                if (colon) {
+                        memcpy(shown + length, source, (size_t) (colon + 1 - source));
+                        length += (size_t) (colon + 1 - source);
+                        memcpy(shown + length, "***", 3);
+                        length += 3;
+                        source = at;
+                }
+                memcpy(shown + length, source, (size_t) (authority + end - source));
+                length += (size_t) (authority + end - source);
+                source = authority + end;
+        }
+        strcpy(shown + length, source);
+        return json_text(shown);
+}
+
+static int describe_points(const Lineage *lineage, size_t first, json_t *points, Reason *reterr) {
+        for (size_t i = first; i < lineage->count; i++) {
+                json_t *point;
+                int rc;
+
+                if (lineage->points[i].error == -ENOENT) /* gone since it was listed */
+                        continue;
+                rc = describe(&lineage->points[i], &point, reterr);
+                if (rc < 0)
+                        return rc;
+                if (json_array_append_new(points, point) < 0)
+                        return fail_oom(reterr);
+        }
+        return 0;
+}
+
+int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr) {
+        CLEANUP(lineage_clear) Lineage lineage = { 0 };
+        CLEANUP(json_decrefp) json_t *object = json_object();
+        json_t *points = json_array();
+        int bad = !object || !points, rc;
+
+        bad |= json_object_set_new(object, "name", json_text(vm_name(vm)));
+        bad |= json_object_set_new(object, "uuid", vm_damage(vm) ? json_null() : json_text(vm_uuid(vm)));
+        bad |= json_object_set_new(object, "source", describe_source(vm_source(vm)));
+        if (vm_damage(vm))
+                bad |= json_object_set_new(object, "reason", json_text(vm_damage(vm)));
+        bad |= json_object_set_new(object, "points", points);
+        if (bad)
+                return fail_oom(reterr);
+        if (point)
+                rc = open_point(vm, point, &lineage, &(const LineagePoint *) { NULL }, reterr);
+        else
+                rc = lineage_of_vm(vm, &lineage, reterr);
+        if (rc == 0)
+                rc = describe_points(&lineage, point ? lineage.count - 1 : 0, points, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = STEAL_PTR(object);
+        return 0;
+}
+
+int point_resolve(Vm *vm, const char *word, char ret[static POINT_NAME_MAX], Reason *reterr) {
+        CLEANUP(strings_free) Strings points = { 0 };
+        CLEANUP(close_fd) int fd = -1;
+        char path[sizeof "points/.json" + POINT_NAME_MAX];
+        int rc;
+
+        if (strcmp(word, "latest") == 0) {
+                rc = vm_list_points(vm, &points, reterr);
+                if (rc < 0)
+                        return rc;
+                if (points.count == 0)
+                        return fail(reterr, -ENOENT, "%s has no points yet", vm_name(vm));
+                word = points.items[points.count - 1];
+        } else {
+                if (!point_name_is_valid(word))
+                        return fail(reterr, -ENOENT, "%s has no point \"%s\"", vm_name(vm), word);
+                snprintf(path, sizeof path, "points/%s.json", word);
+                fd = open_beneath(vm_fd(vm), path, O_PATH, 0);
+                if (fd < 0 && fd != -ELOOP)
+                        return fd == -ENOENT ? fail(reterr, fd, "%s has no point %s", vm_name(vm), word)
+                                             : fail_errno(reterr, fd, "cannot look at %s/%s", vm_name(vm), word);
+        }
+        snprintf(ret, POINT_NAME_MAX, "%s", word);
+        return 0;
+}
