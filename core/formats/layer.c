@@ -16,6 +16,7 @@
 struct LayerStore {
         int root_fd;
         Cache *open_files, *memory;
+        uint64_t owner;
         pthread_mutex_t lock; /* of the table and the references in it; nothing else is locked within */
         Layer *open[BUCKET_COUNT];
 };
@@ -44,6 +45,7 @@ int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret) {
         if (!store)
                 return -ENOMEM;
         store->root_fd = root_fd;
+        store->owner = cache_new_owner();
         pthread_mutex_init(&store->lock, NULL);
         rc = cache_new(spare_files(), &store->open_files);
         if (rc < 0)
@@ -75,6 +77,10 @@ Cache *layer_store_files(const LayerStore *store) {
 
 Cache *layer_store_memory(const LayerStore *store) {
         return store->memory;
+}
+
+uint64_t layer_store_owner(const LayerStore *store) {
+        return store->owner;
 }
 
 static Layer **find_bucket(LayerStore *store, const char *path) {
@@ -207,11 +213,10 @@ int layer_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap **ret
         rc = length > 0 ? layer->ops->extents(layer, start, length, map, reterr) : 0;
         if (rc < 0)
                 return rc;
-        rc = extent_map_finish(map);
-        if (rc < 0)
+        if (extent_map_finish(map) < 0)
                 return fail(reterr, -EBADMSG, "%s: its extents overlap", layer->path);
         *ret = STEAL_PTR(map);
-        return 0;
+        return rc;
 }
 
 int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {

@@ -18,9 +18,10 @@ typedef struct LayerStore LayerStore;
 
 typedef struct LayerOps {
         /* Appends the states within [start, start + length) to map, clipped to it; absent ranges are left out.
-         * The range lies within the disk. Any thread. */
+         * What a damaged index cannot tell is appended as unreadable: 1 is returned then, else 0, or an error where
+         * nothing can be told. The range lies within the disk. Any thread. */
         int (*extents)(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr);
-        /* Reads a range that extents() says is data. -EIO where what is stored is damaged. Any thread. */
+        /* Reads a range. -EIO where not all of it is data, or what is stored is damaged. Any thread. */
         int (*read)(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);
         void (*free)(Layer *layer);
 } LayerOps;
@@ -52,7 +53,8 @@ DEFINE_CLEANUP(LayerStore, layer_store_free)
 
 int layer_store_root(const LayerStore *store);
 Cache *layer_store_files(const LayerStore *store);  /* of descriptors; cost 1 each */
-Cache *layer_store_memory(const LayerStore *store); /* of index pages, blocks and flattened regions; cost in bytes */
+Cache *layer_store_memory(const LayerStore *store); /* of index pages, blocks, chains, regions; cost in bytes */
+uint64_t layer_store_owner(const LayerStore *store); /* in those caches, of what belongs to the store as a whole */
 
 /* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
  * needs a newer version. A layer that is open already is shared. store must outlive it. */
@@ -64,6 +66,7 @@ DEFINE_CLEANUP(Layer, layer_unref)
 uint64_t layer_disk_size(const Layer *layer);
 
 /* What the layer has in [start, start + length), which must lie within the disk. The caller frees *ret, a map of
- * the whole disk that has extents in that range only. */
+ * the whole disk that has extents in that range only. 1 where some of it cannot be told, as the index is damaged: that is
+ * unreadable in the map, and layer_read() has the words. */
 int layer_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap **ret, Reason *reterr);
 int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);

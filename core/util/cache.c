@@ -172,21 +172,35 @@ static void free_entries(CacheEntry *entry) {
         }
 }
 
+/* Everything goes that is not in use, whatever it costs. */
+static void empty_shard(Shard *shard) {
+        CacheEntry *gone;
+
+        do {
+                pthread_mutex_lock(&shard->lock);
+                gone = shard->oldest;
+                if (gone) {
+                        put_in_use(shard, gone);
+                        remove_entry(shard, gone);
+                        shard->used -= gone->cost;
+                        gone->next = NULL;
+                }
+                pthread_mutex_unlock(&shard->lock);
+                free_entries(gone);
+        } while (gone);
+}
+
 Cache *cache_free(Cache *cache) {
         if (!cache)
                 return NULL;
+        /* What is freed may itself use the cache, in any shard. */
+        for (size_t i = 0; i < SHARD_COUNT; i++)
+                empty_shard(&cache->shards[i]);
         for (size_t i = 0; i < SHARD_COUNT; i++) {
-                Shard *shard = &cache->shards[i];
-
-                shard->capacity = 0;
-                free_entries(evict(shard));
-                /* What costs nothing is not evicted for its cost. */
-                for (size_t b = 0; b < shard->bucket_count; b++) {
-                        free_entries(shard->buckets[b]);
-                }
-                free(shard->buckets);
-                pthread_cond_destroy(&shard->loaded);
-                pthread_mutex_destroy(&shard->lock);
+                assert(cache->shards[i].entry_count == 0);
+                free(cache->shards[i].buckets);
+                pthread_cond_destroy(&cache->shards[i].loaded);
+                pthread_mutex_destroy(&cache->shards[i].lock);
         }
         free(cache);
         return NULL;
@@ -282,6 +296,15 @@ CacheEntry *cache_release(CacheEntry *entry) {
         pthread_mutex_unlock(&shard->lock);
         free_entries(gone);
         return NULL;
+}
+
+void cache_drop(CacheEntry *entry) {
+        Shard *shard = entry->shard;
+
+        pthread_mutex_lock(&shard->lock);
+        if (entry->state != ENTRY_DROPPED)
+                remove_entry(shard, entry);
+        pthread_mutex_unlock(&shard->lock);
 }
 
 void cache_forget(Cache *cache, uint64_t owner) {

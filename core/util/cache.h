@@ -42,6 +42,9 @@ void *cache_value(const CacheEntry *entry);
 CacheEntry *cache_release(CacheEntry *entry); /* always NULL */
 DEFINE_CLEANUP(CacheEntry, cache_release)
 
+/* Lets nobody else find it: it goes with its last reference. For what should be made anew next time. */
+void cache_drop(CacheEntry *entry);
+
 /* Drops what an owner has in the cache and is not in use. Call it when the owner goes away. */
 void cache_forget(Cache *cache, uint64_t owner);
 

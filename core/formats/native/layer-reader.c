@@ -162,10 +162,21 @@ static int find_leaf(const NativeLayer *native, uint64_t block, uint64_t end, Ca
         return 0;
 }
 
+/* A range of blocks, clipped to the bytes that are asked for. */
+static int add_extent(const NativeLayer *native, uint64_t first, uint64_t end, uint64_t start, uint64_t stop, ExtentState state,
+                      ExtentMap *map) {
+        uint64_t size = native->bounds.block_size;
+        uint64_t from = max_u64(first * size, start);
+        uint64_t to = min_u64(min_u64(end * size, native->bounds.disk_size), stop);
+
+        return from < to ? extent_map_add(map, from, to - from, state) : 0;
+}
+
 static int native_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr) {
         const NativeLayer *native = (const NativeLayer *) layer;
-        uint64_t size = native->bounds.block_size;
-        uint64_t block = start / size, end = divide_up(start + length, size);
+        uint64_t size = native->bounds.block_size, stop = start + length;
+        uint64_t block = start / size, end = divide_up(stop, size);
+        int damaged = 0;
 
         while (block < end) {
                 CLEANUP(cache_releasep) CacheEntry *cached = NULL;
@@ -173,22 +184,27 @@ static int native_extents(Layer *layer, uint64_t start, uint64_t length, ExtentM
                 const Page *leaf;
                 int rc = find_leaf(native, block, end, &cached, &entry, reterr);
 
-                if (rc < 0)
+                if (rc == -ENOMEM)
                         return rc;
+                if (rc < 0) {
+                        damaged = 1;
+                        if (add_extent(native, max_u64(entry.first, block), entry.end, start, stop, EXTENT_UNREADABLE, map) < 0)
+                                return fail_oom(reterr);
+                        block = entry.end;
+                        continue;
+                }
                 if (!cached)
                         break;
                 leaf = cache_value(cached);
                 for (uint32_t i = page_find(leaf, block); i < leaf->count && leaf->records[i].block < end; i++) {
                         const PageRecord *record = &leaf->records[i];
-                        uint64_t from = max_u64(record->block * size, start);
-                        uint64_t to = min_u64(min_u64((record->block + record->count) * size, native->bounds.disk_size), start + length);
 
-                        if (extent_map_add(map, from, to - from, record->state) < 0)
+                        if (add_extent(native, record->block, record->block + record->count, start, stop, record->state, map) < 0)
                                 return fail_oom(reterr);
                 }
                 block = entry.end;
         }
-        return 0;
+        return damaged;
 }
 
 /* A run of neighbouring stored blocks of one leaf, and what of them is wanted. */
