@@ -1,7 +1,7 @@
 /* fs/command-map.c - prints the extent map of a disk at a point. */
 #include <errno.h>
 
-#include "chain/chain.h"
+#include "chain/chain-map.h"
 #include "command.h"
 #include "path.h"
 

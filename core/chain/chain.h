@@ -20,28 +20,28 @@ typedef struct Chain Chain;
 
 typedef struct ChainExtent {
         uint64_t start, length; /* bytes */
-        ExtentState state;      /* EXTENT_UNREADABLE also for what a lost or damaged ancestor should hold */
+        ExtentState state;      /* EXTENT_UNREADABLE also for what a lost or damaged layer should hold */
         const char *point;      /* whose layer holds it; borrowed from the chain; NULL: lost */
 } ChainExtent;
 
 /* Loads the manifests of the point and its ancestors. A damaged or missing ancestor does not fail this: chain_damage()
  * tells. -ENOENT: no such point or disk; -EBADMSG: the point's own manifest is damaged.
- * The chain is shared: opening the same disk again while it is open gives the same one. vm may go before it. */
+ * The chain is shared: opening the same disk again while it is open, or still in the cache, gives the same one. vm may
+ * go before it. */
 int chain_open(Vm *vm, const char *point, const char *disk, Chain **ret, Reason *reterr);
 Chain *chain_unref(Chain *chain); /* always NULL */
 DEFINE_CLEANUP(Chain, chain_unref)
 
-uint64_t chain_size(const Chain *chain);         /* bytes */
+uint64_t chain_size(const Chain *chain);      /* bytes */
 size_t chain_layer_count(const Chain *chain);
-const char *chain_damage(const Chain *chain);    /* NULL where all ancestors are there */
+const char *chain_damage(const Chain *chain); /* NULL where all ancestors are there */
 
 /* The extent that holds offset (< size), as far as one region tells: its start <= offset, and neighbours in the same
- * state may follow. -EIO where an index page is damaged: ret then says the range that cannot be told, state
- * EXTENT_UNREADABLE, so that the caller may go on behind it. */
+ * state may follow. Fails only without memory. */
 int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr);
 
-/* As above, with all neighbours of the same state and point joined; what cannot be told is unreadable. Walks a whole
- * disk: for( offset = 0; offset < size; offset = e.start + e.length ). Fails only without memory. */
+/* As above, with all neighbours behind it of the same state and point joined. Walks a whole disk:
+ * for (offset = 0; offset < size; offset = e.start + e.length). */
 int chain_next_extent(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr);
 
 /* Reads [offset, offset + length), which lies within the disk. All of it or an error: -EIO where any byte is
@@ -53,7 +53,3 @@ int chain_is_zero(Chain *chain, uint64_t offset, size_t length);
 
 /* lseek(2): whence SEEK_DATA or SEEK_HOLE. The offset, or -ENXIO as lseek(2) has it. Unreadable counts as data. */
 int64_t chain_seek(Chain *chain, uint64_t offset, int whence);
-
-/* The map as text or as JSON, as `map` and DISK.map print it. The caller frees *ret. */
-int chain_map_text(Chain *chain, char **ret, size_t *ret_length, Reason *reterr);
-int chain_map_json(Chain *chain, char **ret, size_t *ret_length, Reason *reterr);

@@ -91,11 +91,11 @@ static Layer **find_bucket(LayerStore *store, const char *path) {
         return &store->open[hash % BUCKET_COUNT];
 }
 
-/* A new reference to the layer where it is open. With the lock held. */
-static Layer *find_open(LayerStore *store, const char *path) {
-        Layer *layer = *find_bucket(store, path);
+/* A new reference to the layer where it is open. With the lock held. One that is wanted with another seal is another. */
+static Layer *find_open(LayerStore *store, const LayerLocation *location) {
+        Layer *layer = *find_bucket(store, location->path);
 
-        while (layer && strcmp(layer->path, path) != 0)
+        while (layer && (layer->seal != location->seal || layer->length != location->length || strcmp(layer->path, location->path) != 0))
                 layer = layer->next;
         if (layer)
                 layer->references++;
@@ -124,6 +124,8 @@ static int open_anew(LayerStore *store, const LayerLocation *location, Layer **r
         }
         layer->store = store;
         layer->path = path;
+        layer->length = location->length;
+        layer->seal = location->seal;
         layer->references = 1;
         *ret = layer;
         return 0;
@@ -139,7 +141,7 @@ int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Re
         int rc;
 
         pthread_mutex_lock(&store->lock);
-        layer = find_open(store, location->path);
+        layer = find_open(store, location);
         pthread_mutex_unlock(&store->lock);
         if (layer) {
                 *ret = layer;
@@ -150,7 +152,7 @@ int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Re
         if (rc < 0)
                 return rc;
         pthread_mutex_lock(&store->lock);
-        meanwhile = find_open(store, location->path);
+        meanwhile = find_open(store, location);
         if (!meanwhile) {
                 bucket = find_bucket(store, location->path);
                 layer->next = *bucket;

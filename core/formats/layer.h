@@ -31,9 +31,10 @@ struct Layer {
         const LayerOps *ops;
         uint64_t disk_size; /* bytes */
 
-        LayerStore *store;  /* with its lock held: */
+        LayerStore *store;
         char *path;
-        size_t references;
+        uint64_t length, seal;
+        size_t references;  /* this and the next: with the store's lock held */
         Layer *next;        /* of the open layers */
 };
 

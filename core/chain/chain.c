@@ -1,0 +1,420 @@
+#include "chain/chain.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "chain/region.h"
+#include "codec/checksum.h"
+#include "util/bytes.h"
+
+#define LAYERS_MAX 1000000 /* of a chain: more than a century of one a half hour */
+
+/* A layer of the chain, opened when a region first needs it. */
+typedef struct ChainPart {
+        char point[POINT_NAME_MAX];
+        uint64_t limit; /* the smallest disk size from the newest part to this one */
+        char *format, *path;
+        uint64_t length, seal;
+        _Atomic(Layer *) layer;
+} ChainPart;
+
+struct Chain {
+        _Atomic(CacheEntry *) entry; /* the chain itself, in the store's memory; its references are the chain's */
+        LayerStore *store;
+        uint64_t owner;    /* of its regions */
+        uint64_t size;
+        char *vm, *point, *disk, *capture;
+        char *damage;      /* or NULL */
+        pthread_mutex_t open_lock; /* taken to open a layer */
+        ChainPart *parts;  /* newest first */
+        size_t part_count, part_capacity;
+};
+
+static void chain_destroy(void *value) {
+        Chain *chain = value;
+
+        cache_forget(layer_store_memory(chain->store), chain->owner);
+        for (size_t i = 0; i < chain->part_count; i++) {
+                layer_unref(atomic_load(&chain->parts[i].layer));
+                free(chain->parts[i].format);
+                free(chain->parts[i].path);
+        }
+        pthread_mutex_destroy(&chain->open_lock);
+        free(chain->parts);
+        free(chain->vm);
+        free(chain->point);
+        free(chain->disk);
+        free(chain->capture);
+        free(chain->damage);
+        free(chain);
+}
+
+static void chain_destroyp(Chain **chain) {
+        if (*chain)
+                chain_destroy(*chain);
+}
+
+static int add_part(Chain *chain, const Manifest *manifest, const ManifestLayer *layer, uint64_t limit, Reason *reterr) {
+        LayerLocation location;
+        ChainPart *part;
+        int rc;
+
+        if (chain->part_count == LAYERS_MAX)
+                return fail(reterr, -EBADMSG, "the chain has too many layers");
+        if (chain->part_count == chain->part_capacity) {
+                size_t capacity = chain->part_capacity ? chain->part_capacity * 2 : 8;
+                ChainPart *grown = reallocarray(chain->parts, capacity, sizeof *grown);
+
+                if (!grown)
+                        return fail_oom(reterr);
+                chain->parts = grown;
+                chain->part_capacity = capacity;
+        }
+        rc = manifest_layer_location(manifest, layer, &location, reterr);
+        if (rc < 0)
+                return rc;
+        part = &chain->parts[chain->part_count++];
+        *part = (ChainPart) {
+                .limit = limit,
+                .format = strdup(layer->format),
+                .path = (char *) location.path,
+                .length = layer->length,
+                .seal = layer->seal,
+        };
+        snprintf(part->point, sizeof part->point, "%s", manifest->name);
+        return part->format ? 0 : fail_oom(reterr);
+}
+
+/* Adds the layers of one point. 1 where the parent has to be asked for the rest, 0 where all is there. */
+static int add_point(Chain *chain, const Manifest *manifest, const char *disk_name, uint64_t *limit, Reason *reterr) {
+        const ManifestDisk *disk = manifest_find_disk(manifest, disk_name);
+
+        if (!disk)
+                return fail(reterr, -EBADMSG, "point %s has no disk %s", manifest->name, disk_name);
+        *limit = min_u64(*limit, disk->size);
+        for (size_t i = 0; i < disk->layer_count; i++) {
+                int rc = add_part(chain, manifest, &disk->layers[i], *limit, reterr);
+
+                if (rc < 0)
+                        return rc;
+        }
+        return disk->kind != POINT_FULL;
+}
+
+/* Follows the parents. What is lost of them is damage, no failure. */
+static int add_ancestors(Chain *chain, Vm *vm, const Manifest *newest, const char *disk, uint64_t limit, Reason *reterr) {
+        CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
+        const Manifest *child = newest;
+        Reason reason = REASON_INIT;
+        int rc = 1;
+
+        while (rc == 1) {
+                Manifest *parent = NULL;
+
+                /* Names sort by age: so no chain can lead back into itself. */
+                if (!child->parent)
+                        rc = fail(&reason, -EBADMSG, "point %s is incremental and has no parent", child->name);
+                else if (strcmp(child->parent, child->name) >= 0)
+                        rc = fail(&reason, -EBADMSG, "point %s is older than its parent %s", child->name, child->parent);
+                else
+                        rc = manifest_read(vm, child->parent, &parent, &reason);
+                if (rc < 0)
+                        break;
+                manifest_unref(manifest);
+                child = manifest = parent;
+                rc = add_point(chain, manifest, disk, &limit, &reason);
+        }
+        if (rc == -ENOMEM)
+                return fail_oom(reterr);
+        if (rc < 0) {
+                chain->damage = strdup(reason.text);
+                if (!chain->damage)
+                        return fail_oom(reterr);
+        }
+        return 0;
+}
+
+typedef struct ChainRequest {
+        Vm *vm;
+        const Manifest *manifest;
+        const char *disk;
+} ChainRequest;
+
+static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        const ChainRequest *request = context;
+        CLEANUP(chain_destroyp) Chain *chain = calloc(1, sizeof *chain);
+        uint64_t limit = UINT64_MAX;
+        int rc;
+
+        if (!chain)
+                return fail_oom(reterr);
+        pthread_mutex_init(&chain->open_lock, NULL);
+        chain->store = repository_layers(vm_repository(request->vm));
+        chain->owner = cache_new_owner();
+        chain->size = manifest_find_disk(request->manifest, request->disk)->size;
+        chain->vm = strdup(vm_name(request->vm));
+        chain->point = strdup(request->manifest->name);
+        chain->disk = strdup(request->disk);
+        chain->capture = strdup(request->manifest->capture);
+        if (!chain->vm || !chain->point || !chain->disk || !chain->capture)
+                return fail_oom(reterr);
+        rc = add_point(chain, request->manifest, request->disk, &limit, reterr);
+        if (rc > 0)
+                rc = add_ancestors(chain, request->vm, request->manifest, request->disk, limit, reterr);
+        if (rc < 0)
+                return rc;
+        *ret_cost = sizeof *chain + chain->part_capacity * sizeof *chain->parts + chain->part_count * 100;
+        *ret = STEAL_PTR(chain);
+        return 0;
+}
+
+static const CacheLoader chain_loader = { load_chain, chain_destroy };
+
+/* The same for the same disk of the same capture, and for no other. */
+static int chain_key(Vm *vm, const Manifest *manifest, const char *disk, CacheKey *ret) {
+        CLEANUP(freep) char *text = NULL;
+        int length = asprintf(&text, "%s/%s/%s/%s", vm_name(vm), manifest->name, manifest->capture, disk);
+
+        if (length < 0)
+                return -ENOMEM;
+        *ret = (CacheKey) { layer_store_owner(repository_layers(vm_repository(vm))), checksum(text, (size_t) length) };
+        return 0;
+}
+
+int chain_open(Vm *vm, const char *point, const char *disk, Chain **ret, Reason *reterr) {
+        CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
+        ChainRequest request = { .vm = vm, .disk = disk };
+        CacheEntry *entry;
+        CacheKey key;
+        Chain *chain;
+        int rc;
+
+        rc = manifest_read(vm, point, &manifest, reterr);
+        if (rc < 0)
+                return rc;
+        if (!manifest_find_disk(manifest, disk))
+                return fail(reterr, -ENOENT, "%s/%s has no disk %s", vm_name(vm), point, disk);
+        request.manifest = manifest;
+        if (chain_key(vm, manifest, disk, &key) < 0)
+                return fail_oom(reterr);
+        rc = cache_get(layer_store_memory(repository_layers(vm_repository(vm))), key, &chain_loader, &request, &entry, reterr);
+        if (rc < 0)
+                return rc;
+        chain = cache_value(entry);
+        if (strcmp(chain->vm, vm_name(vm)) != 0 || strcmp(chain->point, point) != 0 || strcmp(chain->disk, disk) != 0 ||
+            strcmp(chain->capture, manifest->capture) != 0) {
+                cache_release(entry);
+                return fail(reterr, -EIO, "%s/%s/%s cannot be told from another disk", vm_name(vm), point, disk);
+        }
+        atomic_store_explicit(&chain->entry, entry, memory_order_relaxed);
+        if (chain->damage) /* may be mended by next time */
+                cache_drop(entry);
+        *ret = chain;
+        return 0;
+}
+
+Chain *chain_unref(Chain *chain) {
+        if (chain)
+                cache_release(atomic_load_explicit(&chain->entry, memory_order_relaxed));
+        return NULL;
+}
+
+uint64_t chain_size(const Chain *chain) {
+        return chain->size;
+}
+
+size_t chain_layer_count(const Chain *chain) {
+        return chain->part_count;
+}
+
+const char *chain_damage(const Chain *chain) {
+        return chain->damage;
+}
+
+/* A layer that cannot be opened is tried again by whoever needs it next: the server may be back then. */
+static int open_part(Chain *chain, size_t index, Layer **ret, Reason *reterr) {
+        ChainPart *part = &chain->parts[index];
+        LayerLocation location = { part->format, part->path, part->length, part->seal };
+        Layer *layer = atomic_load_explicit(&part->layer, memory_order_acquire);
+        int rc = 0;
+
+        if (!layer) {
+                pthread_mutex_lock(&chain->open_lock);
+                layer = atomic_load_explicit(&part->layer, memory_order_acquire);
+                if (!layer) {
+                        rc = layer_open(chain->store, &location, &layer, reterr);
+                        if (rc == 0)
+                                atomic_store_explicit(&part->layer, layer, memory_order_release);
+                }
+                pthread_mutex_unlock(&chain->open_lock);
+        }
+        if (rc == 0)
+                *ret = layer;
+        return rc;
+}
+
+static Layer *region_layer(void *context, size_t part) {
+        Layer *layer;
+
+        return open_part(context, part, &layer, NULL) == 0 ? layer : NULL;
+}
+
+static uint64_t region_limit(void *context, size_t part) {
+        const Chain *chain = context;
+
+        return chain->parts[part].limit;
+}
+
+static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        Chain *chain = context;
+        RegionSource source = { chain->part_count, region_layer, region_limit, chain };
+        uint64_t start = key.item * REGION_SIZE;
+        Region *region;
+
+        if (region_flatten(&source, start, (uint32_t) min_u64(REGION_SIZE, chain->size - start), &region) < 0)
+                return fail_oom(reterr);
+        *ret_cost = sizeof *region + region->count * sizeof *region->extents;
+        *ret = region;
+        return 0;
+}
+
+static const CacheLoader region_loader = { load_region, free };
+
+static int get_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
+        CacheKey key = { chain->owner, offset / REGION_SIZE };
+        int rc = cache_get(layer_store_memory(chain->store), key, &region_loader, chain, ret, reterr);
+
+        if (rc >= 0 && ((const Region *) cache_value(*ret))->damaged)
+                cache_drop(*ret);
+        return rc;
+}
+
+static ChainExtent make_extent(const Chain *chain, uint64_t region_start, const RegionExtent *extent) {
+        return (ChainExtent) {
+                .start = region_start + extent->start,
+                .length = extent->length,
+                .state = (ExtentState) extent->state,
+                .point = extent->part == REGION_LOST ? NULL : chain->parts[extent->part].point,
+        };
+}
+
+int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+        int rc;
+
+        assert(offset < chain->size);
+        rc = get_region(chain, offset, &entry, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = make_extent(chain, round_down(offset, REGION_SIZE), region_find(cache_value(entry), (uint32_t) (offset % REGION_SIZE)));
+        return 0;
+}
+
+int chain_next_extent(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
+        ChainExtent extent, next;
+        int rc = chain_extent_at(chain, offset, &extent, reterr);
+
+        while (rc >= 0 && extent.start + extent.length < chain->size) {
+                rc = chain_extent_at(chain, extent.start + extent.length, &next, reterr);
+                /* Several layers of one point have the same name at different places. */
+                if (rc < 0 || next.state != extent.state || !next.point != !extent.point ||
+                    (next.point && strcmp(next.point, extent.point) != 0))
+                        break;
+                extent.length += next.length;
+        }
+        if (rc < 0)
+                return rc;
+        *ret = extent;
+        return 0;
+}
+
+/* The words for a range that cannot be read; never succeeds. */
+static int explain(Chain *chain, uint32_t index, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        Layer *layer;
+        int rc;
+
+        if (index == REGION_LOST)
+                return fail(reterr, -EIO, "%" PRIu64 " of the disk is in no layer: %s", offset, chain->damage ?: "the chain is incomplete");
+        rc = open_part(chain, index, &layer, reterr);
+        if (rc >= 0)
+                rc = layer_read(layer, buffer, length, offset, reterr);
+        if (rc >= 0)
+                return fail(reterr, -EIO, "%s could not be read at %" PRIu64 ", and now can", chain->parts[index].path, offset);
+        return rc == -ENOMEM ? rc : -EIO;
+}
+
+int chain_read(Chain *chain, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        unsigned char *to = buffer;
+
+        if (offset > chain->size || length > chain->size - offset)
+                return fail(reterr, -EINVAL, "%zu bytes at %" PRIu64 " are past the disk's end", length, offset);
+        while (length > 0) {
+                CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+                uint64_t region_start = round_down(offset, REGION_SIZE);
+                const RegionExtent *extent;
+                uint64_t region_left;
+                int rc = get_region(chain, offset, &entry, reterr);
+
+                if (rc < 0)
+                        return rc;
+                region_left = min_u64(length, region_start + REGION_SIZE - offset);
+                extent = region_find(cache_value(entry), (uint32_t) (offset - region_start));
+                for (; region_left > 0; extent++) {
+                        size_t part = min_u64(region_left, region_start + extent->start + extent->length - offset);
+                        Layer *layer;
+
+                        if (extent->state == EXTENT_ZERO)
+                                memset(to, 0, part);
+                        else if (extent->state == EXTENT_DATA)
+                                rc = open_part(chain, extent->part, &layer, reterr);
+                        else
+                                rc = explain(chain, extent->part, to, part, offset, reterr);
+                        if (rc >= 0 && extent->state == EXTENT_DATA)
+                                rc = layer_read(layer, to, part, offset, reterr);
+                        if (rc < 0)
+                                return rc;
+                        to += part;
+                        offset += part;
+                        length -= part;
+                        region_left -= part;
+                }
+        }
+        return 0;
+}
+
+int chain_is_zero(Chain *chain, uint64_t offset, size_t length) {
+        uint64_t end = offset + length;
+
+        while (offset < end) {
+                ChainExtent extent;
+                int rc = chain_extent_at(chain, offset, &extent, NULL);
+
+                if (rc < 0)
+                        return rc;
+                if (extent.state != EXTENT_ZERO)
+                        return 0;
+                offset = extent.start + extent.length;
+        }
+        return 1;
+}
+
+int64_t chain_seek(Chain *chain, uint64_t offset, int whence) {
+        if (offset >= chain->size)
+                return -ENXIO;
+        while (offset < chain->size) {
+                ChainExtent extent;
+                int rc = chain_extent_at(chain, offset, &extent, NULL);
+
+                if (rc < 0)
+                        return rc;
+                if ((extent.state == EXTENT_ZERO) == (whence == SEEK_HOLE))
+                        return (int64_t) offset;
+                offset = extent.start + extent.length;
+        }
+        /* There is a hole at the end of every file, as lseek(2) has it. */
+        return whence == SEEK_HOLE ? (int64_t) chain->size : -ENXIO;
+}
