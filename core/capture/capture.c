@@ -35,6 +35,7 @@ typedef struct Run {
         bool began;                  /* the job is there for sure */
         Manifest *manifest;          /* of the new point, as far as it is known */
         bool commit_tried;
+        bool job_stays;              /* it could not be ended */
 } Run;
 
 const char *capture_wish_name(CaptureWish wish) {
@@ -448,13 +449,15 @@ static int take_point(Run *run, Reason *reterr) {
         return commit(run, reterr);
 }
 
-/* The point is there: what fails now is for the next capture to put right. */
+/* The point is there: what fails now is for the guardian or the next capture to put right. */
 static void end_well(Run *run) {
         const char *keep = run->checkpoint;
         Reason reason;
 
-        if (source_end(run->source, &reason) < 0)
+        if (source_end(run->source, &reason) < 0) {
+                run->job_stays = true;
                 warn(run, "%s: the job could not be ended: %s", vm_name(run->vm), reason.text);
+        }
         if (source_keep_checkpoints(run->source, &keep, 1, &reason) < 0)
                 warn(run, "%s: a checkpoint that is no longer needed stays: %s", vm_name(run->vm), reason.text);
         if (reporter_succeed(run->reporter, run->manifest->name, &reason) < 0)
@@ -464,7 +467,7 @@ static void end_well(Run *run) {
 /* Leaves everything as it was before. The cause is told; what fails here is not. */
 static void end_badly(Run *run, const char *why) {
         if (run->began)
-                (void) source_end(run->source, NULL);
+                run->job_stays = source_end(run->source, NULL) < 0;
         else if (run->checkpoint)
                 (void) source_end_leftovers(run->source, NULL); /* begun halfway, should it come to that */
         if (run->manifest && run->manifest->capture && !run->commit_tried) {
@@ -504,7 +507,7 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
         else
                 end_badly(run, reason.text);
         run->source = source_free(run->source);
-        run->guardian = guardian_dismiss(run->guardian);
+        run->guardian = run->job_stays ? guardian_hand_over(run->guardian) : guardian_dismiss(run->guardian);
         if (rc < 0 && reterr)
                 *reterr = reason;
         return rc;

@@ -170,18 +170,25 @@ int guardian_expect(Guardian *guardian, const char *point, const char *capture, 
         return rc < 0 ? fail_errno(reterr, rc, "cannot reach the guardian") : 0;
 }
 
-Guardian *guardian_dismiss(Guardian *guardian) {
-        if (!guardian)
-                return NULL;
-        if (guardian->socket_fd >= 0) {
-                (void) send_message(guardian->socket_fd, MESSAGE_GOODBYE, NULL, NULL);
-                close(guardian->socket_fd);
-        }
-        if (guardian->pid > 0)
-                await_process(guardian->pid);
+static Guardian *guardian_free(Guardian *guardian) {
+        close_fd(&guardian->socket_fd);
         pthread_mutex_destroy(&guardian->lock);
         free(guardian);
         return NULL;
+}
+
+Guardian *guardian_dismiss(Guardian *guardian) {
+        if (!guardian)
+                return NULL;
+        if (guardian->pid > 0) {
+                (void) send_message(guardian->socket_fd, MESSAGE_GOODBYE, NULL, NULL);
+                await_process(guardian->pid);
+        }
+        return guardian_free(guardian);
+}
+
+Guardian *guardian_hand_over(Guardian *guardian) {
+        return guardian ? guardian_free(guardian) : NULL;
 }
 
 /* What a guardian has been told. */

@@ -20,6 +20,8 @@ int guardian_check(Guardian *guardian, Reason *reterr);
 int guardian_expect(Guardian *guardian, const char *point, const char *capture, Reason *reterr);
 /* All is done: it goes without doing anything. Always NULL. */
 Guardian *guardian_dismiss(Guardian *guardian);
+/* The job could not be ended: it goes on trying when we are gone, and has the lock until then. Always NULL. */
+Guardian *guardian_hand_over(Guardian *guardian);
 
 /* What runs in the guardian process. Returns its exit status. */
 int guardian_main(Vm *vm, int socket_fd, int lock_fd);

@@ -7,6 +7,7 @@
 #include "util/bytes.h"
 
 #define CHUNK_SIZE (1u << 20) /* bytes that a thread reads at once; a block where that is more */
+#define COMPARE_SIZE (64u << 10) /* bytes of the parent at once */
 #define THREADS_MAX 4
 
 /* A part of a plan's item, in the order of the disk. */
@@ -30,7 +31,7 @@ typedef struct Pipeline {
         uint64_t next_ticket;
         uint64_t parent_data;
         SourceExtents source_extents;
-        ParentExtents parent_extents;
+        PlanParent parent;
 
         pthread_mutex_t turn_lock; /* of what follows; taken within nothing */
         pthread_cond_t turn_changed;
@@ -74,6 +75,18 @@ static int load_parent(Chain *parent, uint64_t start, uint64_t end, ParentExtent
         return 0;
 }
 
+static bool parent_is_zero(void *context, uint64_t start, uint64_t length) {
+        unsigned char bytes[COMPARE_SIZE];
+
+        for (uint64_t end = start + length, part; start < end; start += part) {
+                part = min_u64(end - start, sizeof bytes);
+                /* What cannot be read is better read from the source. */
+                if (chain_read(context, bytes, part, start, NULL) < 0 || !bytes_are_zero(bytes, part))
+                        return false;
+        }
+        return true;
+}
+
 static int plan_next_window(Worker *worker, Reason *reterr) {
         Pipeline *pipeline = worker->pipeline;
         const PipelineDisk *disk = pipeline->disk;
@@ -81,18 +94,19 @@ static int plan_next_window(Worker *worker, Reason *reterr) {
         uint64_t length = min_u64(WINDOW_SIZE, disk->plan.size - start);
         int rc;
 
+        source_extents_clear(&pipeline->source_extents);
         pthread_mutex_lock(&pipeline->reader_locks[worker->reader]);
         rc = source_extents(disk->readers[worker->reader], start, length, &pipeline->source_extents, reterr);
         pthread_mutex_unlock(&pipeline->reader_locks[worker->reader]);
         if (rc < 0)
                 return rc;
         if (disk->parent) {
-                rc = load_parent(disk->parent, start, start + length, &pipeline->parent_extents);
+                rc = load_parent(disk->parent, start, start + length, &pipeline->parent.extents);
                 if (rc < 0)
                         return fail_errno(reterr, rc, "cannot read the parent's map");
         }
         rc = plan_window(&disk->plan, start, length, &pipeline->source_extents,
-                         disk->parent ? &pipeline->parent_extents : NULL, &pipeline->plan);
+                         disk->parent ? &pipeline->parent : NULL, &pipeline->plan);
         if (rc < 0)
                 return fail_oom(reterr);
         pipeline->parent_data += pipeline->plan.parent_data;
@@ -273,6 +287,7 @@ int pipeline_run(const PipelineDisk *disk, Stop *stop, uint64_t *ret_parent_data
                 .stop = stop,
                 .chunk_size = max_u64(CHUNK_SIZE, disk->plan.block_size),
                 .reader_locks = reader_locks,
+                .parent = { .is_zero = parent_is_zero, .context = disk->parent },
                 .plan_lock = PTHREAD_MUTEX_INITIALIZER,
                 .turn_lock = PTHREAD_MUTEX_INITIALIZER,
                 .turn_changed = PTHREAD_COND_INITIALIZER,
@@ -290,6 +305,6 @@ int pipeline_run(const PipelineDisk *disk, Stop *stop, uint64_t *ret_parent_data
                 pthread_mutex_destroy(&reader_locks[i]);
         plan_clear(&pipeline.plan);
         source_extents_clear(&pipeline.source_extents);
-        parent_extents_clear(&pipeline.parent_extents);
+        parent_extents_clear(&pipeline.parent.extents);
         return rc;
 }

@@ -41,15 +41,20 @@ void plan_clear(Plan *plan) {
 /* A range in which all bytes are in the same state, in the source and in the parent. */
 typedef struct Piece {
         uint64_t start, length;
-        bool dirty;       /* for whichever reason */
+        bool dirty;       /* for certain */
         bool zero;        /* in the source */
         bool parent_data;
 } Piece;
+
+static bool is_zero_over_data(const Piece *piece) {
+        return piece->zero && piece->parent_data;
+}
 
 /* A block of which not all pieces are there yet. */
 typedef struct OpenBlock {
         uint64_t start, filled;
         bool dirty, zero;
+        bool zero_over_data;  /* somewhere */
         uint64_t parent_data; /* bytes */
 } OpenBlock;
 
@@ -83,7 +88,13 @@ static int plan_blocks(Plan *plan, uint64_t start, uint64_t length, bool dirty, 
         return 0;
 }
 
-static int plan_piece(const PlanDisk *disk, Piece piece, OpenBlock *block, Plan *plan) {
+static int plan_open_block(const OpenBlock *block, Plan *plan) {
+        bool dirty = block->dirty || (block->zero && block->zero_over_data);
+
+        return plan_blocks(plan, block->start, block->filled, dirty, block->zero, block->parent_data);
+}
+
+static int plan_piece(const PlanDisk *disk, const PlanParent *parent, Piece piece, OpenBlock *block, Plan *plan) {
         while (piece.length > 0) {
                 bool begins = block->filled == 0;
                 uint64_t end = piece.start + piece.length;
@@ -93,7 +104,8 @@ static int plan_piece(const PlanDisk *disk, Piece piece, OpenBlock *block, Plan 
 
                 if (begins && whole_end > piece.start) {
                         take = whole_end - piece.start;
-                        rc = plan_blocks(plan, piece.start, take, piece.dirty, piece.zero, piece.parent_data ? take : 0);
+                        rc = plan_blocks(plan, piece.start, take, piece.dirty || is_zero_over_data(&piece), piece.zero,
+                                         piece.parent_data ? take : 0);
                         if (rc < 0)
                                 return rc;
                 } else {
@@ -106,10 +118,13 @@ static int plan_piece(const PlanDisk *disk, Piece piece, OpenBlock *block, Plan 
                         block->filled += take;
                         block->dirty |= piece.dirty;
                         block->zero &= piece.zero;
+                        if (!block->dirty && is_zero_over_data(&piece)) {
+                                block->zero_over_data = true;
+                                block->dirty = !parent->is_zero(parent->context, piece.start, take);
+                        }
                         block->parent_data += piece.parent_data ? take : 0;
                         if (block->start + block->filled == block_end) {
-                                rc = plan_blocks(plan, block->start, block->filled, block->dirty, block->zero,
-                                                 block->parent_data);
+                                rc = plan_open_block(block, plan);
                                 if (rc < 0)
                                         return rc;
                                 block->filled = 0;
@@ -133,12 +148,13 @@ static Piece judge(const PlanDisk *disk, uint64_t start, const SourceExtent *sou
         if (parent)
                 piece.length = min_u64(piece.length, parent->start + parent->length - start);
         piece.parent_data = parent && parent->state == PARENT_DATA;
-        piece.dirty = source->dirty || (parent && parent->state == PARENT_LOST) || (source->zero && piece.parent_data);
+        piece.dirty = source->dirty || (parent && parent->state == PARENT_LOST);
         return piece;
 }
 
 int plan_window(const PlanDisk *disk, uint64_t start, uint64_t length, const SourceExtents *source,
-                const ParentExtents *parent, Plan *ret) {
+                const PlanParent *parent, Plan *ret) {
+        const ParentExtent *held = parent ? parent->extents.items : NULL;
         OpenBlock block = { 0 };
         size_t s = 0, p = 0;
         uint64_t at = start;
@@ -155,13 +171,13 @@ int plan_window(const PlanDisk *disk, uint64_t start, uint64_t length, const Sou
                         s++;
                 assert(s < source->count && source->items[s].start <= at);
                 if (parent && at < disk->parent_size) {
-                        while (parent->items[p].start + parent->items[p].length <= at)
+                        while (held[p].start + held[p].length <= at)
                                 p++;
-                        assert(p < parent->count && parent->items[p].start <= at);
-                        piece = judge(disk, at, &source->items[s], &parent->items[p]);
+                        assert(p < parent->extents.count && held[p].start <= at);
+                        piece = judge(disk, at, &source->items[s], &held[p]);
                 } else
                         piece = judge(disk, at, &source->items[s], NULL);
-                rc = plan_piece(disk, piece, &block, ret);
+                rc = plan_piece(disk, parent, piece, &block, ret);
                 if (rc < 0)
                         return rc;
                 at = piece.start + piece.length;

@@ -4,7 +4,8 @@
  * A clean bitmap does not prove that nothing changed (DESIGN 5.4). A range is dirty where
  *   - the source says so, or all of the disk is taken;
  *   - it lies past the parent's end: grown parts are clean in the bitmap;
- *   - the source says zero and the parent has data: shrunk and grown again, clean and different;
+ *   - the source says zero and the parent has data: shrunk and grown again, clean and different. The parent's map tells
+ *     whole blocks only: where the source says zero for a part of one, the parent's bytes decide;
  *   - the parent lost it and could not deliver it.
  * A block with a dirty byte is taken whole, since the source shows the whole disk at that moment: as zeroes where the
  * source says zero for all of it, else by reading it. */
@@ -36,6 +37,12 @@ typedef struct ParentExtents {
 void parent_extents_clear(ParentExtents *extents);
 int parent_extents_add(ParentExtents *extents, uint64_t start, uint64_t length, ParentState state);
 
+typedef struct PlanParent {
+        ParentExtents extents;
+        bool (*is_zero)(void *context, uint64_t start, uint64_t length); /* reads the parent's bytes: at most a block */
+        void *context;
+} PlanParent;
+
 typedef struct PlanDisk {
         uint64_t size;        /* bytes, of the source */
         uint64_t parent_size; /* bytes; 0 where all of the disk is taken */
@@ -57,7 +64,7 @@ typedef struct Plan {
 void plan_clear(Plan *plan);
 
 /* Plans [start, start + length): start is a multiple of the block size, and the end is one too or the disk's end.
- * source: without gaps, exactly that range. parent: without gaps, that range up to the parent's size; NULL: not asked,
- * what is clean counts as the parent's zeroes. *ret is cleared first, its memory used again. -ENOMEM. */
+ * source: without gaps, exactly that range. parent: its extents without gaps, that range up to the parent's size; NULL: not
+ * asked, what is clean counts as the parent's zeroes. *ret is cleared first, its memory used again. -ENOMEM. */
 int plan_window(const PlanDisk *disk, uint64_t start, uint64_t length, const SourceExtents *source,
-                const ParentExtents *parent, Plan *ret);
+                const PlanParent *parent, Plan *ret);

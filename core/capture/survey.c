@@ -53,6 +53,7 @@ static int walk(SourceReader *reader, const PlanDisk *disk, Samples *samples, So
                 int rc;
 
                 length = min_u64(WINDOW_SIZE, disk->size - at);
+                source_extents_clear(extents);
                 rc = source_extents(reader, at, length, extents, reterr);
                 if (rc < 0)
                         return rc;
@@ -115,6 +116,7 @@ static int compare_head(SourceReader *reader, const PlanDisk *disk, Chain *paren
 
         if (length == 0)
                 return 1;
+        source_extents_clear(extents);
         rc = source_extents(reader, 0, length, extents, reterr);
         if (rc < 0)
                 return rc;

@@ -19,6 +19,7 @@ typedef struct Model {
         uint64_t size, parent_size;
         bool dirty[DISK_MAX], zero[DISK_MAX];
         ParentState parent[DISK_MAX];
+        bool parent_zero[DISK_MAX]; /* its bytes, whatever its map says */
 } Model;
 
 static uint64_t random_run(uint64_t room) {
@@ -40,14 +41,35 @@ static void model_fill(Model *model) {
                 ParentState state = random_below(8) == 0 ? PARENT_LOST : random_below(2) ? PARENT_DATA : PARENT_ZERO;
 
                 run = random_run(model->parent_size - at);
-                for (uint64_t i = at; i < at + run; i++)
+                for (uint64_t i = at; i < at + run; i++) {
                         model->parent[i] = state;
+                        model->parent_zero[i] = state == PARENT_ZERO;
+                }
         }
+        for (uint64_t at = 0, run; at < model->parent_size; at += run) {
+                run = random_run(model->parent_size - at);
+                if (random_below(2))
+                        memset(model->parent_zero + at, true, run);
+        }
+}
+
+static bool model_parent_is_zero(void *context, uint64_t start, uint64_t length) {
+        const Model *model = context;
+
+        CHECK(length > 0 && length < BLOCK && start / BLOCK == (start + length - 1) / BLOCK);
+        for (uint64_t i = start; i < start + length; i++)
+                if (!model->parent_zero[i])
+                        return false;
+        return true;
+}
+
+static bool model_is_zero_over_data(const Model *model, uint64_t i) {
+        return i < model->parent_size && model->zero[i] && model->parent[i] == PARENT_DATA;
 }
 
 static bool model_is_dirty(const Model *model, uint64_t i) {
         return i >= model->parent_size || model->dirty[i] || model->parent[i] == PARENT_LOST ||
-               (model->zero[i] && model->parent[i] == PARENT_DATA);
+               (model_is_zero_over_data(model, i) && !model->parent_zero[i]);
 }
 
 static void model_say(const Model *model, uint64_t start, uint64_t length, SourceExtents *source, ParentExtents *parent) {
@@ -74,14 +96,16 @@ static void model_check(const Model *model, uint64_t start, uint64_t length, con
 
         for (uint64_t block = start; block < start + length; block += BLOCK) {
                 uint64_t end = block + BLOCK < model->size ? block + BLOCK : model->size;
-                bool dirty = false, zero = true;
+                bool dirty = false, zero = true, zero_over_data = false;
                 uint64_t data = 0;
 
                 for (uint64_t i = block; i < end; i++) {
                         dirty |= model_is_dirty(model, i);
                         zero &= model->zero[i];
+                        zero_over_data |= model_is_zero_over_data(model, i);
                         data += i < model->parent_size && model->parent[i] == PARENT_DATA;
                 }
+                dirty |= zero && zero_over_data;
                 while (item < plan->count && plan->items[item].start + plan->items[item].length <= block)
                         item++;
                 if (dirty) {
@@ -101,9 +125,9 @@ static void model_check(const Model *model, uint64_t start, uint64_t length, con
 static void every_block_is_planned_as_its_bytes_say(void) {
         static SourceExtent items[DISK_MAX];
         SourceExtents source = { items, 0, DISK_MAX };
-        ParentExtents parent = { 0 };
         Plan plan = { 0 };
         Model *model = calloc(1, sizeof *model);
+        PlanParent parent = { .is_zero = model_parent_is_zero, .context = model };
 
         CHECK(model);
         for (int round = 0; round < 500; round++) {
@@ -123,13 +147,13 @@ static void every_block_is_planned_as_its_bytes_say(void) {
                 for (uint64_t at = 0; at < model->size; at += window) {
                         uint64_t length = window < model->size - at ? window : model->size - at;
 
-                        model_say(model, at, length, &source, &parent);
+                        model_say(model, at, length, &source, &parent.extents);
                         CHECK_INT(plan_window(&disk, at, length, &source, &parent, &plan), 0);
                         model_check(model, at, length, &plan);
                 }
         }
         plan_clear(&plan);
-        parent_extents_clear(&parent);
+        parent_extents_clear(&parent.extents);
         free(model);
 }
 
@@ -151,6 +175,10 @@ static void clean_without_a_parents_map_stays_absent(void) {
         plan_clear(&plan);
 }
 
+static bool never_zero(void *context, uint64_t start, uint64_t length) {
+        return false;
+}
+
 static void zero_over_the_parents_data_is_dirty_though_clean(void) {
         SourceExtent items[] = { { 0, 4 * BLOCK, .zero = true } };
         SourceExtents source = { items, 1, 1 };
@@ -159,7 +187,7 @@ static void zero_over_the_parents_data_is_dirty_though_clean(void) {
                 { BLOCK, BLOCK + 1, PARENT_DATA },
                 { 2 * BLOCK + 1, BLOCK, PARENT_ZERO },
         };
-        ParentExtents parent = { held, 3, 3 };
+        PlanParent parent = { .extents = { held, 3, 3 }, .is_zero = never_zero };
         PlanDisk disk = { .size = 4 * BLOCK, .parent_size = 3 * BLOCK + 1, .block_size = BLOCK };
         Plan plan = { 0 };
 
