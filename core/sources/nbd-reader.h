@@ -7,6 +7,7 @@ typedef struct NbdAddress {
         const char *socket_path; /* of a Unix socket */
         const char *export_name;
         const char *bitmap;      /* the whole meta context, "qemu:dirty-bitmap:…"; NULL: everything is dirty */
+        unsigned patience_ms;    /* how long the server may say nothing; 0: a minute */
 } NbdAddress;
 
 /* -EPROTO where the server lacks what is needed: base:allocation, the bitmap's context, structured replies.

@@ -1,0 +1,164 @@
+#include "sources/job-xml.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "sources/xml.h"
+
+static int new_document(const char *root_name, xmlDoc **ret, xmlNode **ret_root, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
+        xmlNode *root = doc ? xmlNewNode(NULL, BAD_CAST root_name) : NULL;
+
+        if (!root)
+                return fail_oom(reterr);
+        xmlDocSetRootElement(doc, root);
+        *ret = STEAL_PTR(doc);
+        *ret_root = root;
+        return 0;
+}
+
+static int finish_document(xmlDoc *doc, int rc, char **ret, Reason *reterr) {
+        if (rc < 0)
+                return fail_errno(reterr, rc, "cannot write the XML of a backup job");
+        return xml_dump(doc, ret, reterr);
+}
+
+static void add_backup_disk(xmlNode *disks, const JobDisk *disk, const char *base, int *rc) {
+        xmlNode *node = xml_add(disks, "disk", NULL, rc), *child;
+
+        xml_set(node, "name", disk->name, rc);
+        xml_set(node, "backup", disk->backup ? "yes" : "no", rc);
+        if (!disk->backup)
+                return;
+        xml_set(node, "type", "file", rc);
+        xml_set(node, "backupmode", disk->incremental ? "incremental" : "full", rc);
+        if (disk->incremental) {
+                xml_set(node, "incremental", base, rc);
+                xml_set(node, "exportbitmap", disk->name, rc);
+        }
+        xml_set(node, "exportname", disk->name, rc);
+        child = xml_add(node, "driver", NULL, rc);
+        xml_set(child, "type", "qcow2", rc);
+        child = xml_add(node, "scratch", NULL, rc);
+        xml_set(child, "file", disk->scratch, rc);
+}
+
+int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const char *socket, char **ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        xmlNode *root, *node;
+        int rc;
+
+        rc = new_document("domainbackup", &doc, &root, reterr);
+        if (rc < 0)
+                return rc;
+        xml_set(root, "mode", "pull", &rc);
+        node = xml_add(root, "server", NULL, &rc);
+        xml_set(node, "transport", "unix", &rc);
+        xml_set(node, "socket", socket, &rc);
+        node = xml_add(root, "disks", NULL, &rc);
+        for (size_t i = 0; i < count; i++)
+                add_backup_disk(node, &disks[i], base, &rc);
+        return finish_document(doc, rc, ret, reterr);
+}
+
+int job_xml_checkpoint(const JobDisk *disks, size_t count, const char *name, char **ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        xmlNode *root, *list;
+        int rc;
+
+        rc = new_document("domaincheckpoint", &doc, &root, reterr);
+        if (rc < 0)
+                return rc;
+        xml_add(root, "name", name, &rc);
+        xml_add(root, "description", "the state that virtbackupfs backs changes up from; deleted by it", &rc);
+        list = xml_add(root, "disks", NULL, &rc);
+        for (size_t i = 0; i < count; i++) {
+                xmlNode *node = xml_add(list, "disk", NULL, &rc);
+
+                xml_set(node, "name", disks[i].name, &rc);
+                xml_set(node, "checkpoint", disks[i].checkpoint ? "bitmap" : "no", &rc);
+        }
+        return finish_document(doc, rc, ret, reterr);
+}
+
+int job_xml_socket(const char *backup, char **ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        int rc;
+
+        rc = xml_parse(backup, "domainbackup", "the XML of the running job", &doc, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = xml_attribute(xml_child(xmlDocGetRootElement(doc), "server"), "socket");
+        return 0;
+}
+
+static bool contains(const Strings *strings, const char *text) {
+        for (size_t i = 0; i < strings->count; i++)
+                if (strcmp(strings->items[i], text) == 0)
+                        return true;
+        return false;
+}
+
+static void remove_child(xmlNode *parent, const char *name) {
+        xmlNode *node = xml_child(parent, name);
+
+        if (!node)
+                return;
+        xmlUnlinkNode(node);
+        xmlFreeNode(node);
+}
+
+/* Takes out every disk that is not named. */
+static void keep_disks(xmlNode *disks, const Strings *keep) {
+        xmlNode *next;
+
+        for (xmlNode *node = xml_child(disks, "disk"); node; node = next) {
+                CLEANUP(freep) char *name = xml_attribute(node, "name");
+
+                next = xml_next(node);
+                if (name && contains(keep, name))
+                        continue;
+                xmlUnlinkNode(node);
+                xmlFreeNode(node);
+        }
+}
+
+int job_xml_redefine(const char *definition, const char *name, const Strings *disks, char **ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        CLEANUP(freep) char *its_name = NULL;
+        xmlNode *root;
+        int rc;
+
+        rc = xml_parse(definition, "domaincheckpoint", "the definition of the checkpoint", &doc, reterr);
+        if (rc < 0)
+                return rc;
+        root = xmlDocGetRootElement(doc);
+        its_name = xml_content(xml_child(root, "name"));
+        if (!its_name || strcmp(its_name, name) != 0)
+                return fail(reterr, -EBADMSG, "the definition of the checkpoint is not that of %s", name);
+        remove_child(root, "parent");
+        keep_disks(xml_child(root, "disks"), disks);
+        return xml_dump(doc, ret, reterr);
+}
+
+int job_xml_checkpoint_disks(const char *definition, Strings *ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        CLEANUP(strings_free) Strings disks = { 0 };
+        int rc;
+
+        rc = xml_parse(definition, "domaincheckpoint", "the definition of the checkpoint", &doc, reterr);
+        if (rc < 0)
+                return rc;
+        for (xmlNode *node = xml_child(xml_child(xmlDocGetRootElement(doc), "disks"), "disk"); node; node = xml_next(node)) {
+                CLEANUP(freep) char *name = xml_attribute(node, "name");
+
+                if (!name || !xml_attribute_is(node, "checkpoint", "bitmap"))
+                        continue;
+                rc = strings_add(&disks, name);
+                if (rc < 0)
+                        return fail_oom(reterr);
+        }
+        *ret = disks;
+        disks = (Strings) { 0 };
+        return 0;
+}

@@ -1,0 +1,161 @@
+#include "sources/libvirt-domain.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "sources/image-identity.h"
+#include "sources/xml.h"
+
+#define DISKS_MAX 1024
+#define NAME_LENGTH_MAX 64
+
+static void disk_clear(DomainDisk *disk) {
+        free(disk->name);
+        free(disk->left_out);
+        free(disk->why_not);
+        strings_free(&disk->images);
+        *disk = (DomainDisk) { 0 };
+}
+
+void domain_clear(Domain *domain) {
+        for (size_t i = 0; i < domain->disk_count; i++)
+                disk_clear(&domain->disks[i]);
+        free(domain->disks);
+        free(domain->nvram);
+        *domain = (Domain) { 0 };
+}
+
+/* Names become file names in the repository, and those of exports and scratch files. */
+static bool is_disk_name(const char *name) {
+        size_t length = strlen(name);
+
+        if (length == 0 || length > NAME_LENGTH_MAX || !isalnum((unsigned char) name[0]))
+                return false;
+        for (size_t i = 0; i < length; i++)
+                if (!isalnum((unsigned char) name[i]) && !strchr("_-.", name[i]))
+                        return false;
+        return true;
+}
+
+/* Why a disk cannot be read by a backup job at all. */
+static const char *reason_to_leave_out(const xmlNode *node, const xmlNode *source) {
+        CLEANUP(freep) char *device = xml_attribute(node, "device");
+        CLEANUP(freep) char *type = xml_attribute(node, "type");
+
+        if (device && strcmp(device, "cdrom") == 0)
+                return "it is a CD-ROM";
+        if (device && strcmp(device, "floppy") == 0)
+                return "it is a floppy";
+        if (device && strcmp(device, "lun") == 0)
+                return "its SCSI commands go past QEMU (device='lun')";
+        if (device && strcmp(device, "disk") != 0)
+                return "it is of a kind that is not known here";
+        if (type && (strcmp(type, "vhostuser") == 0 || strcmp(type, "vhostvdpa") == 0))
+                return "its data go past QEMU (vhost)";
+        if (type && strcmp(type, "dir") == 0)
+                return "it is a directory shown as a disk";
+        if (!source)
+                return "it has no image";
+        return NULL;
+}
+
+/* Identities of an image and its backing files: <source> and <backingStore> nested in each other. */
+static int collect_images(const xmlNode *node, bool local, Strings *images) {
+        for (; node; node = xml_child(node, "backingStore")) {
+                CLEANUP(freep) char *type = xml_attribute(node, "type");
+                CLEANUP(freep) char *identity = NULL;
+                int rc;
+
+                if (!xml_child(node, "source"))
+                        return 0;
+                rc = image_identity(type ?: "file", xml_child(node, "source"), local, &identity);
+                if (rc < 0)
+                        return rc;
+                rc = strings_add(images, identity);
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}
+
+static char *reason_without_bitmap(const xmlNode *node, const xmlNode *source, bool local) {
+        CLEANUP(freep) char *format = xml_attribute(xml_child(node, "driver"), "type");
+        CLEANUP(freep) char *path = xml_attribute(source, "file") ?: xml_attribute(source, "dev");
+        char *text;
+
+        if (!format || strcmp(format, "qcow2") != 0)
+                return asprintf(&text, "%s image cannot carry a bitmap", format ?: "raw") < 0 ? NULL : text;
+        if (xml_child(node, "readonly"))
+                return strdup("a disk that is read-only cannot carry a bitmap");
+        if (local && path && image_is_old_qcow2(path))
+                return strdup("qcow2 image of version 2 cannot carry a bitmap (qemu-img amend -o compat=1.1 makes it newer)");
+        return NULL;
+}
+
+static int parse_disk(const xmlNode *node, bool local, DomainDisk *disk, Reason *reterr) {
+        const xmlNode *source = xml_child(node, "source");
+        const char *left_out = reason_to_leave_out(node, source);
+
+        disk->name = xml_attribute(xml_child(node, "target"), "dev");
+        if (!disk->name || !is_disk_name(disk->name))
+                return fail(reterr, -EBADMSG, "the domain XML has a disk with a name that cannot be: \"%.64s\"",
+                            disk->name ?: "");
+        if (left_out) {
+                disk->left_out = strdup(left_out);
+                return disk->left_out ? 0 : fail_oom(reterr);
+        }
+        disk->why_not = reason_without_bitmap(node, source, local);
+        disk->encrypted = xml_child(node, "encryption") || xml_child(source, "encryption");
+        if (collect_images(node, local, &disk->images) < 0)
+                return fail_oom(reterr);
+        return 0;
+}
+
+static int parse_disks(const xmlNode *devices, bool local, Domain *domain, Reason *reterr) {
+        for (const xmlNode *node = xml_child(devices, "disk"); node; node = xml_next(node)) {
+                DomainDisk *grown;
+                int rc;
+
+                if (domain->disk_count == DISKS_MAX)
+                        return fail(reterr, -E2BIG, "the domain XML has more than %d disks", DISKS_MAX);
+                grown = reallocarray(domain->disks, domain->disk_count + 1, sizeof *grown);
+                if (!grown)
+                        return fail_oom(reterr);
+                domain->disks = grown;
+                grown[domain->disk_count] = (DomainDisk) { 0 };
+                rc = parse_disk(node, local, &grown[domain->disk_count++], reterr);
+                if (rc < 0)
+                        return rc;
+                for (size_t i = 0; i + 1 < domain->disk_count; i++)
+                        if (strcmp(grown[i].name, grown[domain->disk_count - 1].name) == 0)
+                                return fail(reterr, -EBADMSG, "the domain XML has two disks named %s", grown[i].name);
+        }
+        return 0;
+}
+
+int domain_parse(const char *text, bool local, Domain *ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        CLEANUP(domain_clear) Domain domain = { 0 };
+        const xmlNode *root, *nvram;
+        int rc;
+
+        rc = xml_parse(text, "domain", "the domain XML", &doc, reterr);
+        if (rc < 0)
+                return rc;
+        root = xmlDocGetRootElement(doc);
+        rc = parse_disks(xml_child(root, "devices"), local, &domain, reterr);
+        if (rc < 0)
+                return rc;
+        nvram = xml_child(xml_child(root, "os"), "nvram");
+        if (nvram) {
+                domain.nvram = xml_attribute(xml_child(nvram, "source"), "file") ?: xml_content(nvram);
+                if (domain.nvram && domain.nvram[0] != '/')
+                        free(STEAL_PTR(domain.nvram));
+        }
+        *ret = domain;
+        domain = (Domain) { 0 };
+        return 0;
+}

@@ -1,0 +1,167 @@
+#include "sources/source.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "sources/libvirt.h"
+
+#define REGISTERED_MAX 8
+#define READ_MAX_LEAST (64u << 10)
+
+static const SourceOps *registered[REGISTERED_MAX];
+static size_t registered_count;
+
+static const SourceOps *const built_in[] = {
+        &libvirt_source_ops,
+};
+
+void source_register(const SourceOps *ops) {
+        assert(registered_count < REGISTERED_MAX);
+        registered[registered_count++] = ops;
+}
+
+static const SourceOps *find_ops(const char *uri) {
+        for (size_t i = 0; i < registered_count; i++)
+                if (registered[i]->claims(uri))
+                        return registered[i];
+        for (size_t i = 0; i < sizeof built_in / sizeof *built_in; i++)
+                if (built_in[i]->claims(uri))
+                        return built_in[i];
+        return NULL;
+}
+
+int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
+        const SourceOps *ops = find_ops(owner->uri);
+        Source *source;
+        int rc;
+
+        if (!ops)
+                return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is wanted, as qemu:///system",
+                            owner->uri);
+        rc = ops->open(owner, &source, reterr);
+        if (rc < 0)
+                return rc;
+        source->ops = ops;
+        source->owner = *owner;
+        *ret = source;
+        return 0;
+}
+
+Source *source_free(Source *source) {
+        if (source)
+                source->ops->free(source);
+        return NULL;
+}
+
+void source_vm_clear(SourceVm *vm) {
+        for (size_t i = 0; i < vm->disk_count; i++) {
+                free(vm->disks[i].name);
+                free(vm->disks[i].why_not);
+                strings_free(&vm->disks[i].images);
+        }
+        for (size_t i = 0; i < vm->file_count; i++) {
+                free(vm->files[i].name);
+                free(vm->files[i].content);
+        }
+        free(vm->uuid);
+        free(vm->disks);
+        free(vm->files);
+        *vm = (SourceVm) { 0 };
+}
+
+void source_extents_clear(SourceExtents *extents) {
+        free(extents->items);
+        *extents = (SourceExtents) { 0 };
+}
+
+int source_identify(Source *source, char **ret, Reason *reterr) {
+        return source->ops->identify(source, ret, reterr);
+}
+
+int source_inspect(Source *source, SourceVm *ret, Reason *reterr) {
+        return source->ops->inspect(source, ret, reterr);
+}
+
+int source_begin(Source *source, const SourceJob *job, struct timespec *ret_moment, Reason *reterr) {
+        return source->ops->begin(source, job, ret_moment, reterr);
+}
+
+int source_checkpoint_definition(Source *source, char **ret, Reason *reterr) {
+        return source->ops->checkpoint_definition(source, ret, reterr);
+}
+
+int source_open_reader(Source *source, size_t disk, bool incremental, SourceReader **ret, Reason *reterr) {
+        CLEANUP(source_reader_freep) SourceReader *reader = NULL;
+        int rc;
+
+        rc = source->ops->open_reader(source, disk, incremental, &reader, reterr);
+        if (rc < 0)
+                return rc;
+        if (reader->size > INT64_MAX)
+                return fail(reterr, -EPROTO, "the source says a size that no disk has");
+        assert(reader->read_max >= READ_MAX_LEAST);
+        *ret = STEAL_PTR(reader);
+        return 0;
+}
+
+SourceReader *source_reader_free(SourceReader *reader) {
+        if (reader)
+                reader->ops->free(reader);
+        return NULL;
+}
+
+static bool within(const SourceReader *reader, uint64_t start, uint64_t length) {
+        return start <= reader->size && length <= reader->size - start;
+}
+
+int source_extents(SourceReader *reader, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr) {
+        CLEANUP(source_extents_clear) SourceExtents extents = { 0 };
+        uint64_t at = start, left = length;
+        int rc;
+
+        if (!within(reader, start, length))
+                return fail(reterr, -ERANGE, "extents asked for past the end of the disk");
+        if (length > 0) {
+                rc = reader->ops->extents(reader, start, length, &extents, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        for (size_t i = 0; i < extents.count; i++) {
+                const SourceExtent *e = &extents.items[i];
+
+                if (e->start != at || e->length == 0 || e->length > left)
+                        return fail(reterr, -EPROTO, "the source's extents have gaps or overlap");
+                at += e->length;
+                left -= e->length;
+        }
+        if (left > 0)
+                return fail(reterr, -EPROTO, "the source's extents end before the range does");
+        *ret = extents;
+        extents = (SourceExtents) { 0 };
+        return 0;
+}
+
+int source_read(SourceReader *reader, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        if (!within(reader, offset, length))
+                return fail(reterr, -ERANGE, "bytes asked for past the end of the disk");
+        if (length > reader->read_max)
+                return fail(reterr, -EINVAL, "a read of %zu bytes is longer than the source takes", length);
+        return length > 0 ? reader->ops->read(reader, buffer, length, offset, reterr) : 0;
+}
+
+int source_watch(Source *source, Reason *reterr) {
+        return source->ops->watch(source, reterr);
+}
+
+int source_end(Source *source, Reason *reterr) {
+        return source->ops->end(source, reterr);
+}
+
+int source_end_leftovers(Source *source, Reason *reterr) {
+        return source->ops->end_leftovers(source, reterr);
+}
+
+int source_keep_checkpoints(Source *source, const char *const *keep, size_t count, Reason *reterr) {
+        return source->ops->keep_checkpoints(source, keep, count, reterr);
+}
