@@ -1,0 +1,76 @@
+/* fs/command-mount.c - mounts a repository; also as mount(8) and its helpers call it. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "background.h"
+#include "command.h"
+#include "daemon.h"
+#include "session.h"
+
+enum { OPTION_FOREGROUND, OPTION_OPTIONS };
+
+static const CommandOption options[] = {
+        [OPTION_FOREGROUND] = { "foreground", 'f', NULL, "stay in the foreground" },
+        [OPTION_OPTIONS] = { "options", 'o', "OPTIONS", "ro, allow_other, uid=, gid=, umask=, cache-size=, …" },
+        { 0 },
+};
+
+/* Goes on in the background, or not: the status to exit with. */
+static int start(const char *repository, const char *mountpoint, const MountOptions *mount_options, bool foreground) {
+        Reason reason = REASON_INIT;
+        int ready_fd = -1, rc, status;
+
+        if (!foreground) {
+                rc = background_start(&ready_fd, &status);
+                if (rc == 1)
+                        return status;
+                if (rc < 0) {
+                        fail_errno(&reason, rc, "cannot go to the background");
+                        return command_failed(&reason);
+                }
+        }
+        rc = daemon_run(repository, mountpoint, mount_options, ready_fd, &reason);
+        return rc < 0 ? command_failed(&reason) : STATUS_DONE;
+}
+
+static int run(const Command *command, int argc, char **argv) {
+        CLEANUP(mount_options_clear) MountOptions mount_options = mount_options_default();
+        CLEANUP(freep) char *repository = NULL;
+        CLEANUP(freep) char *mountpoint = NULL;
+        CommandParse parse = { 0 };
+        Reason reason = REASON_INIT;
+        bool foreground = false;
+
+        while (command_parse(command, argc, argv, &parse))
+                switch (parse.option) {
+                case OPTION_FOREGROUND:
+                        foreground = true;
+                        break;
+                case OPTION_OPTIONS:
+                        if (mount_options_add(&mount_options, parse.argument, &reason) < 0)
+                                return command_misused(command, "%s", reason.text);
+                        break;
+                }
+        if (parse.status >= 0)
+                return parse.status;
+        repository = realpath(argv[optind], NULL);
+        if (!repository) {
+                fail_errno(&reason, -errno, "repository %s", argv[optind]);
+                return command_failed(&reason);
+        }
+        if (mountpoint_resolve(argv[optind + 1], repository, &mountpoint, &reason) < 0)
+                return command_failed(&reason);
+        return start(repository, mountpoint, &mount_options, foreground);
+}
+
+const Command command_mount = {
+        .name = "mount",
+        .arguments = "REPO MOUNTPOINT",
+        .summary = "show the repository as files; umount or fusermount3 -u ends it",
+        .options = options,
+        .words_min = 2,
+        .words_max = 2,
+        .run = run,
+};

@@ -1,0 +1,43 @@
+#include "contents.h"
+
+#include <errno.h>
+
+#include "chain/chain-map.h"
+#include "log.h"
+#include "repository/point.h"
+
+static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        int rc;
+
+        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, &chain, reterr);
+        if (rc < 0)
+                return rc;
+        return chain_map_text(chain, ret, ret_length, reterr);
+}
+
+static int make(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+        switch (item->node.kind) {
+        case NODE_INFO:
+                return point_info(item->vm->vm, item->point->name, ret, ret_length, reterr);
+        case NODE_MAP:
+                return make_map(item, ret, ret_length, reterr);
+        case NODE_KEPT:
+                return manifest_read_file(item->vm->vm, item->point->manifest, item_kept(item)->name, ret, ret_length, reterr);
+        default:
+                return fail(reterr, -EINVAL, "no such contents");
+        }
+}
+
+int contents_make(const Item *item, char **ret, size_t *ret_length) {
+        Reason reason = REASON_INIT;
+        char subject[SUBJECT_MAX];
+        int rc;
+
+        rc = make(item, ret, ret_length, &reason);
+        if (rc < 0) {
+                item_subject(item, subject);
+                log_once(node_number(item->node), "%s: %s", subject, reason.text);
+        }
+        return rc;
+}

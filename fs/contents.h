@@ -1,0 +1,8 @@
+/* fs/contents.h - the text of files that are made up or read whole when they are opened: info.json, DISK.map and what is
+ * kept with a point (domain.xml, …). */
+#pragma once
+
+#include "tree.h"
+
+/* The caller frees *ret. What goes wrong is logged. */
+int contents_make(const Item *item, char **ret, size_t *ret_length);

@@ -1,0 +1,196 @@
+#include "mount-options.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "repository/repository.h"
+
+#define CACHE_MIN (1u << 20)
+#define THREADS_DEFAULT 64
+#define THREADS_MAX 1024
+
+/* Flags that libfuse knows and hands on. `dev` and `suid` are not among them: a mount of ours has neither. */
+static const char *const kernel_flags[] = {
+        "ro", "rw", "nodev", "nosuid", "exec", "noexec", "atime", "noatime", "sync", "async", "dirsync", "auto_unmount",
+};
+static const char *const kernel_values[] = { "context=", "fscontext=", "defcontext=", "rootcontext=" };
+
+static const char *const others_flags[] = {
+        "auto", "defaults", "default_permissions", "dev", "diratime", "group", "iversion", "lazytime", "loud", "mand", "noauto",
+        "nodiratime", "nofail", "nogroup", "noiversion", "nolazytime", "nomand", "nonempty", "noowner", "norelatime",
+        "nostrictatime", "nosymfollow", "nouser", "nousers", "owner", "relatime", "silent", "strictatime", "suid", "user", "users",
+        "_netdev",
+};
+static const char *const others_values[] = { "comment=", "helper=", "subtype=", "uhelper=", "user=", "x-", "X-" };
+
+#define LENGTH(array) (sizeof(array) / sizeof *(array))
+
+static bool is_among(const char *word, const char *const *list, size_t count) {
+        for (size_t i = 0; i < count; i++)
+                if (strcmp(word, list[i]) == 0)
+                        return true;
+        return false;
+}
+
+static bool begins_with_one_of(const char *word, const char *const *list, size_t count) {
+        for (size_t i = 0; i < count; i++)
+                if (strncmp(word, list[i], strlen(list[i])) == 0)
+                        return true;
+        return false;
+}
+
+static const char *value_of(const char *word, const char *key) {
+        size_t length = strlen(key);
+
+        return strncmp(word, key, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
+}
+
+static int parse_number(const char *text, int base, uint64_t max, uint64_t *ret, const char **ret_rest) {
+        char *end;
+
+        if (*text < '0' || *text > '9')
+                return -EINVAL;
+        errno = 0;
+        *ret = strtoull(text, &end, base);
+        if (errno || *ret > max)
+                return -EINVAL;
+        *ret_rest = end;
+        return 0;
+}
+
+static int parse_whole_number(const char *text, int base, uint64_t max, uint64_t *ret) {
+        const char *rest;
+
+        return parse_number(text, base, max, ret, &rest) < 0 || *rest ? -EINVAL : 0;
+}
+
+static int parse_size(const char *text, uint64_t max, uint64_t *ret) {
+        const char *units = "KMG", *unit, *rest;
+        int shift = 0;
+
+        if (parse_number(text, 10, max, ret, &rest) < 0)
+                return -EINVAL;
+        if (*rest) {
+                unit = strchr(units, *rest & ~0x20);
+                if (!unit || rest[1])
+                        return -EINVAL;
+                shift = 10 * (int) (unit - units + 1);
+        }
+        if (*ret > max >> shift)
+                return -EINVAL;
+        *ret <<= shift;
+        return 0;
+}
+
+static int replace_text(char **text, const char *value, Reason *reterr) {
+        char *copy = strdup(value);
+
+        if (!copy)
+                return fail_oom(reterr);
+        free(*text);
+        *text = copy;
+        return 0;
+}
+
+static int pass(MountOptions *options, const char *word, Reason *reterr) {
+        char *longer;
+
+        if (asprintf(&longer, "%s%s%s", options->passed ?: "", options->passed ? "," : "", word) < 0)
+                return fail_oom(reterr);
+        free(options->passed);
+        options->passed = longer;
+        return 0;
+}
+
+static int add_value(MountOptions *options, const char *word, bool *ret_known, Reason *reterr) {
+        const char *value;
+        uint64_t number;
+        int rc = 0;
+
+        if ((value = value_of(word, "uid"))) {
+                rc = parse_whole_number(value, 10, UINT32_MAX - 1, &number);
+                if (rc == 0)
+                        options->uid = (uid_t) number;
+        } else if ((value = value_of(word, "gid"))) {
+                rc = parse_whole_number(value, 10, UINT32_MAX - 1, &number);
+                if (rc == 0)
+                        options->gid = (gid_t) number;
+        } else if ((value = value_of(word, "umask"))) {
+                rc = parse_whole_number(value, 8, 0777, &number);
+                if (rc == 0)
+                        options->umask = (mode_t) number;
+        } else if ((value = value_of(word, "cache-size")) || (value = value_of(word, "cache_size"))) {
+                rc = parse_size(value, SIZE_MAX / 2, &number);
+                if (rc == 0)
+                        options->cache_bytes = number < CACHE_MIN ? CACHE_MIN : (size_t) number;
+        } else if ((value = value_of(word, "max_threads"))) {
+                rc = parse_whole_number(value, 10, THREADS_MAX, &number);
+                if (rc == 0 && number > 0)
+                        options->max_threads = (unsigned) number;
+                else
+                        rc = -EINVAL;
+        } else if ((value = value_of(word, "fsname")))
+                return *ret_known = true, replace_text(&options->fsname, value, reterr);
+        else
+                return 0;
+        *ret_known = true;
+        return rc < 0 ? fail(reterr, rc, "mount option %s: %s is no value for it", word, value) : 0;
+}
+
+static int add_word(MountOptions *options, const char *word, Reason *reterr) {
+        bool known = false;
+        int rc;
+
+        if (!*word)
+                return 0;
+        if (strcmp(word, "allow_other") == 0)
+                return options->allow_other = true, 0;
+        if (strcmp(word, "ro") == 0)
+                options->read_only = true;
+        if (strcmp(word, "rw") == 0)
+                options->read_only = false;
+        if (is_among(word, kernel_flags, LENGTH(kernel_flags)) ||
+            begins_with_one_of(word, kernel_values, LENGTH(kernel_values)))
+                return pass(options, word, reterr);
+        rc = add_value(options, word, &known, reterr);
+        if (rc < 0 || known)
+                return rc;
+        if (is_among(word, others_flags, LENGTH(others_flags)) ||
+            begins_with_one_of(word, others_values, LENGTH(others_values)))
+                return 0;
+        return fail(reterr, -EINVAL, "unknown mount option %s", word);
+}
+
+int mount_options_add(MountOptions *options, const char *text, Reason *reterr) {
+        CLEANUP(freep) char *words = strdup(text);
+        char *rest = words, *word;
+
+        if (!words)
+                return fail_oom(reterr);
+        while ((word = strsep(&rest, ","))) {
+                int rc = add_word(options, word, reterr);
+
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}
+
+MountOptions mount_options_default(void) {
+        return (MountOptions) {
+                .uid = getuid(),
+                .gid = getgid(),
+                .umask = 077,
+                .cache_bytes = REPOSITORY_CACHE_DEFAULT,
+                .max_threads = THREADS_DEFAULT,
+        };
+}
+
+void mount_options_clear(MountOptions *options) {
+        free(options->fsname);
+        free(options->passed);
+        *options = (MountOptions) { 0 };
+}

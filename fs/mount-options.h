@@ -1,0 +1,30 @@
+/* fs/mount-options.h - what stands behind `-o`: ours, those for the kernel, and those meant for others.
+ *
+ * Ours: allow_other, uid=, gid=, umask=, cache-size=, max_threads=, fsname=, ro, rw. To the kernel go noexec, noatime and the
+ * like. Passed over is what mount(8), systemd and /etc/fstab say to themselves or each other. Nothing else is accepted. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "util/reason.h"
+
+typedef struct MountOptions {
+        bool allow_other;
+        bool read_only;    /* no captures through the trigger */
+        uid_t uid;         /* owner and permissions of what is shown */
+        gid_t gid;
+        mode_t umask;
+        size_t cache_bytes;
+        unsigned max_threads;
+        char *fsname;      /* what mount(8) shows; NULL: the repository */
+        char *passed;      /* for libfuse, with commas between; NULL: nothing */
+} MountOptions;
+
+/* The mounting user's, closed to everybody else. */
+MountOptions mount_options_default(void);
+void mount_options_clear(MountOptions *options);
+
+/* Takes one argument of `-o` in. -EINVAL names the option. */
+int mount_options_add(MountOptions *options, const char *text, Reason *reterr);

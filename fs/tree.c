@@ -1,0 +1,442 @@
+#include "tree.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "codec/checksum.h"
+#include "repository/point.h"
+#include "util/bytes.h"
+
+#define INFO_NAME "info.json"
+#define DOMAIN_NAME "domain.xml"
+#define TRIGGER_NAME "capture"
+#define LATEST_NAME "latest"
+#define RAW_SUFFIX ".raw"
+#define MAP_SUFFIX ".map"
+
+#define FOREVER 86400.0
+/* A point does not change, but it can be removed; and what is said of it can become worse. */
+#define A_MOMENT 1.0
+
+#define RAW_BLKSIZE (128u << 10) /* what is good to read at once */
+
+void item_clear(Item *item) {
+        point_unref(item->point);
+        shared_vm_unref(item->vm);
+        *item = (Item) { 0 };
+}
+
+const ManifestDisk *item_disk(const Item *item) {
+        return &item->point->manifest->disks[item->node.index];
+}
+
+static const ManifestFile *find_kept(const Manifest *manifest, const char *name, size_t *ret_index) {
+        for (size_t i = 0; i < manifest->file_count; i++)
+                if (strcmp(manifest->files[i].name, name) == 0) {
+                        *ret_index = i;
+                        return &manifest->files[i];
+                }
+        return NULL;
+}
+
+const ManifestFile *item_kept(const Item *item) {
+        size_t index;
+
+        if (item->node.index == NODE_DOMAIN)
+                return find_kept(item->point->manifest, DOMAIN_NAME, &index);
+        return &item->point->manifest->files[item->node.index];
+}
+
+void item_subject(const Item *item, char ret[static SUBJECT_MAX]) {
+        const char *file = NULL;
+
+        if (item->node.kind == NODE_RAW || item->node.kind == NODE_MAP)
+                file = item_disk(item)->name;
+        else if (item->node.kind == NODE_KEPT)
+                file = item_kept(item)->name;
+        else if (item->node.kind == NODE_INFO)
+                file = INFO_NAME;
+        snprintf(ret, SUBJECT_MAX, "%s%s%s%s%.255s", item->vm ? vm_name(item->vm->vm) : "/", item->point ? "/" : "",
+                 item->point ? item->point->name : "", file ? "/" : "", file ?: "");
+}
+
+/* Whether the manifest has what the number says. */
+static bool exists(const Item *item) {
+        const Manifest *manifest = item->point->manifest;
+
+        switch (item->node.kind) {
+        case NODE_RAW:
+        case NODE_MAP:
+                return manifest && item->node.index < manifest->disk_count;
+        case NODE_KEPT:
+                return manifest && (item->node.index == NODE_DOMAIN ? item_kept(item) != NULL : item->node.index < manifest->file_count);
+        default:
+                return true;
+        }
+}
+
+int tree_item(Tree *tree, uint64_t number, Item *ret) {
+        CLEANUP(item_clear) Item item = { 0 };
+        int rc;
+
+        rc = node_decode(number, &item.node);
+        if (rc < 0)
+                return rc;
+        if (item.node.vm) {
+                rc = catalogue_vm(tree->catalogue, item.node.vm, &item.vm);
+                if (rc < 0)
+                        return rc;
+        }
+        if (item.node.point) {
+                rc = catalogue_point(tree->catalogue, item.vm, item.node.point, &item.point);
+                if (rc < 0)
+                        return rc;
+                if (!exists(&item))
+                        return -ESTALE;
+        }
+        *ret = item;
+        item = (Item) { 0 };
+        return 0;
+}
+
+/* Something in the same VM or point as another thing. */
+static Item item_beside(const Item *item, NodeKind kind, uint32_t index) {
+        return (Item) {
+                .node = { kind, item->node.vm, item->node.point, index },
+                .vm = item->vm ? shared_vm_ref(item->vm) : NULL,
+                .point = item->point ? point_ref(item->point) : NULL,
+        };
+}
+
+int tree_parent(const Item *item, Item *ret) {
+        switch (item->node.kind) {
+        case NODE_ROOT:
+        case NODE_VM:
+                *ret = (Item) { .node = { .kind = NODE_ROOT } };
+                return 0;
+        case NODE_TRIGGER:
+        case NODE_LATEST:
+        case NODE_POINT:
+                *ret = (Item) { .node = { NODE_VM, item->node.vm, 0, 0 }, .vm = shared_vm_ref(item->vm) };
+                return 0;
+        default:
+                *ret = item_beside(item, NODE_POINT, 0);
+                return 0;
+        }
+}
+
+static int find_in_root(Tree *tree, const char *name, Item *ret) {
+        SharedVm *vm;
+        int rc;
+
+        rc = catalogue_vm_named(tree->catalogue, name, &vm);
+        if (rc < 0)
+                return rc;
+        *ret = (Item) { .node = { NODE_VM, vm_serial(vm->vm), 0, 0 }, .vm = vm };
+        return 0;
+}
+
+static int find_in_vm(Tree *tree, const Item *parent, const char *name, Item *ret) {
+        char latest[POINT_NAME_MAX];
+        Point *point;
+        int rc;
+
+        if (strcmp(name, TRIGGER_NAME) == 0) {
+                *ret = item_beside(parent, NODE_TRIGGER, 0);
+                return 0;
+        }
+        if (strcmp(name, LATEST_NAME) == 0) {
+                rc = point_resolve(parent->vm->vm, LATEST_NAME, latest, NULL);
+                if (rc < 0)
+                        return rc;
+                *ret = item_beside(parent, NODE_LATEST, 0);
+                return 0;
+        }
+        rc = catalogue_point_named(tree->catalogue, parent->vm, name, &point);
+        if (rc < 0)
+                return rc;
+        *ret = (Item) {
+                .node = { NODE_POINT, parent->node.vm, point->serial, 0 },
+                .vm = shared_vm_ref(parent->vm),
+                .point = point,
+        };
+        return 0;
+}
+
+/* DISK.raw or DISK.map. */
+static bool find_disk(const Manifest *manifest, const char *name, NodeKind *ret_kind, size_t *ret_index) {
+        const char *suffix = strrchr(name, '.');
+        size_t length;
+
+        if (!suffix || (strcmp(suffix, RAW_SUFFIX) != 0 && strcmp(suffix, MAP_SUFFIX) != 0))
+                return false;
+        length = (size_t) (suffix - name);
+        for (size_t i = 0; i < manifest->disk_count && i < NODE_DISK_MAX; i++) {
+                const char *disk = manifest->disks[i].name;
+
+                if (strncmp(disk, name, length) == 0 && !disk[length]) {
+                        *ret_kind = strcmp(suffix, RAW_SUFFIX) == 0 ? NODE_RAW : NODE_MAP;
+                        *ret_index = i;
+                        return true;
+                }
+        }
+        return false;
+}
+
+/* Ours go first, whatever names a manifest gives its files. */
+static int find_in_point(const Item *parent, const char *name, Item *ret) {
+        const Manifest *manifest = parent->point->manifest;
+        NodeKind kind;
+        size_t index;
+
+        if (strcmp(name, INFO_NAME) == 0) {
+                *ret = item_beside(parent, NODE_INFO, 0);
+                return 0;
+        }
+        if (!manifest)
+                return -EIO;
+        if (find_disk(manifest, name, &kind, &index)) {
+                *ret = item_beside(parent, kind, (uint32_t) index);
+                return 0;
+        }
+        if (!find_kept(manifest, name, &index))
+                return -ENOENT;
+        if (strcmp(name, DOMAIN_NAME) == 0)
+                *ret = item_beside(parent, NODE_KEPT, NODE_DOMAIN);
+        else if (index < NODE_KEPT_MAX)
+                *ret = item_beside(parent, NODE_KEPT, (uint32_t) index);
+        else
+                return -ENOENT;
+        return 0;
+}
+
+int tree_find(Tree *tree, const Item *parent, const char *name, Item *ret) {
+        switch (parent->node.kind) {
+        case NODE_ROOT:
+                return find_in_root(tree, name, ret);
+        case NODE_VM:
+                return find_in_vm(tree, parent, name, ret);
+        case NODE_POINT:
+                return find_in_point(parent, name, ret);
+        default:
+                return -ENOTDIR;
+        }
+}
+
+/* A name from a manifest that can stand in a directory. */
+static bool can_be_listed(const char *name) {
+        return *name && *name != '.' && !strchr(name, '/') && strlen(name) <= NAME_MAX;
+}
+
+static int list_vm(const Item *directory, Strings *names) {
+        CLEANUP(strings_free) Strings points = { 0 };
+        int rc;
+
+        rc = vm_list_points(directory->vm->vm, &points, NULL);
+        if (rc < 0)
+                return rc;
+        rc = strings_add(names, TRIGGER_NAME);
+        if (rc == 0 && points.count > 0)
+                rc = strings_add(names, LATEST_NAME);
+        for (size_t i = 0; rc == 0 && i < points.count; i++)
+                rc = strings_add(names, points.items[i]);
+        return rc;
+}
+
+static int list_point(const Item *directory, Strings *names) {
+        const Manifest *manifest = directory->point->manifest;
+        char name[NAME_MAX + 1];
+        NodeKind kind;
+        size_t index;
+        int rc;
+
+        rc = strings_add(names, INFO_NAME);
+        if (!manifest)
+                return rc;
+        for (size_t i = 0; rc == 0 && i < manifest->disk_count && i < NODE_DISK_MAX; i++) {
+                const char *disk = manifest->disks[i].name;
+
+                if (!can_be_listed(disk) || strlen(disk) > NAME_MAX - sizeof RAW_SUFFIX)
+                        continue;
+                snprintf(name, sizeof name, "%s" RAW_SUFFIX, disk);
+                rc = strings_add(names, name);
+                if (rc < 0)
+                        break;
+                snprintf(name, sizeof name, "%s" MAP_SUFFIX, disk);
+                rc = strings_add(names, name);
+        }
+        for (size_t i = 0; rc == 0 && i < manifest->file_count && i < NODE_KEPT_MAX; i++) {
+                const char *file = manifest->files[i].name;
+
+                if (can_be_listed(file) && strcmp(file, INFO_NAME) != 0 && !find_disk(manifest, file, &kind, &index))
+                        rc = strings_add(names, file);
+        }
+        return rc;
+}
+
+int tree_list(Tree *tree, const Item *directory, Strings *ret) {
+        CLEANUP(strings_free) Strings names = { 0 };
+        int rc;
+
+        switch (directory->node.kind) {
+        case NODE_ROOT:
+                rc = repository_list_vms(tree->repository, &names, NULL);
+                break;
+        case NODE_VM:
+                rc = list_vm(directory, &names);
+                break;
+        case NODE_POINT:
+                rc = list_point(directory, &names);
+                break;
+        default:
+                return -ENOTDIR;
+        }
+        if (rc < 0)
+                return rc;
+        *ret = names;
+        names = (Strings) { 0 };
+        return 0;
+}
+
+int tree_link(const Item *item, char ret[static POINT_NAME_MAX]) {
+        if (item->node.kind != NODE_LATEST)
+                return -EINVAL;
+        return point_resolve(item->vm->vm, LATEST_NAME, ret, NULL);
+}
+
+static void set_times(struct stat *st, struct timespec moment) {
+        st->st_mtim = st->st_ctim = st->st_atim = moment;
+}
+
+/* As something in the repository has them. */
+static int copy_times(struct stat *st, int dir_fd, const char *path) {
+        struct stat theirs;
+
+        if (fstatat(dir_fd, path, &theirs, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        set_times(st, theirs.st_mtim);
+        return 0;
+}
+
+static void set_point_times(struct stat *st, const Point *point) {
+        struct timespec moment = { 0 };
+
+        if (point->manifest)
+                moment = point->manifest->time;
+        else
+                (void) point_name_time(point->name, &moment.tv_sec);
+        set_times(st, moment);
+}
+
+static int set_info_size(struct stat *st, const Item *item) {
+        CLEANUP(freep) char *text = NULL;
+        size_t length;
+        int rc;
+
+        rc = point_info(item->vm->vm, item->point->name, &text, &length, NULL);
+        if (rc < 0)
+                return rc;
+        st->st_size = (off_t) length;
+        return 0;
+}
+
+int tree_attributes(Tree *tree, const Item *item, struct stat *ret) {
+        const MountOptions *options = tree->options;
+        struct stat st = {
+                .st_ino = node_number(item->node),
+                .st_mode = node_type(item->node.kind) | (0444 & ~options->umask),
+                .st_nlink = 1, /* for a directory: not counted */
+                .st_uid = options->uid,
+                .st_gid = options->gid,
+                .st_blksize = 4096,
+        };
+        char latest[POINT_NAME_MAX];
+        int rc = 0;
+
+        if (item->point)
+                set_point_times(&st, item->point);
+        switch (item->node.kind) {
+        case NODE_ROOT:
+                st.st_mode = S_IFDIR | (0555 & ~options->umask);
+                rc = copy_times(&st, repository_fd(tree->repository), "vms");
+                break;
+        case NODE_VM:
+                st.st_mode = S_IFDIR | (0555 & ~options->umask);
+                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                break;
+        case NODE_POINT:
+                st.st_mode = S_IFDIR | (0555 & ~options->umask);
+                break;
+        case NODE_TRIGGER:
+                st.st_mode = S_IFREG | (0644 & ~options->umask);
+                rc = copy_times(&st, vm_fd(item->vm->vm), "state.json");
+                if (rc == -ENOENT)
+                        rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                break;
+        case NODE_LATEST:
+                st.st_mode = S_IFLNK | 0777;
+                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                if (rc == 0)
+                        rc = tree_link(item, latest);
+                if (rc == 0)
+                        st.st_size = (off_t) strlen(latest);
+                break;
+        case NODE_INFO:
+                rc = set_info_size(&st, item);
+                break;
+        case NODE_KEPT:
+                st.st_size = (off_t) item_kept(item)->length;
+                break;
+        case NODE_RAW:
+                st.st_size = (off_t) item_disk(item)->size;
+                st.st_blocks = (blkcnt_t) divide_up(item_disk(item)->allocated, 512);
+                st.st_blksize = RAW_BLKSIZE;
+                break;
+        case NODE_MAP:
+                break;
+        }
+        if (item->node.kind == NODE_INFO || item->node.kind == NODE_KEPT)
+                st.st_blocks = (blkcnt_t) divide_up((uint64_t) st.st_size, 512);
+        if (rc < 0)
+                return rc == -ENOENT ? -ESTALE : rc;
+        *ret = st;
+        return 0;
+}
+
+double tree_attribute_lifetime(const Item *item) {
+        switch (item->node.kind) {
+        case NODE_ROOT:
+        case NODE_VM:
+        case NODE_TRIGGER:
+        case NODE_LATEST:
+                return 0;
+        case NODE_INFO:
+                return A_MOMENT;
+        default:
+                return item->point->manifest ? FOREVER : 0;
+        }
+}
+
+double tree_entry_lifetime(const Item *item) {
+        switch (item->node.kind) {
+        case NODE_ROOT:
+        case NODE_VM:
+        case NODE_TRIGGER:
+        case NODE_LATEST:
+                return 0;
+        case NODE_POINT:
+                return item->point->manifest ? A_MOMENT : 0;
+        default:
+                return item->point->manifest ? FOREVER : 0;
+        }
+}
+
+/* The serial of a point that was removed may be given to the next one; their captures differ. */
+uint64_t tree_generation(const Item *item) {
+        const Manifest *manifest = item->point ? item->point->manifest : NULL;
+
+        return manifest ? (uint32_t) checksum(manifest->capture, strlen(manifest->capture)) : 0;
+}

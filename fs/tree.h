@@ -1,0 +1,60 @@
+/* fs/tree.h - the mounted tree: what is in it, under which names and with which attributes.
+ *
+ * It keeps nothing of its own: an Item is looked up in the catalogue by name or number and holds what it needs.
+ * Threads: any; an Item belongs to one thread at a time. */
+#pragma once
+
+#include <stdbool.h>
+#include <sys/stat.h>
+
+#include "catalogue.h"
+#include "mount-options.h"
+#include "node.h"
+#include "util/io.h"
+
+typedef struct Tree {
+        Repository *repository;
+        Catalogue *catalogue;
+        const MountOptions *options;
+} Tree;
+
+typedef struct Item {
+        Node node;
+        SharedVm *vm; /* NULL for the root */
+        Point *point; /* NULL for what is in no point */
+} Item;
+
+void item_clear(Item *item);
+
+/* Finds a thing by its inode number. -ESTALE where it is no more. */
+int tree_item(Tree *tree, uint64_t number, Item *ret);
+
+/* Finds a name in a directory. -ENOENT; -ENOTDIR; -EIO where the point is damaged. */
+int tree_find(Tree *tree, const Item *parent, const char *name, Item *ret);
+
+/* The directory that something is in; the root's is the root. */
+int tree_parent(const Item *item, Item *ret);
+
+/* The names in a directory. The caller frees them with strings_free(). */
+int tree_list(Tree *tree, const Item *directory, Strings *ret);
+
+/* All of it but st_ino for what is made up when it is opened costs no opening of layers. */
+int tree_attributes(Tree *tree, const Item *item, struct stat *ret);
+
+/* How long the kernel may believe, in seconds: the attributes, and that this name means this thing. */
+double tree_attribute_lifetime(const Item *item);
+double tree_entry_lifetime(const Item *item);
+
+/* Tells two things apart that had the same number one after the other. */
+uint64_t tree_generation(const Item *item);
+
+/* The target of a symbolic link: that of `latest`. -ENOENT where there is no point. */
+int tree_link(const Item *item, char ret[static POINT_NAME_MAX]);
+
+/* Only these have one; see item kinds. */
+const ManifestDisk *item_disk(const Item *item);
+const ManifestFile *item_kept(const Item *item);
+
+/* "vm1/2026-11-20T010203Z/vda", as messages have it. */
+#define SUBJECT_MAX (VM_NAME_MAX + POINT_NAME_MAX + 260)
+void item_subject(const Item *item, char ret[static SUBJECT_MAX]);

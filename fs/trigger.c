@@ -1,0 +1,356 @@
+#define FUSE_USE_VERSION 314
+#include "trigger.h"
+
+#include <errno.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "codec/checksum.h"
+#include "launcher.h"
+#include "log.h"
+#include "repository/capture-state.h"
+#include "util/bytes.h"
+
+#define WORD_MAX 32
+#define LOOKS_PER_SECOND 4
+
+struct TriggerFile {
+        int references; /* atomic */
+        SharedVm *vm;
+        pthread_mutex_t lock; /* guards what follows */
+        char *text;           /* as last read; NULL: not yet */
+        size_t length;
+        struct fuse_pollhandle *waiter; /* NULL: nobody waits for a change */
+        uint64_t told;                  /* checksum of the state that the waiter knows */
+        TriggerFile *next;              /* on the triggers' list; guarded by their lock, as listed is */
+        bool listed;
+};
+
+struct Triggers {
+        Repository *repository;
+        int stop_fd;
+        pthread_mutex_t lock; /* guards what follows */
+        pthread_cond_t wake;
+        pthread_t watcher;
+        bool watching; /* the watcher has been started */
+        bool ending;
+        bool look_now;      /* rather than when the time has come */
+        TriggerFile *files; /* those that somebody waits for, referenced */
+};
+
+static TriggerFile *file_ref(TriggerFile *file) {
+        __atomic_add_fetch(&file->references, 1, __ATOMIC_RELAXED);
+        return file;
+}
+
+static void file_unref(TriggerFile *file) {
+        if (__atomic_sub_fetch(&file->references, 1, __ATOMIC_ACQ_REL) > 0)
+                return;
+        if (file->waiter)
+                fuse_pollhandle_destroy(file->waiter);
+        pthread_mutex_destroy(&file->lock);
+        shared_vm_unref(file->vm);
+        free(file->text);
+        free(file);
+}
+
+int trigger_open(SharedVm *vm, TriggerFile **ret) {
+        TriggerFile *file = calloc(1, sizeof *file);
+
+        if (!file)
+                return -ENOMEM;
+        file->references = 1;
+        file->vm = shared_vm_ref(vm);
+        pthread_mutex_init(&file->lock, NULL);
+        *ret = file;
+        return 0;
+}
+
+/* The handle of who waits now; it is the caller's to destroy. */
+static struct fuse_pollhandle *replace_waiter(TriggerFile *file, struct fuse_pollhandle *waiter) {
+        struct fuse_pollhandle *old;
+
+        pthread_mutex_lock(&file->lock);
+        old = file->waiter;
+        file->waiter = waiter;
+        pthread_mutex_unlock(&file->lock);
+        return old;
+}
+
+TriggerFile *trigger_close(TriggerFile *file) {
+        struct fuse_pollhandle *waiter = replace_waiter(file, NULL);
+
+        if (waiter)
+                fuse_pollhandle_destroy(waiter);
+        file_unref(file);
+        return NULL;
+}
+
+static int state_text(SharedVm *vm, char **ret, size_t *ret_length) {
+        CLEANUP(capture_state_clear) CaptureState state = { 0 };
+        Reason reason = REASON_INIT;
+        int rc;
+
+        rc = capture_state_read(vm->vm, &state, &reason);
+        if (rc < 0) {
+                log_once(vm_serial(vm->vm), "%s", reason.text);
+                return rc;
+        }
+        return capture_state_format(&state, ret, ret_length);
+}
+
+static int take_snapshot(TriggerFile *file) {
+        CLEANUP(freep) char *text = NULL;
+        CLEANUP(freep) char *old = NULL;
+        size_t length;
+        int rc;
+
+        rc = state_text(file->vm, &text, &length);
+        if (rc < 0)
+                return rc;
+        pthread_mutex_lock(&file->lock);
+        old = file->text;
+        file->text = STEAL_PTR(text);
+        file->length = length;
+        pthread_mutex_unlock(&file->lock);
+        return 0;
+}
+
+static bool has_read(TriggerFile *file) {
+        bool read;
+
+        pthread_mutex_lock(&file->lock);
+        read = file->text != NULL;
+        pthread_mutex_unlock(&file->lock);
+        return read;
+}
+
+int64_t trigger_read(TriggerFile *file, void *buffer, size_t size, uint64_t offset) {
+        size_t length = 0;
+        int rc;
+
+        if (offset == 0 || !has_read(file)) {
+                rc = take_snapshot(file);
+                if (rc < 0)
+                        return rc;
+        }
+        pthread_mutex_lock(&file->lock);
+        if (offset < file->length) {
+                length = min_u64(size, file->length - offset);
+                memcpy(buffer, file->text + offset, length);
+        }
+        pthread_mutex_unlock(&file->lock);
+        return (int64_t) length;
+}
+
+/* One word, with or without a newline. */
+static int parse_word(const char *bytes, size_t length, const char **ret_option) {
+        static const struct {
+                const char *word, *option;
+        } words[] = { { "full", "--full" }, { "incremental", "--incremental" }, { "auto", NULL } };
+
+        if (length > WORD_MAX)
+                return -EINVAL;
+        if (length > 0 && bytes[length - 1] == '\n')
+                length--;
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+                if (strlen(words[i].word) == length && memcmp(words[i].word, bytes, length) == 0) {
+                        *ret_option = words[i].option;
+                        return 0;
+                }
+        return -EINVAL;
+}
+
+static void look_soon(Triggers *triggers) {
+        pthread_mutex_lock(&triggers->lock);
+        triggers->look_now = true;
+        pthread_cond_signal(&triggers->wake);
+        pthread_mutex_unlock(&triggers->lock);
+}
+
+int64_t trigger_write(Triggers *triggers, TriggerFile *file, const char *bytes, size_t length) {
+        CLEANUP(vm_freep) Vm *vm = NULL;
+        const char *option;
+        int rc;
+
+        rc = parse_word(bytes, length, &option);
+        if (rc < 0)
+                return rc;
+        /* It may have been forgotten or added again since the file was opened. */
+        rc = vm_open(triggers->repository, vm_name(file->vm->vm), &vm, NULL);
+        if (rc < 0)
+                return rc == -ENOENT ? -EROFS : rc;
+        if (!vm_source(vm) || vm_serial(vm) != vm_serial(file->vm->vm))
+                return -EROFS;
+        rc = launcher_start(repository_path(triggers->repository), vm_name(vm), option, triggers->stop_fd);
+        if (rc < 0)
+                return rc;
+        look_soon(triggers);
+        return (int64_t) length;
+}
+
+/* How the state stands to what this file has read, and its checksum. A state that cannot be read is no change. */
+static bool has_changed(TriggerFile *file, uint64_t *ret_state) {
+        CLEANUP(freep) char *text = NULL;
+        size_t length = 0;
+        bool changed;
+        int rc;
+
+        rc = state_text(file->vm, &text, &length);
+        *ret_state = rc < 0 ? 0 : checksum(text, length);
+        pthread_mutex_lock(&file->lock);
+        changed = !file->text || (rc >= 0 && (length != file->length || memcmp(text, file->text, length) != 0));
+        pthread_mutex_unlock(&file->lock);
+        return changed;
+}
+
+static bool is_waited_for(TriggerFile *file) {
+        bool waited;
+
+        pthread_mutex_lock(&file->lock);
+        waited = file->waiter != NULL;
+        pthread_mutex_unlock(&file->lock);
+        return waited;
+}
+
+/* Wakes who waits where the state is another one than when it was asked for. Whoever goes on waiting asks again. */
+static void tell_change(TriggerFile *file) {
+        struct fuse_pollhandle *waiter = NULL;
+        uint64_t state;
+
+        if (!is_waited_for(file))
+                return;
+        (void) has_changed(file, &state);
+        pthread_mutex_lock(&file->lock);
+        if (state != file->told)
+                waiter = STEAL_PTR(file->waiter);
+        pthread_mutex_unlock(&file->lock);
+        if (waiter) {
+                fuse_lowlevel_notify_poll(waiter);
+                fuse_pollhandle_destroy(waiter);
+        }
+}
+
+/* Looks at all files on the list once. Called with the lock held, which it gives up meanwhile. */
+static void look(Triggers *triggers) {
+        TriggerFile *files = STEAL_PTR(triggers->files), *next;
+
+        pthread_mutex_unlock(&triggers->lock);
+        for (TriggerFile *file = files; file; file = file->next)
+                tell_change(file);
+        pthread_mutex_lock(&triggers->lock);
+        for (TriggerFile *file = files; file; file = next) {
+                next = file->next;
+                if (is_waited_for(file)) {
+                        file->next = triggers->files;
+                        triggers->files = file;
+                } else {
+                        file->listed = false;
+                        file_unref(file);
+                }
+        }
+}
+
+static void *watch(void *argument) {
+        Triggers *triggers = argument;
+
+        pthread_mutex_lock(&triggers->lock);
+        while (!triggers->ending) {
+                struct timespec until;
+
+                if (!triggers->files) {
+                        pthread_cond_wait(&triggers->wake, &triggers->lock);
+                        continue;
+                }
+                clock_gettime(CLOCK_MONOTONIC, &until);
+                until.tv_nsec += 1000000000 / LOOKS_PER_SECOND;
+                if (until.tv_nsec >= 1000000000) {
+                        until.tv_nsec -= 1000000000;
+                        until.tv_sec++;
+                }
+                while (!triggers->ending && !triggers->look_now &&
+                       pthread_cond_timedwait(&triggers->wake, &triggers->lock, &until) != ETIMEDOUT)
+                        ;
+                triggers->look_now = false;
+                if (!triggers->ending)
+                        look(triggers);
+        }
+        pthread_mutex_unlock(&triggers->lock);
+        return NULL;
+}
+
+static int put_on_list(Triggers *triggers, TriggerFile *file) {
+        int rc = 0;
+
+        pthread_mutex_lock(&triggers->lock);
+        if (!triggers->watching) {
+                rc = -pthread_create(&triggers->watcher, NULL, watch, triggers);
+                triggers->watching = rc == 0;
+        }
+        if (rc == 0 && !file->listed) {
+                file->listed = true;
+                file->next = triggers->files;
+                triggers->files = file_ref(file);
+                pthread_cond_signal(&triggers->wake);
+        }
+        pthread_mutex_unlock(&triggers->lock);
+        return rc;
+}
+
+int trigger_poll(Triggers *triggers, TriggerFile *file, struct fuse_pollhandle *handle, unsigned *ret_events) {
+        uint64_t state;
+
+        *ret_events = POLLIN | POLLOUT | POLLRDNORM | POLLWRNORM;
+        if (has_changed(file, &state))
+                *ret_events |= POLLPRI | POLLERR;
+        if (!handle)
+                return 0;
+        pthread_mutex_lock(&file->lock);
+        file->told = state;
+        pthread_mutex_unlock(&file->lock);
+        handle = replace_waiter(file, handle);
+        if (handle)
+                fuse_pollhandle_destroy(handle);
+        return put_on_list(triggers, file);
+}
+
+int triggers_new(Repository *repository, int stop_fd, Triggers **ret) {
+        Triggers *triggers = calloc(1, sizeof *triggers);
+        pthread_condattr_t monotonic;
+
+        if (!triggers)
+                return -ENOMEM;
+        triggers->repository = repository;
+        triggers->stop_fd = stop_fd;
+        pthread_mutex_init(&triggers->lock, NULL);
+        pthread_condattr_init(&monotonic);
+        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+        pthread_cond_init(&triggers->wake, &monotonic);
+        pthread_condattr_destroy(&monotonic);
+        *ret = triggers;
+        return 0;
+}
+
+Triggers *triggers_free(Triggers *triggers) {
+        TriggerFile *next;
+
+        pthread_mutex_lock(&triggers->lock);
+        triggers->ending = true;
+        pthread_cond_signal(&triggers->wake);
+        pthread_mutex_unlock(&triggers->lock);
+        if (triggers->watching)
+                pthread_join(triggers->watcher, NULL);
+        for (TriggerFile *file = triggers->files; file; file = next) {
+                next = file->next;
+                file_unref(file);
+        }
+        pthread_cond_destroy(&triggers->wake);
+        pthread_mutex_destroy(&triggers->lock);
+        free(triggers);
+        return NULL;
+}
