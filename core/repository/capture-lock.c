@@ -18,7 +18,8 @@ int capture_lock_take(Vm *vm, int *ret_fd, Reason *reterr) {
 
         fd = open_beneath(vm_fd(vm), LOCK_FILE, O_RDWR | O_CREAT, 0600);
         if (cannot_write(fd))
-                return fail(reterr, -EROFS, "%s: the repository cannot be written to: %s", vm_name(vm), strerrordesc_np(-fd));
+                return fail(reterr, -EROFS, "%s: the repository cannot be written to: %s", vm_name(vm),
+                            strerrordesc_np(-fd));
         if (fd < 0)
                 return fail_errno(reterr, fd, "%s: cannot open the lock", vm_name(vm));
         if (fcntl(fd, F_OFD_SETLK, &whole_file) < 0) {

@@ -216,7 +216,8 @@ int capture_state_format(const CaptureState *state, char **ret, size_t *ret_leng
                 fprintf(f, "kind: %s\nstarted: %s\n", state->kind, moment);
         }
         for (size_t i = 0; i < state->disk_count; i++)
-                fprintf(f, "disk: %s %" PRIu64 " %" PRIu64 "\n", state->disks[i].name, state->disks[i].done, state->disks[i].total);
+                fprintf(f, "disk: %s %" PRIu64 " %" PRIu64 "\n", state->disks[i].name, state->disks[i].done,
+                        state->disks[i].total);
         if (state->kind)
                 fprintf(f, "rate: %" PRIu64 "\n", state->rate);
         timestamp_format(state->finished, moment);

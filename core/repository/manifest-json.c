@@ -333,8 +333,8 @@ static json_t *dump_files(const Manifest *manifest) {
 
         for (size_t i = 0; i < manifest->file_count; i++) {
                 const ManifestFile *file = &manifest->files[i];
-                json_t *item = json_pack("{s:o, s:I, s:o}", "name", json_text(file->name), "length", (json_int_t) file->length,
-                                         "seal", seal_text(file->seal));
+                json_t *item = json_pack("{s:o, s:I, s:o}", "name", json_text(file->name), "length",
+                                         (json_int_t) file->length, "seal", seal_text(file->seal));
 
                 if (json_array_append_new(list, item) < 0)
                         return NULL;

@@ -172,7 +172,8 @@ int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char 
         if (rc < 0)
                 return fail_within(reterr, -EIO, "%s/%s", vm_name(vm), manifest->name);
         if (length != file->length || checksum(content, length) != file->seal)
-                return fail(reterr, -EIO, "%s/%s: %s is damaged: its checksum does not fit", vm_name(vm), manifest->name, path);
+                return fail(reterr, -EIO, "%s/%s: %s is damaged: its checksum does not fit", vm_name(vm), manifest->name,
+                            path);
         *ret = STEAL_PTR(content);
         *ret_length = length;
         return 0;

@@ -18,7 +18,8 @@ static json_t *describe_disks(const Manifest *manifest) {
                 const ManifestDisk *disk = &manifest->disks[i];
                 json_t *item = json_pack("{s:o, s:I, s:I, s:I, s:s}", "name", json_text(disk->name),
                                          "size", (json_int_t) disk->size, "allocated", (json_int_t) disk->allocated,
-                                         "stored", (json_int_t) manifest_disk_stored(disk), "kind", point_kind_name(disk->kind));
+                                         "stored", (json_int_t) manifest_disk_stored(disk),
+                                         "kind", point_kind_name(disk->kind));
                 int bad = !item;
 
                 if (disk->why)
@@ -48,7 +49,8 @@ static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
         bad |= json_object_set_new(object, "time", manifest ? describe_time(manifest->time) : json_null());
         bad |= json_object_set_new(object, "parent", optional_text(manifest ? manifest->parent : NULL));
         bad |= json_object_set_new(object, "checkpoint", optional_text(manifest ? manifest->checkpoint : NULL));
-        bad |= json_object_set_new(object, "stored", manifest ? json_integer((json_int_t) manifest_stored(manifest)) : json_null());
+        bad |= json_object_set_new(object, "stored",
+                                   manifest ? json_integer((json_int_t) manifest_stored(manifest)) : json_null());
         bad |= json_object_set_new(object, "complete", json_boolean(!problem));
         if (problem)
                 bad |= json_object_set_new(object, "reason", json_text(problem));

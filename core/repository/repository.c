@@ -107,7 +107,8 @@ static int load(Repository *repository, const char *path, Reason *reterr) {
 
         rc = sealed_json_read(repository->fd, REPOSITORY_FILE, &object, reterr);
         if (rc == -ENOENT)
-                return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'", path, path);
+                return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'", path,
+                            path);
         if (rc == 0)
                 rc = document_check(object, REPOSITORY_KIND, REPOSITORY_VERSION, reterr);
         if (rc == 0)
@@ -115,7 +116,8 @@ static int load(Repository *repository, const char *path, Reason *reterr) {
         if (rc < 0)
                 return fail_within(reterr, rc, "cannot open the repository %s", path);
         if (uuid_parse(text, uuid) < 0)
-                return fail(reterr, -EBADMSG, "cannot open the repository %s: " REPOSITORY_FILE ": \"uuid\" is no UUID", path);
+                return fail(reterr, -EBADMSG, "cannot open the repository %s: " REPOSITORY_FILE ": \"uuid\" is no UUID",
+                            path);
         uuid_unparse_lower(uuid, repository->uuid);
         return 0;
 }
@@ -192,7 +194,8 @@ int repository_lock(Repository *repository, int *ret_fd, Reason *reterr) {
 
         fd = open_beneath(repository->fd, REPOSITORY_FILE, O_RDWR, 0);
         if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
-                return fail(reterr, -EROFS, "the repository %s cannot be written to: %s", repository->path, strerrordesc_np(-fd));
+                return fail(reterr, -EROFS, "the repository %s cannot be written to: %s", repository->path,
+                            strerrordesc_np(-fd));
         if (fd < 0)
                 return fail_errno(reterr, fd, "cannot lock the repository %s", repository->path);
         while (fcntl(fd, F_OFD_SETLKW, &whole_file) < 0)

@@ -139,10 +139,11 @@ int vm_list_points(Vm *vm, Strings *ret, Reason *reterr) {
         for (size_t i = 0; i < names.count; i++) {
                 char *name = names.items[i];
                 size_t length = strlen(name);
-                bool is_point = length > strlen(POINT_SUFFIX) && strcmp(name + length - strlen(POINT_SUFFIX), POINT_SUFFIX) == 0;
+                size_t suffix = strlen(POINT_SUFFIX);
+                bool is_point = length > suffix && strcmp(name + length - suffix, POINT_SUFFIX) == 0;
 
                 if (is_point)
-                        name[length - strlen(POINT_SUFFIX)] = 0;
+                        name[length - suffix] = 0;
                 if (is_point && point_name_is_valid(name))
                         names.items[kept++] = name;
                 else

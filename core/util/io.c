@@ -113,7 +113,8 @@ int read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t *re
         if (fstat(fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot look at %s", path);
         if (!S_ISREG(st.st_mode))
-                return fail(reterr, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, "cannot read %s: it is not a regular file", path);
+                return fail(reterr, S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL, "cannot read %s: it is not a regular file",
+                            path);
         if ((uint64_t) st.st_size > limit)
                 return fail(reterr, -EFBIG, "cannot read %s: it is longer than %zu bytes", path, limit);
 

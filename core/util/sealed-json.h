@@ -26,7 +26,8 @@ int sealed_json_create(int dir_fd, const char *path, const json_t *object, Reaso
 int sealed_json_replace(int dir_fd, const char *path, const json_t *object, Reason *reterr);
 int sealed_json_read(int dir_fd, const char *path, json_t **ret, Reason *reterr);
 
-/* A JSON string of any text: what is no UTF-8 (a foreign message, a text cut in the middle) becomes '?'. NULL: no memory. */
+/* A JSON string of any text: what is no UTF-8 (a foreign message, a text cut in the middle) becomes '?'.
+ * NULL: no memory. */
 json_t *json_text(const char *text);
 
 /* Members of an object, checked: -EBADMSG and a reason that names the key where it is missing, of another type

@@ -34,7 +34,8 @@ int timestamp_parse(const char *text, struct timespec *ret) {
         time_t seconds;
 
         if (!follows(text, pattern) ||
-            sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour, &t.tm_min, &t.tm_sec) != 6)
+            sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d", &t.tm_year, &t.tm_mon, &t.tm_mday, &t.tm_hour, &t.tm_min,
+                   &t.tm_sec) != 6)
                 return -EINVAL;
         t.tm_year -= 1900;
         t.tm_mon -= 1;

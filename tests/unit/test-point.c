@@ -209,8 +209,8 @@ static void link_points(Fixture *f, int first, int count) {
                         continue;
                 }
                 snprintf(parent, sizeof parent, "2026-11-20T%02d%02d%02dZ", (i - 1) / 3600, (i - 1) / 60 % 60, (i - 1) % 60);
-                object = json_pack("{s:s, s:i, s:[], s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:s, s:n, s:[{s:s, s:i, s:i, s:s, s:[],"
-                                   " s:[{s:s, s:s, s:i, s:s}]}], s:[]}",
+                object = json_pack("{s:s, s:i, s:[], s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:s, s:n,"
+                                   " s:[{s:s, s:i, s:i, s:s, s:[], s:[{s:s, s:s, s:i, s:s}]}], s:[]}",
                                    "format", "virtbackupfs point", "version", 1, "features", "name", name, "vm", "vm1",
                                    "vm_uuid", FIXTURE_UUID, "serial", i + 1, "capture", name, "kind", "incremental",
                                    "time", "2026-11-20T01:02:03Z", "parent", parent, "checkpoint", "disks", "name", "vda",
