@@ -89,26 +89,34 @@ static int add_disks(Table *table, const json_t *disks, const char *only) {
         return bad;
 }
 
+/* A VM that cannot be looked into is listed with the reason, beside the others. */
+static int describe_vm(Repository *repository, const char *name, json_t **ret, Reason *reterr) {
+        CLEANUP(vm_freep) Vm *vm = NULL;
+        Reason reason = REASON_INIT;
+        int rc = vm_open(repository, name, &vm, &reason);
+
+        if (rc == 0)
+                rc = vm_describe(vm, NULL, ret, &reason);
+        if (rc == -ENOENT || rc == -ENOMEM)
+                return fail(reterr, rc, "%s", reason.text);
+        if (rc < 0)
+                *ret = json_pack("{s:o, s:n, s:n, s:o, s:[]}", "name", json_text(name), "uuid", "source", "reason",
+                                 json_text(reason.text), "points");
+        return *ret ? 0 : fail_oom(reterr);
+}
+
 static int describe_all(Repository *repository, json_t *vms, Reason *reterr) {
         CLEANUP(strings_free) Strings names = { 0 };
         int rc = repository_list_vms(repository, &names, reterr);
 
         for (size_t i = 0; rc >= 0 && i < names.count; i++) {
-                CLEANUP(vm_freep) Vm *vm = NULL;
-                json_t *described;
+                json_t *described = NULL;
 
-                rc = vm_open(repository, names.items[i], &vm, reterr);
-                if (rc == -ENOENT) { /* gone since the listing */
+                rc = describe_vm(repository, names.items[i], &described, reterr);
+                if (rc == -ENOENT) /* gone since the listing */
                         rc = 0;
-                        continue;
-                }
-                if (rc < 0)
-                        return rc;
-                rc = vm_describe(vm, NULL, &described, reterr);
-                if (rc < 0)
-                        return rc;
-                if (json_array_append_new(vms, described) < 0)
-                        return fail_oom(reterr);
+                else if (rc == 0 && json_array_append_new(vms, described) < 0)
+                        rc = fail_oom(reterr);
         }
         return rc;
 }

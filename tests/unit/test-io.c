@@ -68,7 +68,6 @@ static void reading_past_the_end_is_told(void) {
 static void a_name_that_is_taken_is_never_replaced(void) {
         WITH_DIRECTORY(t);
         CLEANUP(freep) char *text = NULL;
-        CLEANUP(strings_free) Strings names = { 0 };
         Reason reason = REASON_INIT;
         size_t length;
 

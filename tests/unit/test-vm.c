@@ -1,6 +1,7 @@
 #include "repository/vm.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -155,6 +156,43 @@ static void what_a_crash_left_blocks_nothing(void) {
         CHECK_INT(names.count, 2);
 }
 
+/* Wherever it is killed, what is listed is whole and the next one works. */
+static void a_killed_add_blocks_nothing(void) {
+        WITH_FIXTURE(f);
+        CLEANUP(strings_free) Strings names = { 0 };
+        Reason reason = REASON_INIT;
+
+        for (int round = 0; round < 40; round++) {
+                char name[32], uuid[40];
+                int status;
+                pid_t child = fork();
+
+                CHECK(child >= 0);
+                if (child == 0)
+                        for (int i = 0;; i++) {
+                                snprintf(name, sizeof name, "child%d-%d", round, i);
+                                snprintf(uuid, sizeof uuid, "0b7d4b0e-0000-4000-9%03d-%012d", round, i);
+                                if (vm_add(f.repository, name, uuid, "x", NULL) < 0)
+                                        _exit(1);
+                        }
+                usleep((useconds_t) (round * 97 % 1500));
+                CHECK_INT(kill(child, SIGKILL), 0);
+                CHECK_INT(waitpid(child, &status, 0), child);
+                CHECK(WIFSIGNALED(status));
+                snprintf(name, sizeof name, "parent%d", round);
+                snprintf(uuid, sizeof uuid, "0b7d4b0e-0000-4000-a000-%012d", round);
+                CHECK_INT(vm_add(f.repository, name, uuid, "x", &reason), 0);
+        }
+        CHECK_INT(repository_list_vms(f.repository, &names, &reason), 0);
+        CHECK(names.count > 40);
+        for (size_t i = 0; i < names.count; i++) {
+                CLEANUP(vm_freep) Vm *vm = NULL;
+
+                CHECK_INT(vm_open(f.repository, names.items[i], &vm, &reason), 0);
+                CHECK(!vm_damage(vm));
+        }
+}
+
 static void concurrent_adds_get_serials_of_their_own(void) {
         WITH_FIXTURE(f);
         enum { ADDERS = 10 };
@@ -223,6 +261,7 @@ int main(void) {
         RUN(another_vm_takes_a_forgotten_name_without_points);
         RUN(a_damaged_registration_is_told_and_repaired_by_adding_again);
         RUN(what_a_crash_left_blocks_nothing);
+        RUN(a_killed_add_blocks_nothing);
         RUN(concurrent_adds_get_serials_of_their_own);
         RUN(points_are_listed_by_age);
         return unit_result();
