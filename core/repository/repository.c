@@ -107,8 +107,8 @@ static int load(Repository *repository, const char *path, Reason *reterr) {
 
         rc = sealed_json_read(repository->fd, REPOSITORY_FILE, &object, reterr);
         if (rc == -ENOENT)
-                return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'", path,
-                            path);
+                return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'",
+                            path, path);
         if (rc == 0)
                 rc = document_check(object, REPOSITORY_KIND, REPOSITORY_VERSION, reterr);
         if (rc == 0)

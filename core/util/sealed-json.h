@@ -33,6 +33,7 @@ json_t *json_text(const char *text);
 /* Members of an object, checked: -EBADMSG and a reason that names the key where it is missing, of another type
  * or (sizes) negative. Strings are borrowed from the object. */
 int json_take_string(const json_t *object, const char *key, const char **ret, Reason *reterr);
-int json_take_optional_string(const json_t *object, const char *key, const char **ret, Reason *reterr); /* NULL: null or missing */
+/* *ret is NULL where it is null or missing. */
+int json_take_optional_string(const json_t *object, const char *key, const char **ret, Reason *reterr);
 int json_take_size(const json_t *object, const char *key, uint64_t *ret, Reason *reterr);
 int json_take_array(const json_t *object, const char *key, json_t **ret, Reason *reterr); /* borrowed */

@@ -215,7 +215,8 @@ static void link_points(Fixture *f, int first, int count) {
                                    "vm_uuid", FIXTURE_UUID, "serial", i + 1, "capture", name, "kind", "incremental",
                                    "time", "2026-11-20T01:02:03Z", "parent", parent, "checkpoint", "disks", "name", "vda",
                                    "size", 4096, "allocated", 4096, "kind", "incremental", "images", "layers",
-                                   "format", "native", "file", "vda.layer", "length", 7, "seal", "0123456789abcdef", "files");
+                                   "format", "native", "file", "vda.layer", "length", 7, "seal", "0123456789abcdef",
+                                   "files");
                 CHECK(object);
                 CHECK_INT(sealed_json_dump(object, &text, &length, NULL), 0);
                 snprintf(path, sizeof path, "points/%s.json", name);
