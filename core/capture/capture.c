@@ -36,6 +36,7 @@ typedef struct Run {
         Manifest *manifest;          /* of the new point, as far as it is known */
         bool commit_tried;
         bool job_stays;              /* it could not be ended */
+        bool over;                   /* no more to be said about what is captured */
 } Run;
 
 const char *capture_wish_name(CaptureWish wish) {
@@ -63,7 +64,8 @@ static void warn(const Run *run, const char *format, ...) {
 static void warn_from_source(void *context, const char *line) {
         const Run *run = context;
 
-        warn(run, "%s: %s", vm_name(run->vm), line);
+        if (!run->over)
+                warn(run, "%s: %s", vm_name(run->vm), line);
 }
 
 static int random_text(char ret[static 9], Reason *reterr) {
@@ -464,8 +466,18 @@ static void end_well(Run *run) {
                 warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
 }
 
+/* A VM that goes away is seen as a connection that breaks first: look what is behind it. */
+static void explain(Run *run, int rc, Reason *reason) {
+        CLEANUP(source_vm_clear) SourceVm now = { 0 };
+
+        run->over = true;
+        if (run->began && rc != -ECANCELED && rc != -ENOSPC && source_inspect(run->source, &now, NULL) == -EHOSTDOWN)
+                fail_within(reason, rc, "%s was shut off while it was captured", vm_name(run->vm));
+}
+
 /* Leaves everything as it was before. The cause is told; what fails here is not. */
-static void end_badly(Run *run, const char *why) {
+static void end_badly(Run *run, int rc, Reason *reason) {
+        explain(run, rc, reason);
         if (run->began)
                 run->job_stays = source_end(run->source, NULL) < 0;
         else if (run->checkpoint)
@@ -480,7 +492,7 @@ static void end_badly(Run *run, const char *why) {
         if (run->checkpoint)
                 (void) leftovers_delete_checkpoints(run->vm, run->source, NULL);
         /* Last, so that a full disk has room for it. */
-        (void) reporter_fail(run->reporter, why, NULL);
+        (void) reporter_fail(run->reporter, reason->text, NULL);
 }
 
 static int run_capture(Run *run, int lock_fd, Reason *reterr) {
@@ -505,7 +517,7 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
         if (rc == 0)
                 end_well(run);
         else
-                end_badly(run, reason.text);
+                end_badly(run, rc, &reason);
         run->source = source_free(run->source);
         run->guardian = run->job_stays ? guardian_hand_over(run->guardian) : guardian_dismiss(run->guardian);
         if (rc < 0 && reterr)

@@ -106,6 +106,8 @@ static int request(FakeVm *vm, Reason *reterr) {
                 kill(getpid(), SIGKILL);
         if (number == vm->cancel_at && cancel_flag)
                 atomic_store(cancel_flag, true);
+        if (number == vm->off_at)
+                vm->off = true;
         if (number == vm->fail_at)
                 return fail(reterr, -EIO, "request %u fails", number);
         return 0;
@@ -260,6 +262,8 @@ static int fake_read(SourceReader *base, void *buffer, size_t length, uint64_t o
 
         if (rc < 0)
                 return rc;
+        if (vm->off)
+                return fail(reterr, -EIO, "the connection broke");
         for (unsigned ms = 0; ms < vm->read_takes_ms; ms++) {
                 if (cancel && atomic_load(cancel))
                         return fail(reterr, -ECANCELED, "cancelled");

@@ -40,6 +40,7 @@ typedef struct FakeVm {
         /* What is to happen. */
         atomic_uint requests;
         unsigned fail_at, cancel_at, kill_at; /* 0: never */
+        unsigned off_at;                      /* the VM goes off, and readers fail from then on */
         unsigned watch_fails_after;           /* calls; 0: never */
         atomic_uint watched;
         unsigned read_takes_ms;

@@ -233,6 +233,17 @@ static void scratch_space_that_runs_out_is_the_cause(void) {
         capture_case_end(&test);
 }
 
+static void vm_that_goes_off_meanwhile_is_named(void) {
+        CaptureCase test;
+
+        begin_with_disk(&test);
+        test.fake->off_at = 8;
+        CHECK_INT(capture_case_take(&test, CAPTURE_FULL), -EIO);
+        CHECK_SAYS(test.reason, "vm1 was shut off while it was captured: vda: the connection broke");
+        capture_case_check_failed(&test, "was shut off");
+        capture_case_end(&test);
+}
+
 static void second_capture_at_once_is_refused_and_disturbs_nothing(void) {
         CaptureCase test;
         CaptureState state = { 0 };
@@ -298,6 +309,7 @@ int main(int argc, char **argv) {
         RUN(killed_at_any_request_loses_nothing);
         RUN(interruption_is_reported_as_such);
         RUN(scratch_space_that_runs_out_is_the_cause);
+        RUN(vm_that_goes_off_meanwhile_is_named);
         RUN(second_capture_at_once_is_refused_and_disturbs_nothing);
         RUN(damaged_newest_manifest_means_full_and_keeps_all_data);
         RUN(vm_that_is_off_or_another_is_refused);
