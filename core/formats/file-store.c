@@ -28,9 +28,18 @@ static int value_to_fd(const void *value) {
 }
 
 static int open_file(const FileStore *store, Reason *reterr) {
-        int fd = open_beneath(store->root_fd, store->store.name, O_RDONLY, 0);
+        CLEANUP(close_fd) int fd = -1;
+        struct stat st;
 
-        return fd < 0 ? fail_errno(reterr, fd, "cannot open %s", store->store.name) : fd;
+        /* O_NONBLOCK: a FIFO in a layer's place must not hold up whoever opens it. */
+        fd = open_beneath(store->root_fd, store->store.name, O_RDONLY | O_NONBLOCK, 0);
+        if (fd < 0)
+                return fail_errno(reterr, fd, "cannot open %s", store->store.name);
+        if (fstat(fd, &st) < 0)
+                return fail_errno(reterr, -errno, "cannot look at %s", store->store.name);
+        if (!S_ISREG(st.st_mode))
+                return fail(reterr, -EBADMSG, "%s is no regular file", store->store.name);
+        return STEAL_FD(fd);
 }
 
 static int load_fd(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
@@ -97,8 +106,6 @@ int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore 
                 return rc;
         if (fstat(value_to_fd(cache_value(entry)), &st) < 0)
                 return fail_errno(reterr, -errno, "cannot look at %s", path);
-        if (!S_ISREG(st.st_mode))
-                return fail(reterr, -EINVAL, "%s is no regular file", path);
         byte_store->size = (uint64_t) st.st_size;
         *ret = STEAL_PTR(byte_store);
         return 0;
@@ -109,6 +116,7 @@ typedef struct FileSink {
         int fd;
         char *buffer;
         size_t filled;
+        int error; /* the first: a file with a hole in it is never committed */
         uint64_t written, pushed, dropped; /* bytes: in the file; on their way to the disk; out of the page cache */
 } FileSink;
 
@@ -127,10 +135,10 @@ static void write_behind(FileSink *sink) {
 }
 
 static int write_out(FileSink *sink, const void *buffer, size_t length, Reason *reterr) {
-        int rc = write_whole(sink->fd, buffer, length);
-
-        if (rc < 0)
-                return fail_errno(reterr, rc, "cannot write %s", sink->sink.name);
+        if (sink->error == 0)
+                sink->error = write_whole(sink->fd, buffer, length);
+        if (sink->error < 0)
+                return fail_errno(reterr, sink->error, "cannot write %s", sink->sink.name);
         sink->written += length;
         write_behind(sink);
         return 0;
@@ -167,12 +175,17 @@ static int file_sink_append(ByteSink *byte_sink, const void *buffer, size_t leng
 
 static int file_sink_commit(ByteSink *byte_sink, Reason *reterr) {
         FileSink *sink = (FileSink *) byte_sink;
-        int rc = flush_buffer(sink, reterr);
+        int rc;
 
+        if (sink->error < 0)
+                return fail_errno(reterr, sink->error, "cannot write %s", sink->sink.name);
+        rc = flush_buffer(sink, reterr);
         if (rc < 0)
                 return rc;
-        if (fsync(sink->fd) < 0)
-                return fail_errno(reterr, -errno, "cannot sync %s", sink->sink.name);
+        if (fsync(sink->fd) < 0) {
+                sink->error = -errno; /* what could not be written is lost to a second try as well */
+                return fail_errno(reterr, sink->error, "cannot sync %s", sink->sink.name);
+        }
         (void) posix_fadvise(sink->fd, 0, 0, POSIX_FADV_DONTNEED);
         return 0;
 }

@@ -130,10 +130,20 @@ static void free_page(void *page) {
 
 static const CacheLoader page_loader = { load_page, free_page };
 
-static int get_page(const NativeLayer *native, const PageEntry *entry, CacheEntry **ret, Reason *reterr) {
-        PageRequest request = { native, entry };
+static int get_page(const PageRequest *request, CacheEntry **ret, Reason *reterr) {
+        CacheKey key = { request->native->owner, request->entry->offset };
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        int rc;
 
-        return cache_get(native->memory, (CacheKey) { native->owner, entry->offset }, &page_loader, &request, ret, reterr);
+        rc = cache_get(request->native->memory, key, &page_loader, (void *) request, &cached, reterr);
+        if (rc < 0)
+                return rc;
+        /* It was checked against the entry that led to it first: by another one, nothing of it can be trusted. */
+        if (!page_is_of(cache_value(cached), request->entry))
+                return fail(reterr, -EIO, "%s is damaged: the index page at %" PRIu64 ": several entries lead to it",
+                            byte_store_name(request->native->store), request->entry->offset);
+        *ret = STEAL_PTR(cached);
+        return 0;
 }
 
 /* The leaf that tells of the first block in [block, end) that any leaf tells of; *ret_leaf NULL where there is none.
@@ -148,7 +158,7 @@ static int find_leaf(const NativeLayer *native, uint64_t block, uint64_t end, Ca
                 int rc;
 
                 *ret_entry = entry;
-                rc = get_page(native, &entry, &cached, reterr);
+                rc = get_page(&(PageRequest) { .native = native, .entry = &entry }, &cached, reterr);
                 if (rc < 0)
                         return rc;
                 page = cache_value(cached);
@@ -330,6 +340,16 @@ static int read_record(const NativeLayer *native, const Page *leaf, const PageRe
         return 0;
 }
 
+static int fail_without_data(const NativeLayer *native, const Page *leaf, uint64_t at, Reason *reterr) {
+        uint64_t block = at / native->bounds.block_size;
+        uint32_t i = leaf ? page_find(leaf, block) : 0;
+
+        if (leaf && i < leaf->count && leaf->records[i].block <= block && leaf->records[i].state == EXTENT_UNREADABLE)
+                return fail(reterr, -EIO, "%s: block %" PRIu64 " (at %" PRIu64 " of the disk) could not be read when it was captured",
+                            byte_store_name(native->store), block, at);
+        return fail(reterr, -EIO, "%s has no data at %" PRIu64 " of the disk", byte_store_name(native->store), at);
+}
+
 static int native_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         const NativeLayer *native = (const NativeLayer *) layer;
         uint64_t size = native->bounds.block_size, at = offset, end = offset + length;
@@ -355,7 +375,7 @@ static int native_read(Layer *layer, void *buffer, size_t length, uint64_t offse
                         at = part_end;
                 }
                 if (at < end && (!leaf || at < min_u64(entry.end * size, end)))
-                        return fail(reterr, -EIO, "%s has no data at %" PRIu64 " of the disk", byte_store_name(native->store), at);
+                        return fail_without_data(native, leaf, at, reterr);
         }
         return 0;
 }

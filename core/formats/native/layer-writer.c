@@ -20,7 +20,6 @@ typedef struct OpenPage {
         uint64_t first, end;  /* blocks */
 } OpenPage;
 
-
 struct LayerWriter {
         ByteSink *sink;
         const Codec *codec;
@@ -33,6 +32,7 @@ struct LayerWriter {
         size_t record;            /* of the leaf: position of the last one */
         OpenPage *nodes[LEVELS_MAX]; /* by level; NULL: nothing there yet; [0] is not used */
         LayerTotals totals;
+        bool broken; /* something failed, or all is done: what is in the sink can take no more */
 };
 
 void packed_block_pack(const Codec *codec, const void *raw, uint32_t raw_length, void *scratch, PackedBlock *ret) {
@@ -285,6 +285,8 @@ static int add_block(LayerWriter *writer, uint64_t block, const PackedBlock *pac
 
 /* That a range begins at a block behind all before, and ends at one or at the disk's end. */
 static int check_range(const LayerWriter *writer, uint64_t start, uint64_t length, Reason *reterr) {
+        if (writer->broken)
+                return fail(reterr, -EINVAL, "%s can take nothing more", writer->sink->name);
         if (start % writer->block_size || start / writer->block_size < writer->next_block || start > writer->disk_size ||
             length > writer->disk_size - start || (length % writer->block_size && start + length != writer->disk_size))
                 return fail(reterr, -EINVAL, "%" PRIu64 " bytes at %" PRIu64 " are not in order, or no whole blocks", length, start);
@@ -301,6 +303,7 @@ int layer_writer_add_extent(LayerWriter *writer, uint64_t start, uint64_t length
                                state == EXTENT_ZERO ? RECORD_ZERO : RECORD_UNREADABLE, reterr);
         if (rc >= 0)
                 *(state == EXTENT_ZERO ? &writer->totals.zero : &writer->totals.unreadable) += length;
+        writer->broken = rc < 0;
         return rc;
 }
 
@@ -310,12 +313,17 @@ int layer_writer_add_blocks(LayerWriter *writer, uint64_t start, const PackedBlo
 
         if (count == 0)
                 return 0;
-        if (count > writer->block_count)
-                return fail(reterr, -EINVAL, "%zu blocks are more than the disk has", count);
-        rc = check_range(writer, start, min_u64((uint64_t) count * writer->block_size, writer->disk_size - min_u64(start, writer->disk_size)),
-                         reterr);
+        if (block >= writer->block_count || count > writer->block_count - block)
+                return fail(reterr, -EINVAL, "%zu blocks from block %" PRIu64 " on are more than the disk has", count, block);
+        rc = check_range(writer, start, min_u64((uint64_t) count * writer->block_size, writer->disk_size - start), reterr);
+        if (rc < 0)
+                return rc;
+        for (size_t i = 0; i < count; i++)
+                if (blocks[i].length > block_length(writer, block + i))
+                        return fail(reterr, -EINVAL, "block %" PRIu64 " is longer than it can be", block + i);
         for (size_t i = 0; rc >= 0 && i < count; i++)
                 rc = add_block(writer, block + i, &blocks[i], reterr);
+        writer->broken = rc < 0;
         return rc;
 }
 
@@ -334,8 +342,12 @@ static int write_tree(LayerWriter *writer, PageEntry *ret, Reason *reterr) {
 int layer_writer_finish(LayerWriter *writer, LayerTotals *ret, Reason *reterr) {
         unsigned char footer[FOOTER_SIZE] = { 0 };
         PageEntry root;
-        int rc = write_tree(writer, &root, reterr);
+        int rc;
 
+        if (writer->broken)
+                return fail(reterr, -EINVAL, "%s is not whole and cannot be finished", writer->sink->name);
+        writer->broken = true;
+        rc = write_tree(writer, &root, reterr);
         if (rc < 0)
                 return rc;
         memcpy(footer, FOOTER_MAGIC, 8);

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdbool.h>
 #include <string.h>
 
 #include "codec/checksum.h"
@@ -36,10 +35,15 @@ int page_entry_check(const PageEntry *entry, const PageBounds *bounds, uint64_t 
         return 0;
 }
 
-/* page with room behind it for all that it can hold. */
-static Page *page_new(size_t payload, size_t *ret_cost) {
+/* A page with room behind it for all that it can hold. */
+static Page *page_new(const PageEntry *entry, size_t payload, size_t *ret_cost) {
+        Page *page;
+
         *ret_cost = sizeof(struct PageSpace) + payload;
-        return calloc(1, *ret_cost);
+        page = calloc(1, *ret_cost);
+        if (page)
+                page->self = *entry;
+        return page;
 }
 
 static int decode_node(const unsigned char *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost,
@@ -50,7 +54,7 @@ static int decode_node(const unsigned char *bytes, const PageEntry *entry, const
 
         if (count == 0 || entry->length != NODE_HEADER_SIZE + (uint64_t) count * NODE_ENTRY_SIZE)
                 return malformed(reterr, "a node's length and number of entries do not fit");
-        page = page_new(count * sizeof(PageEntry), ret_cost);
+        page = page_new(entry, count * sizeof(PageEntry), ret_cost);
         if (!page)
                 return fail_oom(reterr);
         page->level = entry->level;
@@ -140,7 +144,7 @@ static int decode_leaf(const unsigned char *bytes, const PageEntry *entry, const
         rc = count_blocks(bytes, entry->length, record_count, &blocks, reterr);
         if (rc < 0)
                 return rc;
-        page = page_new(blocks * sizeof(StoredBlock) + record_count * sizeof(PageRecord), ret_cost);
+        page = page_new(entry, blocks * sizeof(StoredBlock) + record_count * sizeof(PageRecord), ret_cost);
         if (!page)
                 return fail_oom(reterr);
         page->count = record_count;
@@ -187,6 +191,11 @@ int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bou
                 return malformed(reterr, "it is no page of its level");
         return entry->level > 0 ? decode_node(b, entry, bounds, ret, ret_cost, reterr)
                                 : decode_leaf(b, entry, bounds, ret, ret_cost, reterr);
+}
+
+bool page_is_of(const Page *page, const PageEntry *entry) {
+        return page->self.offset == entry->offset && page->self.length == entry->length && page->self.level == entry->level &&
+               page->self.first == entry->first && page->self.end == entry->end && page->self.checksum == entry->checksum;
 }
 
 static uint64_t end_of(const Page *page, uint32_t index) {

@@ -5,6 +5,7 @@
  * Threads: a decoded page is immutable. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,7 +42,8 @@ typedef struct PageRecord {
 } PageRecord;
 
 typedef struct Page {
-        uint32_t level;
+        PageEntry self;        /* the entry that it was checked against */
+        uint32_t level;        /* 0: a leaf */
         uint32_t count;        /* of entries (level > 0) or records */
         uint64_t blocks_start; /* leaf: offset in the file of its first stored block */
         PageEntry *entries;
@@ -56,6 +58,9 @@ int page_entry_check(const PageEntry *entry, const PageBounds *bounds, uint64_t 
 int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost, Reason *reterr);
 Page *page_free(Page *page); /* always NULL */
 DEFINE_CLEANUP(Page, page_free)
+
+/* Whether the page was checked against this very entry. */
+bool page_is_of(const Page *page, const PageEntry *entry);
 
 /* Index of the first entry or record that ends behind the block; count where there is none. O(log n). */
 uint32_t page_find(const Page *page, uint64_t block);
