@@ -18,6 +18,7 @@
 #define NVRAM_LIMIT (64u << 20)
 #define PATIENCE_MS 30000       /* for libvirtd to come back, and for a job to end */
 #define POLL_MS 50
+#define RECONNECT_MS 250
 #define KEEPALIVE_SECONDS 5     /* a libvirtd that does not answer this often … */
 #define KEEPALIVE_COUNT 6       /* … so many times is given up */
 
@@ -364,6 +365,7 @@ static int busy_with_other(Reason *reterr) {
 static int try_to_end(LibvirtSource *source, JobFound *ret_left, Reason *reterr) {
         CLEANUP(domain_freep) virDomainPtr domain = NULL;
         bool asked = false;
+        Reason why;
         int rc;
 
         *ret_left = JOB_NONE;
@@ -386,28 +388,29 @@ static int try_to_end(LibvirtSource *source, JobFound *ret_left, Reason *reterr)
                 }
                 /* A failure to abort is looked at again: the job may just have ended by itself. */
                 if (!asked && virDomainAbortJob(domain) < 0) {
-                        rc = fail_libvirt(reterr, -EIO, "cannot end the backup job");
+                        rc = fail_libvirt(&why, -EIO, "cannot end the backup job");
                         if (rc == -ENOTCONN)
-                                return rc;
+                                return fail(reterr, rc, "%s", why.text);
                 } else {
                         asked = true;
                         rc = 0;
                 }
                 usleep(POLL_MS * 1000);
         }
-        return rc < 0 ? rc : fail(reterr, -ETIMEDOUT, "the backup job does not end");
+        return rc < 0 ? fail(reterr, rc, "%s", why.text) : fail(reterr, -ETIMEDOUT, "the backup job does not end");
 }
 
 /* Outlives a restart of libvirtd. */
 static int end_ours(LibvirtSource *source, JobFound *ret_left, Reason *reterr) {
+        Reason reason;
         int rc = -ENOTCONN;
 
-        for (int waited = 0; rc == -ENOTCONN && waited < PATIENCE_MS; waited += POLL_MS * 5) {
+        for (int waited = 0; rc == -ENOTCONN && waited < PATIENCE_MS; waited += RECONNECT_MS) {
                 if (waited > 0)
-                        usleep(POLL_MS * 5 * 1000);
-                rc = try_to_end(source, ret_left, reterr);
+                        usleep(RECONNECT_MS * 1000);
+                rc = try_to_end(source, ret_left, &reason);
         }
-        return rc;
+        return rc < 0 ? fail(reterr, rc, "%s", reason.text) : 0;
 }
 
 static int libvirt_end(Source *base, Reason *reterr) {

@@ -272,6 +272,8 @@ static int connect_to(NbdReader *reader, const NbdAddress *address, Reason *rete
         if (rc >= 0 && nbd_aio_is_ready(reader->nbd) > 0)
                 return 0;
         rc = nbd_code(-ECONNREFUSED);
+        if (rc == -ENOENT) /* callers take that for a VM that is not there */
+                rc = -ECONNREFUSED;
         return fail(reterr, rc, "cannot connect to the NBD server at %s: %s", address->socket_path, nbd_words());
 }
 
