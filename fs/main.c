@@ -1,9 +1,11 @@
 /* fs/main.c - finds the command and runs it. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <unistd.h>
 
 #include "command.h"
 
@@ -38,7 +40,19 @@ static bool is_path(const char *word) {
         return strchr(word, '/') || stat(word, &st) == 0;
 }
 
+/* Where a standard stream is closed, the next file opened would take its number, and what is printed would go into it. */
+static void fill_standard_streams(void) {
+        int fd;
+
+        do
+                fd = open("/dev/null", O_RDWR);
+        while (fd >= 0 && fd <= STDERR_FILENO);
+        if (fd >= 0)
+                close(fd);
+}
+
 int main(int argc, char **argv) {
+        fill_standard_streams();
         if (argc < 2)
                 return command_misused(NULL, "no command");
         if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
