@@ -8,6 +8,7 @@
 
 #define SHARD_COUNT 16     /* a power of 2 */
 #define BUCKETS_INITIAL 64 /* a power of 2 */
+#define OWNER_LISTS 256
 
 typedef enum EntryState {
         ENTRY_LOADING,
@@ -25,6 +26,7 @@ struct CacheEntry {
         void (*free)(void *value);
         CacheEntry *next;              /* in its bucket */
         CacheEntry *older, *newer;     /* among those that are not in use */
+        CacheEntry *before, *after;    /* in its owner's list */
 };
 
 /* A part of the cache with a lock of its own, so that threads seldom meet. */
@@ -33,6 +35,7 @@ typedef struct Shard {
         pthread_cond_t loaded; /* an entry has left ENTRY_LOADING */
         CacheEntry **buckets;
         size_t bucket_count, entry_count;
+        CacheEntry *owned[OWNER_LISTS]; /* all entries again, by owner: forgetting one does not look at all there is */
         CacheEntry *oldest, *newest;
         size_t used, capacity;
 } Shard;
@@ -109,14 +112,22 @@ static void grow_buckets(Shard *shard) {
         free(old);
 }
 
+static CacheEntry **find_owned(Shard *shard, uint64_t owner) {
+        return &shard->owned[owner % OWNER_LISTS];
+}
+
 static void insert_entry(Shard *shard, CacheEntry *entry) {
-        CacheEntry **bucket;
+        CacheEntry **bucket, **owned = find_owned(shard, entry->key.owner);
 
         if (shard->entry_count >= shard->bucket_count)
                 grow_buckets(shard);
         bucket = find_bucket(shard, entry->key);
         entry->next = *bucket;
         *bucket = entry;
+        entry->after = *owned;
+        if (*owned)
+                (*owned)->before = entry;
+        *owned = entry;
         shard->entry_count++;
 }
 
@@ -126,6 +137,9 @@ static void remove_entry(Shard *shard, CacheEntry *entry) {
         while (*link != entry)
                 link = &(*link)->next;
         *link = entry->next;
+        *(entry->before ? &entry->before->after : find_owned(shard, entry->key.owner)) = entry->after;
+        if (entry->after)
+                entry->after->before = entry->before;
         shard->entry_count--;
         entry->state = ENTRY_DROPPED;
 }
@@ -313,21 +327,20 @@ void cache_forget(Cache *cache, uint64_t owner) {
                 CacheEntry *gone = NULL;
 
                 pthread_mutex_lock(&shard->lock);
-                for (size_t b = 0; b < shard->bucket_count; b++)
-                        for (CacheEntry *entry = shard->buckets[b], *next; entry; entry = next) {
-                                next = entry->next;
-                                if (entry->key.owner != owner)
-                                        continue;
-                                if (entry->references > 0) { /* goes with its last reference */
-                                        remove_entry(shard, entry);
-                                        continue;
-                                }
-                                put_in_use(shard, entry);
+                for (CacheEntry *entry = *find_owned(shard, owner), *after; entry; entry = after) {
+                        after = entry->after;
+                        if (entry->key.owner != owner)
+                                continue;
+                        if (entry->references > 0) { /* goes with its last reference */
                                 remove_entry(shard, entry);
-                                shard->used -= entry->cost;
-                                entry->next = gone;
-                                gone = entry;
+                                continue;
                         }
+                        put_in_use(shard, entry);
+                        remove_entry(shard, entry);
+                        shard->used -= entry->cost;
+                        entry->next = gone;
+                        gone = entry;
+                }
                 pthread_mutex_unlock(&shard->lock);
                 free_entries(gone);
         }
