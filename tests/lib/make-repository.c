@@ -5,6 +5,7 @@
  *         --points N        (3): a full one, then incremental ones
  *         --disk NAME=SIZE  (vda=4M); again for more   --changes N       changed ranges in each incremental point (8)
  *         --codec NAME      (lz4)                      --block-size SIZE (64K)
+ *         --from NAME=FILE  a disk that is this file to begin with
  *         --images DIR      writes DIR/POINT/DISK.raw, what each disk must read as
  *         --images-of N     only of every Nth point and the newest (1: of all)
  *         --source URI      what the VM is registered with (test:///default); "-": it is forgotten at the end
@@ -35,6 +36,7 @@
 
 typedef struct Disk {
         const char *name;
+        const char *from; /* a file that it begins as; NULL: noise and zeroes */
         uint64_t size;
         unsigned char *bytes;   /* what it reads as now */
         unsigned char *states;  /* of each block, at this point */
@@ -123,6 +125,19 @@ static void clear_block(const Settings *settings, Disk *disk, uint64_t block, Ex
         disk->states[block] = disk->changes[block] = (unsigned char) state;
 }
 
+static void read_from(const Settings *settings, Disk *disk) {
+        CLEANUP(close_fd) int fd = open(disk->from, O_RDONLY | O_CLOEXEC);
+        int rc = fd < 0 ? -errno : pread_whole(fd, disk->bytes, disk->size, 0);
+
+        if (rc < 0)
+                die(disk->from, rc);
+        for (uint64_t block = 0; block < block_count(settings, disk); block++) {
+                bool zero = bytes_are_zero(disk->bytes + block * settings->block_size, block_length(settings, disk, block));
+
+                disk->states[block] = disk->changes[block] = zero ? EXTENT_ZERO : EXTENT_DATA;
+        }
+}
+
 /* Runs of data and of zeroes over all of it, or over some ranges. */
 static void change(const Settings *settings, Disk *disk, bool full) {
         uint64_t count = block_count(settings, disk), block = 0;
@@ -188,7 +203,10 @@ static void add_disk(const Settings *settings, Vm *vm, Manifest *manifest, Disk 
         CLEANUP(freep) char *path = NULL;
         LayerTotals totals;
 
-        change(settings, disk, manifest->kind == POINT_FULL);
+        if (disk->from && manifest->kind == POINT_FULL)
+                read_from(settings, disk);
+        else
+                change(settings, disk, manifest->kind == POINT_FULL);
         entry->name = copy(disk->name);
         entry->size = disk->size;
         entry->kind = manifest->kind;
@@ -331,11 +349,24 @@ static void take_disk(Settings *settings, char *argument) {
         settings->disks[settings->disk_count++] = (Disk) { .name = argument, .size = parse_size(size) };
 }
 
+static void take_file(Settings *settings, char *argument) {
+        char *path = strchr(argument, '=');
+        struct stat st;
+
+        if (!path || settings->disk_count == DISKS_MAX)
+                die(argument, -EINVAL);
+        *path++ = 0;
+        if (stat(path, &st) < 0)
+                die(path, -errno);
+        settings->disks[settings->disk_count++] = (Disk) { .name = argument, .from = path, .size = (uint64_t) st.st_size };
+}
+
 int main(int argc, char **argv) {
         static const struct option options[] = {
                 { "vm", 1, NULL, 'v' },     { "seed", 1, NULL, 's' },   { "points", 1, NULL, 'p' },     { "disk", 1, NULL, 'd' },
                 { "changes", 1, NULL, 'c' }, { "codec", 1, NULL, 'z' },  { "block-size", 1, NULL, 'b' }, { "images", 1, NULL, 'i' },
-                { "images-of", 1, NULL, 'n' }, { "source", 1, NULL, 'u' }, { "unreadable", 0, NULL, 'x' }, { 0 },
+                { "images-of", 1, NULL, 'n' }, { "source", 1, NULL, 'u' }, { "unreadable", 0, NULL, 'x' },
+                { "from", 1, NULL, 'f' },   { 0 },
         };
         Settings settings = {
                 .vm = "vm1", .codec = "lz4", .source = "test:///default",
@@ -356,6 +387,9 @@ int main(int argc, char **argv) {
                         break;
                 case 'd':
                         take_disk(&settings, optarg);
+                        break;
+                case 'f':
+                        take_file(&settings, optarg);
                         break;
                 case 'c':
                         settings.changes = (unsigned) strtoul(optarg, NULL, 10);
