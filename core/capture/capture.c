@@ -272,10 +272,10 @@ static int begin_manifest(Run *run, struct timespec moment, Reason *reterr) {
         manifest->time = moment;
         manifest->vm = strdup(vm_name(run->vm));
         manifest->vm_uuid = strdup(vm_uuid(run->vm));
-        manifest->checkpoint = strdup(run->checkpoint);
+        manifest->checkpoint = run->checkpoint ? strdup(run->checkpoint) : NULL;
         if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
                 manifest->capture = NULL;
-        if (!manifest->vm || !manifest->vm_uuid || !manifest->checkpoint || !manifest->capture)
+        if (!manifest->vm || !manifest->vm_uuid || !manifest->checkpoint != !run->checkpoint || !manifest->capture)
                 return fail_oom(reterr);
 
         rc = make_directory(vm_fd(run->vm), "data", reterr);
@@ -433,6 +433,8 @@ static int take_point(Run *run, Reason *reterr) {
         rc = source_checkpoint_definition(run->source, &definition, reterr);
         if (rc < 0)
                 return rc;
+        if (!definition) /* no disk could carry one */
+                free(STEAL_PTR(run->checkpoint));
         watcher_watch(run->watcher, run->source);
         rc = begin_manifest(run, moment, reterr);
         if (rc < 0)
@@ -460,7 +462,7 @@ static void end_well(Run *run) {
                 run->job_stays = true;
                 warn(run, "%s: the job could not be ended: %s", vm_name(run->vm), reason.text);
         }
-        if (source_keep_checkpoints(run->source, &keep, 1, &reason) < 0)
+        if (source_keep_checkpoints(run->source, &keep, keep ? 1 : 0, &reason) < 0)
                 warn(run, "%s: a checkpoint that is no longer needed stays: %s", vm_name(run->vm), reason.text);
         if (reporter_succeed(run->reporter, run->manifest->name, &reason) < 0)
                 warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
