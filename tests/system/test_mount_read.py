@@ -160,7 +160,7 @@ def test_many_readers_at_once_verify(mount, made, my_place):
 @pytest.mark.threads
 def test_fio_verifies_with_64_jobs(me, my_program, my_place):
     """The image is what fio wrote, a checksum in each block; 64 readers at once check them through the mount."""
-    job = ["--name=verify", "--size=8M", "--bs=64k", "--verify=crc32c", "--ioengine=psync", "--minimal"]
+    job = ["--name=verify", "--size=8M", "--bs=64k", "--verify=crc32c", "--ioengine=psync", "--minimal", "--verify_state_save=0"]
     image = f"{my_place}/fio.raw"
     run("fio", *job, f"--filename={image}", "--rw=write", "--do_verify=0")
     made = Made(me, my_place, "--points", "2", f"--from=vda={image}", "--changes", "0")
