@@ -213,9 +213,9 @@ int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
         if (rc < 0)
                 return rc;
         if (left <= reserve)
-                return fail(reterr, -ENOSPC, "%s has %llu MiB left, too little for what the guest writes while it is backed up: "
-                            "make room or choose another scratch directory", place.scratch_directory,
-                            (unsigned long long) (left >> 20));
+                return fail(reterr, -ENOSPC, "%s has %llu MiB left, too little for what the guest writes while it is "
+                                             "backed up: make room or choose another scratch directory",
+                            place.scratch_directory, (unsigned long long) (left >> 20));
         clock_gettime(CLOCK_MONOTONIC, &place.sampled);
         place.free_then = left;
         *ret = place;
@@ -247,8 +247,9 @@ int job_place_watch(JobPlace *place, Reason *reterr) {
         }
         ahead = place->rate / 1000 * AHEAD_MS;
         if (left <= reserve || left - reserve <= ahead)
-                return fail(reterr, -ENOSPC, "the scratch files in %s are about to fill it (%llu MiB left): the job was ended so "
-                            "that the guest can go on", place->scratch_directory, (unsigned long long) (left >> 20));
+                return fail(reterr, -ENOSPC, "the scratch files in %s are about to fill it (%llu MiB left): the job was "
+                                             "ended so that the guest can go on",
+                            place->scratch_directory, (unsigned long long) (left >> 20));
         return 0;
 }
 

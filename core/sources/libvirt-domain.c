@@ -91,7 +91,7 @@ static char *reason_without_bitmap(const xmlNode *node, const xmlNode *source, b
         if (xml_child(node, "readonly"))
                 return strdup("a disk that is read-only cannot carry a bitmap");
         if (local && path && image_is_old_qcow2(path))
-                return strdup("qcow2 image of version 2 cannot carry a bitmap (qemu-img amend -o compat=1.1 makes it newer)");
+                return strdup("qcow2 image of version 2 cannot carry a bitmap: qemu-img amend -o compat=1.1 helps");
         return NULL;
 }
 

@@ -284,8 +284,8 @@ static int take_nvram(LibvirtSource *source, SourceVm *vm) {
         if (!source->domain.nvram)
                 return 0;
         if (!source->uri.local || read_absolute(source->domain.nvram, NVRAM_LIMIT, &content, &length, &reason) < 0) {
-                warn(source, "the VM's NVRAM file %s cannot be read and is not kept with the backup: %s", source->domain.nvram,
-                     source->uri.local ? reason.text : "it is on another machine");
+                warn(source, "the VM's NVRAM file %s cannot be read and is not kept with the backup: %s",
+                     source->domain.nvram, source->uri.local ? reason.text : "it is on another machine");
                 return 0;
         }
         return add_file(vm, "nvram", content, length);
@@ -748,8 +748,8 @@ static int libvirt_begin(Source *base, const SourceJob *job, struct timespec *re
         int rc;
 
         if (!source->uri.local)
-                return fail(reterr, -EOPNOTSUPP, "%s is on another machine, whose backup socket cannot be reached from here: "
-                                                 "capture there", source->uri.uri);
+                return fail(reterr, -EOPNOTSUPP, "%s is on another machine, whose backup socket cannot be reached from "
+                                                 "here: capture there", source->uri.uri);
         rc = find_domain(source, &domain, reterr);
         if (rc < 0)
                 return rc;

@@ -37,7 +37,7 @@ int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
         int rc;
 
         if (!ops)
-                return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is wanted, as qemu:///system",
+                return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system",
                             owner->uri);
         rc = ops->open(owner, &source, reterr);
         if (rc < 0)

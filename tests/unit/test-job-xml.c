@@ -48,8 +48,8 @@ static void text_that_is_not_utf_8_is_refused(void) {
 }
 
 static void redefinition_has_no_parent_and_only_named_disks(void) {
-        const char *definition = "<domaincheckpoint><name>c1</name><parent><name>c0</name></parent><creationTime>5</creationTime>"
-                                 "<disks><disk name='vda' checkpoint='bitmap' bitmap='c1'/>"
+        const char *definition = "<domaincheckpoint><name>c1</name><parent><name>c0</name></parent>"
+                                 "<creationTime>5</creationTime><disks><disk name='vda' checkpoint='bitmap' bitmap='c1'/>"
                                  "<disk name='vdb' checkpoint='bitmap' bitmap='c1'/></disks></domaincheckpoint>";
         char *names[] = { (char *) "vdb" };
         CLEANUP(freep) char *text = NULL;
@@ -68,8 +68,8 @@ static void socket_of_a_job_is_found(void) {
         CLEANUP(freep) char *socket = NULL;
         Reason reason = REASON_INIT;
 
-        CHECK_INT(job_xml_socket("<domainbackup mode='pull'><server transport='unix' socket='/x/y'/></domainbackup>", &socket,
-                                 &reason), 0);
+        CHECK_INT(job_xml_socket("<domainbackup mode='pull'><server transport='unix' socket='/x/y'/></domainbackup>",
+                                 &socket, &reason), 0);
         CHECK_TEXT(socket, "/x/y");
         free(STEAL_PTR(socket));
         CHECK_INT(job_xml_socket("<domainbackup mode='push'/>", &socket, &reason), 0);

@@ -17,7 +17,7 @@ static void disks_are_told_apart(void) {
         Reason reason;
 
         CHECK_INT(parse(DISKS(
-                "<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='/a'/><target dev='vda'/></disk>"
+                "<disk type='file' device='disk'><driver type='qcow2'/><source file='/a'/><target dev='vda'/></disk>"
                 "<disk type='file'><driver name='qemu' type='raw'/><source file='/b'/><target dev='vdb'/></disk>"
                 "<disk type='file' device='cdrom'><source file='/c'/><target dev='sda'/></disk>"
                 "<disk type='file' device='cdrom'><target dev='sdb'/></disk>"
@@ -46,9 +46,10 @@ static void images_are_named_from_the_top_down(void) {
         Reason reason;
 
         CHECK_INT(parse(DISKS(
-                "<disk type='file'><driver type='qcow2'/><source file='/top'/><backingStore type='block'><format type='raw'/>"
-                "<source dev='/dev/vg/lv'/><backingStore type='network'><source protocol='rbd' name='pool/image'>"
-                "<host name='h'/></source><backingStore type='volume'><source pool='p' volume='v'/><backingStore/>"
+                "<disk type='file'><driver type='qcow2'/><source file='/top'/><backingStore type='block'>"
+                "<format type='raw'/><source dev='/dev/vg/lv'/><backingStore type='network'>"
+                "<source protocol='rbd' name='pool/image'><host name='h'/></source><backingStore type='volume'>"
+                "<source pool='p' volume='v'/><backingStore/>"
                 "</backingStore></backingStore></backingStore><target dev='vda'/></disk>"), &d, &reason), 0);
         CHECK_INT(d.disks[0].images.count, 4);
         CHECK_TEXT(d.disks[0].images.items[0], "file:/top");
@@ -67,8 +68,8 @@ static void local_file_is_known_by_more_than_its_name(void) {
         CHECK(fd >= 0);
         CHECK_INT(write(fd, version_2, sizeof version_2), sizeof version_2);
         close(fd);
-        snprintf(xml, sizeof xml, DISKS("<disk type='file'><driver type='qcow2'/><source file='%s'/><target dev='vda'/></disk>"),
-                 path);
+        snprintf(xml, sizeof xml,
+                 DISKS("<disk type='file'><driver type='qcow2'/><source file='%s'/><target dev='vda'/></disk>"), path);
         CHECK_INT(domain_parse(xml, true, &d, &reason), 0);
         CHECK(strncmp(d.disks[0].images.items[0], "file:/tmp/test-libvirt-domain.", 30) == 0);
         CHECK(strchr(d.disks[0].images.items[0], '#'));
@@ -95,7 +96,8 @@ static void two_disks_of_a_name_are_refused(void) {
         CLEANUP(domain_clear) Domain d = { 0 };
         Reason reason;
 
-        CHECK_INT(parse(DISKS("<disk><source file='/a'/><target dev='vda'/></disk><disk><source file='/b'/><target dev='vda'/></disk>"),
+        CHECK_INT(parse(DISKS("<disk><source file='/a'/><target dev='vda'/></disk>"
+                              "<disk><source file='/b'/><target dev='vda'/></disk>"),
                         &d, &reason), -EBADMSG);
         CHECK_SAYS(reason, "two disks named vda");
 }
@@ -104,10 +106,11 @@ static void entities_and_other_documents_are_refused(void) {
         CLEANUP(domain_clear) Domain d = { 0 };
         Reason reason;
 
-        CHECK_INT(parse("<!DOCTYPE domain [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><domain><devices>&x;</devices></domain>", &d,
-                        &reason), -EBADMSG);
+        CHECK_INT(parse("<!DOCTYPE domain [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>"
+                        "<domain><devices>&x;</devices></domain>", &d, &reason), -EBADMSG);
         CHECK_SAYS(reason, "document type");
-        CHECK_INT(parse("<!DOCTYPE d [<!ENTITY a 'aaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]><domain>&b;</domain>", &d, &reason), -EBADMSG);
+        CHECK_INT(parse("<!DOCTYPE d [<!ENTITY a 'aaaaaaaa'><!ENTITY b '&a;&a;&a;&a;'>]>"
+                        "<domain>&b;</domain>", &d, &reason), -EBADMSG);
         CHECK_INT(parse("<domainsnapshot/>", &d, &reason), -EBADMSG);
         CHECK_SAYS(reason, "no <domain>");
         CHECK_INT(parse("<domain><devices>", &d, &reason), -EBADMSG);
@@ -140,9 +143,11 @@ static void nvram_is_found_in_both_forms(void) {
 
         CHECK_INT(parse("<domain><os><nvram template='/t'>/var/n.fd</nvram></os></domain>", &old, &reason), 0);
         CHECK_TEXT(old.nvram, "/var/n.fd");
-        CHECK_INT(parse("<domain><os><nvram type='file'><source file='/var/m.fd'/></nvram></os></domain>", &new, &reason), 0);
+        CHECK_INT(parse("<domain><os><nvram type='file'><source file='/var/m.fd'/></nvram></os></domain>",
+                        &new, &reason), 0);
         CHECK_TEXT(new.nvram, "/var/m.fd");
-        CHECK_INT(parse("<domain><os><nvram type='network'><source protocol='iscsi'/></nvram></os></domain>", &none, &reason), 0);
+        CHECK_INT(parse("<domain><os><nvram type='network'><source protocol='iscsi'/></nvram></os></domain>",
+                        &none, &reason), 0);
         CHECK(!none.nvram);
 }
 

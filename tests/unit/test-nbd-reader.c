@@ -219,8 +219,9 @@ static void bitmap_tells_what_is_dirty(void) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
         Reason reason = REASON_INIT;
 
-        start("cd $(dirname $S) && qemu-img create -q -f qcow2 d.qcow2 16M && qemu-io -c 'write -P 1 0 4M' d.qcow2 >/dev/null && "
-              "qemu-img bitmap --add -g 65536 d.qcow2 b && qemu-io -c 'write -P 2 1M 64k' -c 'write -z -u 2M 128k' "
+        start("cd $(dirname $S) && qemu-img create -q -f qcow2 d.qcow2 16M && qemu-io -c 'write -P 1 0 4M' d.qcow2 "
+              ">/dev/null && qemu-img bitmap --add -g 65536 d.qcow2 b && qemu-io -c 'write -P 2 1M 64k' "
+              "-c 'write -z -u 2M 128k' "
               "-c 'discard 8M 1M' d.qcow2 >/dev/null && exec qemu-nbd -r -t -e 4 -k $S -f qcow2 -x disk -B b d.qcow2");
         reader = must_open("disk", "qemu:dirty-bitmap:b");
         CHECK_INT(source_extents(reader, 0, reader->size, &e, &reason), 0);
