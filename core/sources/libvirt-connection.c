@@ -1,0 +1,152 @@
+#include "sources/libvirt-private.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <string.h>
+
+#define EVENTS_PAUSE_MS 50
+#define KEEPALIVE_SECONDS 5     /* a libvirtd that does not answer this often … */
+#define KEEPALIVE_COUNT 6       /* … so many times is given up */
+
+static void say_nothing(void *data, virErrorPtr error) {
+}
+
+const char *libvirt_words(void) {
+        return virGetLastErrorMessage();
+}
+
+int libvirt_code(int otherwise) {
+        const virError *error = virGetLastError();
+
+        switch (error ? error->code : VIR_ERR_OK) {
+        case VIR_ERR_NO_MEMORY:
+                return -ENOMEM;
+        case VIR_ERR_NO_DOMAIN:
+                return -ENOENT;
+        case VIR_ERR_NO_DOMAIN_CHECKPOINT:
+        case VIR_ERR_CHECKPOINT_INCONSISTENT:
+                return -ESTALE;
+        case VIR_ERR_AUTH_FAILED:
+        case VIR_ERR_AUTH_CANCELLED:
+        case VIR_ERR_AUTH_UNAVAILABLE:
+        case VIR_ERR_ACCESS_DENIED:
+                return -EACCES;
+        case VIR_ERR_OPERATION_TIMEOUT:    /* another operation on the domain has its lock */
+        case VIR_ERR_BLOCK_COPY_ACTIVE:
+                return -EBUSY;
+        case VIR_ERR_RPC:
+        case VIR_ERR_INVALID_CONN:
+        case VIR_ERR_NO_CONNECT:
+                return -ENOTCONN;
+        case VIR_ERR_SYSTEM_ERROR:
+        case VIR_ERR_INTERNAL_ERROR:
+                return error->domain == VIR_FROM_RPC ? -ENOTCONN : otherwise;
+        default:
+                return otherwise;
+        }
+}
+
+int fail_libvirt(Reason *reterr, int otherwise, const char *what) {
+        return fail(reterr, libvirt_code(otherwise), "%s: %s", what, libvirt_words());
+}
+
+void libvirt_warn(const LibvirtSource *source, const char *format, ...) {
+        const SourceOwner *owner = &source->source.owner;
+        char line[REASON_MAX];
+        va_list args;
+
+        if (!owner->warn)
+                return;
+        va_start(args, format);
+        vsnprintf(line, sizeof line, format, args);
+        va_end(args);
+        owner->warn(owner->context, line);
+}
+
+/* libvirt's keepalive, without which a libvirtd that hangs would hang us for ever, needs an event loop that runs. */
+static void *run_events(void *data) {
+        for (;;)
+                if (virEventRunDefaultImpl() < 0)
+                        usleep(EVENTS_PAUSE_MS * 1000);
+        return NULL;
+}
+
+static bool events_run;
+
+static void start_libvirt(void) {
+        sigset_t all, before;
+        pthread_t thread;
+
+        virSetErrorFunc(NULL, say_nothing);
+        if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0)
+                return;
+        /* Signals are for the threads of the program. */
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before);
+        events_run = pthread_create(&thread, NULL, run_events, NULL) == 0;
+        pthread_sigmask(SIG_SETMASK, &before, NULL);
+        if (events_run)
+                pthread_detach(thread);
+}
+
+int libvirt_connect(LibvirtSource *source, Reason *reterr) {
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+        pthread_once(&once, start_libvirt);
+        if (source->connection && virConnectIsAlive(source->connection) > 0)
+                return 0;
+        if (source->connection)
+                virConnectClose(source->connection);
+        source->connection = virConnectOpen(source->uri.uri);
+        if (!source->connection)
+                return fail(reterr, libvirt_code(-ENOTCONN), "cannot connect to libvirt at %s: %s", source->uri.uri,
+                            libvirt_words());
+        if (events_run)
+                virConnectSetKeepAlive(source->connection, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
+        return 0;
+}
+
+int libvirt_find_domain(LibvirtSource *source, virDomainPtr *ret, Reason *reterr) {
+        const char *expected = source->source.owner.vm_uuid;
+        CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
+        int rc;
+
+        rc = libvirt_connect(source, reterr);
+        if (rc < 0)
+                return rc;
+        domain = virDomainLookupByName(source->connection, source->name);
+        if (!domain) {
+                rc = libvirt_code(-EIO);
+                if (rc == -ENOENT)
+                        return fail(reterr, rc, "%s has no VM named %s", source->uri.uri, source->name);
+                return fail(reterr, rc, "cannot look up the VM %s: %s", source->name, libvirt_words());
+        }
+        if (virDomainGetUUIDString(domain, source->uuid) < 0)
+                return fail_libvirt(reterr, -EIO, "cannot get the VM's UUID");
+        if (expected && strcasecmp(expected, source->uuid) != 0)
+                return fail(reterr, -ESTALE, "the VM named %s is another one now: its UUID is %s, not %s", source->name,
+                            source->uuid, expected);
+        *ret = STEAL_PTR(domain);
+        return 0;
+}
+
+bool libvirt_is_active(virDomainPtr domain) {
+        return virDomainIsActive(domain) > 0;
+}
+
+static const char *state_name(virDomainPtr domain) {
+        int state = VIR_DOMAIN_NOSTATE, reason;
+
+        virDomainGetState(domain, &state, &reason, 0);
+        return state == VIR_DOMAIN_CRASHED ? "crashed" : "shut off";
+}
+
+int libvirt_check_active(virDomainPtr domain, Reason *reterr) {
+        if (libvirt_is_active(domain))
+                return 0;
+        if (libvirt_code(0) == -ENOTCONN)
+                return fail_libvirt(reterr, -EIO, "cannot get the VM's state");
+        return fail(reterr, -EHOSTDOWN, "the VM is %s: start it, a backup is taken while it runs", state_name(domain));
+}

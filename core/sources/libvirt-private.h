@@ -1,0 +1,75 @@
+/* core/sources/libvirt-private.h - what the files that call libvirt share. No other file includes libvirt's headers.
+ *
+ * libvirt.c              the table, and what is looked at: identify, inspect, readers, watch
+ * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
+ * libvirt-job.c          backup jobs: begun, found, ended
+ * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
+#pragma once
+
+#include <libvirt/libvirt.h>
+#include <libvirt/virterror.h>
+
+#include "sources/job-place.h"
+#include "sources/job-xml.h"
+#include "sources/libvirt-domain.h"
+#include "sources/libvirt-uri.h"
+#include "sources/source.h"
+
+typedef struct LibvirtSource {
+        Source source;
+        LibvirtUri uri;
+        const char *name;       /* of the domain */
+        virConnectPtr connection;
+        Domain domain;          /* at the last inspection */
+        size_t *captured;       /* which of its disks are the inspection's, in order */
+        size_t captured_count;
+        char uuid[VIR_UUID_STRING_BUFLEN];
+        bool begun;
+        JobPlace place;         /* of the job that was begun */
+        char *checkpoint;       /* made with it, or NULL */
+} LibvirtSource;
+
+static inline void libvirt_domain_freep(virDomainPtr *domain) {
+        if (*domain)
+                virDomainFree(*domain);
+}
+
+static inline void libvirt_checkpoint_freep(virDomainCheckpointPtr *checkpoint) {
+        if (*checkpoint)
+                virDomainCheckpointFree(*checkpoint);
+}
+
+/* ---- libvirt-connection.c ---- */
+
+/* Of this thread's last failure: its words, and its code as ours where it has one, or else the given one.
+ * -ENOTCONN: libvirtd is gone, and may come back; -EBUSY: another operation has the domain; -ESTALE: a checkpoint is
+ * missing or inconsistent. */
+const char *libvirt_words(void);
+int libvirt_code(int otherwise);
+int fail_libvirt(Reason *reterr, int otherwise, const char *what);
+
+void libvirt_warn(const LibvirtSource *source, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* Connects, again where the connection broke. */
+int libvirt_connect(LibvirtSource *source, Reason *reterr);
+/* The VM's domain, as source_inspect() says. Connects. */
+int libvirt_find_domain(LibvirtSource *source, virDomainPtr *ret, Reason *reterr);
+bool libvirt_is_active(virDomainPtr domain);
+int libvirt_check_active(virDomainPtr domain, Reason *reterr); /* -EHOSTDOWN */
+
+/* ---- libvirt-job.c ---- */
+
+int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
+int libvirt_end(Source *base, Reason *reterr);
+int libvirt_end_leftovers(Source *base, Reason *reterr);
+
+/* ---- libvirt-checkpoints.c ---- */
+
+int libvirt_checkpoint_definition(Source *base, char **ret, Reason *reterr);
+int libvirt_keep_checkpoints(Source *base, const char *const *keep, size_t count, Reason *reterr);
+
+/* Sees to it that libvirt knows the job's base, which it forgets with a VM that is transient or was moved. disks: those
+ * of the domain, in its order. -ESTALE where that cannot be. */
+int libvirt_ensure_base(const LibvirtSource *source, virDomainPtr domain, const SourceJob *job, const JobDisk *disks,
+                        Reason *reterr);
+int libvirt_delete_checkpoint(virDomainPtr domain, virDomainCheckpointPtr checkpoint, Reason *reterr);
