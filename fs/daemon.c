@@ -12,14 +12,20 @@
 #include "operations.h"
 #include "session.h"
 
-static void mount_clear(Mount *mount) {
+/* What uses the session, and has to end before it. */
+static void mount_quiet(Mount *mount) {
+        mount_close_files(mount);
         if (mount->triggers)
-                triggers_free(mount->triggers);
+                mount->triggers = triggers_free(mount->triggers);
+}
+
+static void mount_clear(Mount *mount) {
+        mount_quiet(mount);
         if (mount->tree.catalogue)
                 catalogue_free(mount->tree.catalogue);
         if (mount->tree.repository)
                 repository_free(mount->tree.repository);
-        *mount = (Mount) { 0 };
+        pthread_mutex_destroy(&mount->lock);
 }
 
 static int mount_init(Mount *mount, const char *path, const MountOptions *options, int stop_fd, Reason *reterr) {
@@ -80,7 +86,7 @@ static int serve(struct fuse_session *session, Lifetime *lifetime, const MountOp
 }
 
 int daemon_run(const char *repository_path, const char *mountpoint, const MountOptions *options, int ready_fd, Reason *reterr) {
-        CLEANUP(mount_clear) Mount mount = { 0 };
+        CLEANUP(mount_clear) Mount mount = { .lock = PTHREAD_MUTEX_INITIALIZER };
         CLEANUP(lifetime_clear) Lifetime lifetime = {
                 .mountpoint = mountpoint, .open_files = &mount.open_files, .ready_fd = ready_fd,
                 .signals = -1, .stop = -1, .loop_ended = -1, .reason = REASON_INIT,
@@ -100,6 +106,7 @@ int daemon_run(const char *repository_path, const char *mountpoint, const MountO
         if (rc < 0)
                 return rc;
         rc = serve(session, &lifetime, options, reterr);
+        mount_quiet(&mount);
         session_end(session, !lifetime.lost);
         return rc;
 }

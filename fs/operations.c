@@ -18,19 +18,16 @@
 
 #define BACKGROUND_REQUESTS 64 /* read-ahead of many readers at once */
 
-/* One of these behind each open file: which, the kind of the item says. */
-typedef struct OpenFile {
+/* What is behind an open file or directory. */
+struct OpenFile {
         Item item;
         Chain *chain;         /* NODE_RAW */
         TriggerFile *trigger; /* NODE_TRIGGER */
+        Strings names;        /* directories: as they were when it was opened */
         char *text;           /* the others */
         size_t length;
-} OpenFile;
-
-typedef struct OpenDirectory {
-        Item item;
-        Strings names; /* as they were when it was read from its beginning */
-} OpenDirectory;
+        OpenFile *next, *previous; /* of the mount; guarded by its lock */
+};
 
 static Mount *mount_of(fuse_req_t req) {
         return fuse_req_userdata(req);
@@ -38,10 +35,6 @@ static Mount *mount_of(fuse_req_t req) {
 
 static OpenFile *open_file(const struct fuse_file_info *info) {
         return (OpenFile *) (uintptr_t) info->fh;
-}
-
-static OpenDirectory *open_directory(const struct fuse_file_info *info) {
-        return (OpenDirectory *) (uintptr_t) info->fh;
 }
 
 /* What is wrong with what is stored is EIO to those who read it. */
@@ -157,11 +150,54 @@ static OpenFile *file_free(OpenFile *file) {
         if (file->trigger)
                 trigger_close(file->trigger);
         item_clear(&file->item);
+        strings_free(&file->names);
         free(file->text);
         free(file);
         return NULL;
 }
 DEFINE_CLEANUP(OpenFile, file_free)
+
+static bool is_directory(const OpenFile *file) {
+        return node_type(file->item.node.kind) == S_IFDIR;
+}
+
+static void put_on_list(Mount *mount, OpenFile *file) {
+        atomic_fetch_add(&mount->open_files, !is_directory(file));
+        pthread_mutex_lock(&mount->lock);
+        file->next = mount->files;
+        if (file->next)
+                file->next->previous = file;
+        mount->files = file;
+        pthread_mutex_unlock(&mount->lock);
+}
+
+static void close_file_of(Mount *mount, OpenFile *file) {
+        pthread_mutex_lock(&mount->lock);
+        if (file->next)
+                file->next->previous = file->previous;
+        if (file->previous)
+                file->previous->next = file->next;
+        else
+                mount->files = file->next;
+        pthread_mutex_unlock(&mount->lock);
+        atomic_fetch_sub(&mount->open_files, !is_directory(file));
+        file_free(file);
+}
+
+void mount_close_files(Mount *mount) {
+        while (mount->files)
+                close_file_of(mount, mount->files);
+}
+
+/* Gives the file to the kernel, which may not want it any more: who asked was interrupted, and no release comes. */
+static void reply_open(fuse_req_t req, OpenFile *file, struct fuse_file_info *info) {
+        Mount *mount = mount_of(req);
+
+        info->fh = (uintptr_t) file;
+        put_on_list(mount, file);
+        if (fuse_reply_open(req, info) == -ENOENT)
+                close_file_of(mount, file);
+}
 
 static int open_chain(const Item *item, Chain **ret) {
         Reason reason = REASON_INIT;
@@ -220,18 +256,12 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
                 reply_error(req, rc);
                 return;
         }
-        info->fh = (uintptr_t) file;
-        atomic_fetch_add(&mount->open_files, 1);
-        if (fuse_reply_open(req, info) == -ENOENT)
-                atomic_fetch_sub(&mount->open_files, 1); /* whoever asked was interrupted: no release comes */
-        else
-                STEAL_PTR(file);
+        reply_open(req, STEAL_PTR(file), info);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
         (void) number;
-        file_free(open_file(info));
-        atomic_fetch_sub(&mount_of(req)->open_files, 1);
+        close_file_of(mount_of(req), open_file(info));
         fuse_reply_err(req, 0);
 }
 
@@ -318,38 +348,21 @@ static void op_lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence
                 fuse_reply_lseek(req, found);
 }
 
-static OpenDirectory *directory_free(OpenDirectory *directory) {
-        strings_free(&directory->names);
-        item_clear(&directory->item);
-        free(directory);
-        return NULL;
-}
-DEFINE_CLEANUP(OpenDirectory, directory_free)
-
 static void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
-        CLEANUP(directory_freep) OpenDirectory *directory = calloc(1, sizeof *directory);
+        CLEANUP(file_freep) OpenFile *directory = calloc(1, sizeof *directory);
         int rc;
 
         rc = directory ? tree_item(&mount_of(req)->tree, number, &directory->item) : -ENOMEM;
         if (rc >= 0)
                 rc = tree_list(&mount_of(req)->tree, &directory->item, &directory->names);
-        if (rc < 0) {
+        if (rc < 0)
                 reply_error(req, rc);
-                return;
-        }
-        info->fh = (uintptr_t) directory;
-        if (fuse_reply_open(req, info) != -ENOENT)
-                STEAL_PTR(directory);
-}
-
-static void op_releasedir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
-        (void) number;
-        directory_free(open_directory(info));
-        fuse_reply_err(req, 0);
+        else
+                reply_open(req, STEAL_PTR(directory), info);
 }
 
 /* One entry of a listing: "." and ".." first. A name that has gone meanwhile gets -ENOENT. */
-static int list_entry(Mount *mount, OpenDirectory *directory, size_t index, const char **ret_name, Item *ret) {
+static int list_entry(Mount *mount, const OpenFile *directory, size_t index, const char **ret_name, Item *ret) {
         if (index == 0) {
                 *ret_name = ".";
                 return tree_item(&mount->tree, node_number(directory->item.node), ret);
@@ -379,7 +392,7 @@ static size_t add_entry(fuse_req_t req, bool plus, size_t index, const char *nam
 }
 
 static void read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *info, bool plus) {
-        OpenDirectory *directory = open_directory(info);
+        const OpenFile *directory = open_file(info);
         char *buffer = reader_buffer(size);
         size_t used = 0;
 
@@ -471,7 +484,7 @@ const struct fuse_lowlevel_ops mount_operations = {
         .poll = op_poll,
         .lseek = op_lseek,
         .opendir = op_opendir,
-        .releasedir = op_releasedir,
+        .releasedir = op_release,
         .readdir = op_readdir,
         .readdirplus = op_readdirplus,
         .statfs = op_statfs,
