@@ -4,20 +4,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "capture/base.h"
 #include "capture/copy.h"
+#include "capture/draft.h"
 #include "capture/guardian.h"
 #include "capture/leftovers.h"
 #include "capture/reporter.h"
 #include "capture/stop.h"
 #include "capture/watcher.h"
-#include "codec/checksum.h"
 #include "repository/capture-lock.h"
-
-#define CAPTURE_PATH_MAX 80 /* bytes: of data/CAPTURE, NUL included */
-#define NAME_TRIES 100     /* other names for a point when one is taken meanwhile */
 
 /* One capture, from the lock on. */
 typedef struct Run {
@@ -33,8 +29,7 @@ typedef struct Run {
         Base base;
         char *checkpoint;            /* the new one's name; set once a job may be there */
         bool began;                  /* the job is there for sure */
-        Manifest *manifest;          /* of the new point, as far as it is known */
-        bool commit_tried;
+        Draft draft;
         bool job_stays;              /* it could not be ended */
         bool over;                   /* no more to be said about what is captured */
 } Run;
@@ -66,15 +61,6 @@ static void warn_from_source(void *context, const char *line) {
 
         if (!run->over)
                 warn(run, "%s: %s", vm_name(run->vm), line);
-}
-
-static int random_text(char ret[static 9], Reason *reterr) {
-        uint32_t random;
-
-        if (getrandom(&random, sizeof random, 0) != sizeof random)
-                return fail_errno(reterr, -errno, "no random numbers");
-        snprintf(ret, 9, "%08x", random);
-        return 0;
 }
 
 /* What names files must be names of files; and a disk or file must not be there twice. */
@@ -180,7 +166,7 @@ static int name_checkpoint(Run *run, Reason *reterr) {
         repository[digits] = 0;
         if (!gmtime_r(&now, &tm) || strftime(when, sizeof when, "%Y%m%dT%H%M%SZ", &tm) == 0)
                 return fail(reterr, -ERANGE, "the clock is out of range");
-        rc = random_text(random, reterr);
+        rc = draft_random_text(random, reterr);
         if (rc < 0)
                 return rc;
         free(run->checkpoint);
@@ -227,104 +213,22 @@ static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
         return rc;
 }
 
-/* Serials grow with names, so the newest good point has the greatest; damaged ones may have those that follow. */
-static int next_serial(Run *run, uint32_t *ret, Reason *reterr) {
-        CLEANUP(strings_free) Strings points = { 0 };
-        uint32_t serial = 1;
-        int rc;
-
-        rc = vm_list_points(run->vm, &points, reterr);
-        if (rc < 0)
-                return rc;
-        for (size_t i = points.count; i > 0; i--, serial++) {
-                CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
-
-                if (manifest_read(run->vm, points.items[i - 1], &manifest, NULL) == 0) {
-                        serial += manifest->serial;
-                        break;
-                }
-        }
-        if (serial > SERIAL_MAX)
-                return fail(reterr, -EOVERFLOW, "%s has had as many points as there can be", vm_name(run->vm));
-        *ret = serial;
-        return 0;
-}
-
-/* The new point as far as it is known when the job has begun, and its directory. */
-static int begin_manifest(Run *run, struct timespec moment, Reason *reterr) {
-        Manifest *manifest;
-        char random[9], path[CAPTURE_PATH_MAX];
-        int rc;
-
-        rc = manifest_new(&run->manifest);
-        if (rc < 0)
-                return fail_oom(reterr);
-        manifest = run->manifest;
-        rc = point_name_next(moment.tv_sec, run->newest, manifest->name);
-        if (rc < 0)
-                return fail_errno(reterr, rc, "no name for the point");
-        rc = next_serial(run, &manifest->serial, reterr);
-        if (rc < 0)
-                return rc;
-        rc = random_text(random, reterr);
-        if (rc < 0)
-                return rc;
-        manifest->time = moment;
-        manifest->vm = strdup(vm_name(run->vm));
-        manifest->vm_uuid = strdup(vm_uuid(run->vm));
-        manifest->checkpoint = run->checkpoint ? strdup(run->checkpoint) : NULL;
-        if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
-                manifest->capture = NULL;
-        if (!manifest->vm || !manifest->vm_uuid || !manifest->checkpoint != !run->checkpoint || !manifest->capture)
-                return fail_oom(reterr);
-
-        rc = make_directory(vm_fd(run->vm), "data", reterr);
-        if (rc < 0 && rc != -EEXIST)
-                return rc;
-        snprintf(path, sizeof path, "data/%s", manifest->capture);
-        return make_directory(vm_fd(run->vm), path, reterr);
-}
-
-static int keep_file(Run *run, const char *name, const char *content, size_t length, Reason *reterr) {
-        Manifest *manifest = run->manifest;
-        CLEANUP(freep) char *path = NULL;
-        ManifestFile *grown;
-        int rc;
-
-        grown = reallocarray(manifest->files, manifest->file_count + 1, sizeof *grown);
-        if (!grown)
-                return fail_oom(reterr);
-        manifest->files = grown;
-        if (asprintf(&path, "data/%s/%s", manifest->capture, name) < 0) {
-                path = NULL;
-                return fail_oom(reterr);
-        }
-        rc = create_file(vm_fd(run->vm), path, content, length, reterr);
-        if (rc < 0)
-                return rc;
-        grown[manifest->file_count] = (ManifestFile) { strdup(name), length, checksum(content, length) };
-        if (!grown[manifest->file_count].name)
-                return fail_oom(reterr);
-        manifest->file_count++;
-        return 0;
-}
-
 static int keep_files(Run *run, const char *definition, Reason *reterr) {
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < run->source_vm.file_count; i++) {
                 const SourceFile *file = &run->source_vm.files[i];
 
-                rc = keep_file(run, file->name, file->content, file->length, reterr);
+                rc = draft_keep_file(&run->draft, file->name, file->content, file->length, reterr);
         }
         if (rc == 0 && definition)
-                rc = keep_file(run, BASE_CHECKPOINT_FILE, definition, strlen(definition), reterr);
+                rc = draft_keep_file(&run->draft, BASE_CHECKPOINT_FILE, definition, strlen(definition), reterr);
         return rc;
 }
 
 /* Said of each disk that is full in an incremental point. A point without an incremental disk is a full one. */
 static int settle_kind(Run *run, Reason *reterr) {
-        Manifest *manifest = run->manifest;
+        Manifest *manifest = run->draft.manifest;
 
         if (run->base.manifest && base_disk_count(&run->base) == 0) {
                 Reason why = run->base.disks[0].why;
@@ -367,54 +271,13 @@ static int copy_disks(Run *run, Reason *reterr) {
         if (rc == 0)
                 rc = settle_kind(run, reterr);
         if (rc == 0)
-                rc = copy_run(&copy, run->manifest, reterr);
-        return rc;
-}
-
-static int sync_data(Run *run, Reason *reterr) {
-        char path[CAPTURE_PATH_MAX];
-        int rc;
-
-        snprintf(path, sizeof path, "data/%s", run->manifest->capture);
-        rc = sync_directory(vm_fd(run->vm), path);
-        if (rc == 0)
-                rc = sync_directory(vm_fd(run->vm), "data");
-        return rc < 0 ? fail_errno(reterr, rc, "cannot sync %s/data", vm_name(run->vm)) : 0;
-}
-
-/* Makes the point visible, under another name where this one has been taken. */
-static int commit(Run *run, Reason *reterr) {
-        Manifest *manifest = run->manifest;
-        Reason reason = REASON_INIT;
-        int rc = -EEXIST;
-
-        for (int tries = 0; rc == -EEXIST && tries < NAME_TRIES; tries++) {
-                if (tries > 0) {
-                        char taken[POINT_NAME_MAX];
-
-                        memcpy(taken, manifest->name, sizeof taken);
-                        rc = point_name_next(manifest->time.tv_sec, taken, manifest->name);
-                        if (rc < 0)
-                                return fail_errno(reterr, rc, "no name for the point");
-                }
-                rc = guardian_expect(run->guardian, manifest->name, manifest->capture, reterr);
-                if (rc < 0)
-                        return rc;
-                run->commit_tried = true;
-                rc = manifest_commit(run->vm, manifest, &reason);
-        }
-        /* It may be there although not all went well: then it is whole, as what it names has been synced. */
-        if (rc < 0 && leftovers_committed(run->vm, manifest->name, manifest->capture)) {
-                warn(run, "%s/%s: %s", vm_name(run->vm), manifest->name, reason.text);
-                return 0;
-        }
-        if (rc < 0 && reterr)
-                *reterr = reason;
+                rc = copy_run(&copy, run->draft.manifest, reterr);
         return rc;
 }
 
 static int take_point(Run *run, Reason *reterr) {
         CLEANUP(freep) char *definition = NULL;
+        Reason reason = REASON_INIT;
         struct timespec moment;
         int rc;
 
@@ -436,7 +299,7 @@ static int take_point(Run *run, Reason *reterr) {
         if (!definition) /* no disk could carry one */
                 free(STEAL_PTR(run->checkpoint));
         watcher_watch(run->watcher, run->source);
-        rc = begin_manifest(run, moment, reterr);
+        rc = draft_begin(&run->draft, run->newest, moment, run->checkpoint, reterr);
         if (rc < 0)
                 return rc;
         rc = keep_files(run, definition, reterr);
@@ -445,12 +308,14 @@ static int take_point(Run *run, Reason *reterr) {
         rc = copy_disks(run, reterr);
         if (rc < 0)
                 return rc;
-        rc = sync_data(run, reterr);
-        if (rc < 0)
-                return rc;
         if (stop_requested(&run->stop))
                 return stop_cause(&run->stop, -ECANCELED, reterr);
-        return commit(run, reterr);
+        rc = draft_commit(&run->draft, run->guardian, &reason);
+        if (rc < 0 && reterr)
+                *reterr = reason;
+        if (rc > 0)
+                warn(run, "%s/%s: %s", vm_name(run->vm), run->draft.manifest->name, reason.text);
+        return rc < 0 ? rc : 0;
 }
 
 /* The point is there: what fails now is for the guardian or the next capture to put right. */
@@ -464,7 +329,7 @@ static void end_well(Run *run) {
         }
         if (source_keep_checkpoints(run->source, &keep, keep ? 1 : 0, &reason) < 0)
                 warn(run, "%s: a checkpoint that is no longer needed stays: %s", vm_name(run->vm), reason.text);
-        if (reporter_succeed(run->reporter, run->manifest->name, &reason) < 0)
+        if (reporter_succeed(run->reporter, run->draft.manifest->name, &reason) < 0)
                 warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
 }
 
@@ -484,13 +349,7 @@ static void end_badly(Run *run, int rc, Reason *reason) {
                 run->job_stays = source_end(run->source, NULL) < 0;
         else if (run->checkpoint)
                 (void) source_end_leftovers(run->source, NULL); /* begun halfway, should it come to that */
-        if (run->manifest && run->manifest->capture && !run->commit_tried) {
-                char path[CAPTURE_PATH_MAX];
-
-                snprintf(path, sizeof path, "data/%s", run->manifest->capture);
-                (void) remove_tree(vm_fd(run->vm), path, NULL);
-        } else if (run->commit_tried)
-                (void) leftovers_remove_data(run->vm, NULL);
+        draft_discard(&run->draft);
         if (run->checkpoint)
                 (void) leftovers_delete_checkpoints(run->vm, run->source, NULL);
         /* Last, so that a full disk has room for it. */
@@ -532,14 +391,14 @@ static void run_clear(Run *run) {
         source_vm_clear(&run->source_vm);
         base_clear(&run->base);
         free(run->checkpoint);
-        manifest_unref(run->manifest);
+        draft_clear(&run->draft);
         reporter_free(run->reporter);
         stop_destroy(&run->stop);
 }
 
 int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *reterr) {
         CLEANUP(close_fd) int lock_fd = -1;
-        CLEANUP(run_clear) Run run = { .vm = vm, .options = options };
+        CLEANUP(run_clear) Run run = { .vm = vm, .options = options, .draft = { .vm = vm } };
         int rc;
 
         stop_init(&run.stop);
@@ -558,6 +417,6 @@ int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *r
         rc = run_capture(&run, lock_fd, reterr);
         if (rc < 0)
                 return rc;
-        *ret = STEAL_PTR(run.manifest);
+        *ret = STEAL_PTR(run.draft.manifest);
         return 0;
 }

@@ -69,20 +69,6 @@ static int walk(SourceReader *reader, const PlanDisk *disk, Samples *samples, So
         return 0;
 }
 
-/* Whether the parent never had these bytes: they are read again whatever the bitmap says, so nothing is to be compared. */
-static bool parent_lost(Chain *parent, uint64_t start, uint64_t end) {
-        while (start < end) {
-                ChainExtent extent;
-
-                if (chain_extent_at(parent, start, &extent, NULL) < 0)
-                        return false;
-                if (extent.state == EXTENT_UNREADABLE)
-                        return true;
-                start = extent.start + extent.length;
-        }
-        return false;
-}
-
 /* 1 where both have the same bytes, 0 where not. */
 static int compare(SourceReader *reader, Chain *parent, uint64_t start, uint64_t length, Reason *why, Reason *reterr) {
         unsigned char now[COMPARE_SIZE], then[COMPARE_SIZE];
@@ -98,8 +84,6 @@ static int compare(SourceReader *reader, Chain *parent, uint64_t start, uint64_t
                 rc = chain_read(parent, then, part, start, &damage);
                 if (rc == -ENOMEM)
                         return fail_oom(reterr);
-                if (rc < 0 && parent_lost(parent, start, start + part))
-                        continue;
                 if (rc < 0)
                         return fail(why, 0, "the parent cannot be read: %.*s", REASON_MAX - 64, damage.text);
                 if (memcmp(now, then, part) != 0)

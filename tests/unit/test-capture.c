@@ -284,6 +284,37 @@ static void damaged_newest_manifest_means_full_and_keeps_all_data(void) {
         capture_case_end(&test);
 }
 
+static void damaged_ancestor_means_full(void) {
+        CaptureCase test;
+        char path[64];
+
+        begin_with_disk(&test);
+        snprintf(path, sizeof path, "points/%s.json", test.newest->name);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        CHECK_INT(replace_file(vm_fd(test.vm), path, "{}", 2, NULL), 0);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->kind, POINT_FULL);
+        capture_case_check(&test);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
+static void damaged_layer_means_full(void) {
+        CaptureCase test;
+        char path[128];
+
+        begin_with_disk(&test);
+        snprintf(path, sizeof path, "data/%s/vda.layer", test.newest->capture);
+        CHECK_INT(replace_file(vm_fd(test.vm), path, "nothing", 7, NULL), 0);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->kind, POINT_FULL);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
 static void vm_that_is_off_or_another_is_refused(void) {
         CaptureCase test;
 
@@ -312,6 +343,8 @@ int main(int argc, char **argv) {
         RUN(vm_that_goes_off_meanwhile_is_named);
         RUN(second_capture_at_once_is_refused_and_disturbs_nothing);
         RUN(damaged_newest_manifest_means_full_and_keeps_all_data);
+        RUN(damaged_ancestor_means_full);
+        RUN(damaged_layer_means_full);
         RUN(vm_that_is_off_or_another_is_refused);
         return unit_result();
 }

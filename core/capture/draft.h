@@ -1,0 +1,33 @@
+/* core/capture/draft.h - the new point while it is being made: its directory below data/, the files in it, and the
+ * manifest that makes it visible. */
+#pragma once
+
+#include <stdbool.h>
+#include <time.h>
+
+#include "capture/guardian.h"
+#include "repository/manifest.h"
+
+typedef struct Draft {
+        Vm *vm;             /* borrowed */
+        Manifest *manifest; /* as far as it is known; NULL before draft_begin() */
+        bool commit_tried;
+} Draft;
+
+/* Eight hexadecimal digits by chance, for names that are never given twice. */
+int draft_random_text(char ret[static 9], Reason *reterr);
+
+/* Names it, after the newest point ("" where there is none), and makes its directory. */
+int draft_begin(Draft *draft, const char *newest, struct timespec moment, const char *checkpoint, Reason *reterr);
+
+/* Keeps a file with the point. */
+int draft_keep_file(Draft *draft, const char *name, const void *content, size_t length, Reason *reterr);
+
+/* Syncs the directories and makes the point visible, under another name where its own has been taken. 1 where it is
+ * visible though not all went well: what is visible is whole, but reterr says what is to be told. */
+int draft_commit(Draft *draft, Guardian *guardian, Reason *reterr);
+
+/* Removes what is there of it, unless it became visible. */
+void draft_discard(Draft *draft);
+
+void draft_clear(Draft *draft);
