@@ -46,6 +46,16 @@ void capture_case_begin(CaptureCase *test) {
         CHECK_INT(vm_open(test->repository, "vm1", &test->vm, &reason), 0);
 }
 
+void capture_case_reopen(CaptureCase *test) {
+        CLEANUP(freep) char *path = strdup(repository_path(test->repository));
+        Reason reason = REASON_INIT;
+
+        vm_free(test->vm);
+        repository_free(test->repository);
+        CHECK_INT(repository_open(path, 4 << 20, &test->repository, &reason), 0);
+        CHECK_INT(vm_open(test->repository, "vm1", &test->vm, &reason), 0);
+}
+
 void capture_case_end(CaptureCase *test) {
         CLEANUP(close_fd) int root = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 

@@ -23,6 +23,9 @@ void capture_case_main(int argc, char **argv);
 void capture_case_begin(CaptureCase *test);
 void capture_case_end(CaptureCase *test);
 
+/* Forgets what has been read so far, as another process would. */
+void capture_case_reopen(CaptureCase *test);
+
 int capture_case_take(CaptureCase *test, CaptureWish wish);
 
 /* Checks every byte of the newest point against the job's moment, its sizes, that there is no job, no data of other

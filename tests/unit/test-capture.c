@@ -308,6 +308,7 @@ static void damaged_layer_means_full(void) {
         begin_with_disk(&test);
         snprintf(path, sizeof path, "data/%s/vda.layer", test.newest->capture);
         CHECK_INT(replace_file(vm_fd(test.vm), path, "nothing", 7, NULL), 0);
+        capture_case_reopen(&test);
         CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
         CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
         CHECK_INT(test.newest->kind, POINT_FULL);
