@@ -15,6 +15,7 @@ class Person:
 
     def __init__(self, uid, gid, directory, groups=()):
         self.uid, self.gid, self.groups = uid, gid, list(groups)
+        self.name = pwd.getpwuid(uid).pw_name
         self.directory = directory
         self.runtime = f"{directory}/run"
         for path in (self.directory, self.runtime):
@@ -36,7 +37,7 @@ class Person:
 
     def popen(self, arguments, **options):
         options.setdefault("env", self.environment)
-        if os.geteuid() == 0 and not self.is_root:
+        if os.geteuid() != self.uid:
             options.update(user=self.uid, group=self.gid, extra_groups=self.groups)
         return subprocess.Popen([str(argument) for argument in arguments], **options)
 
@@ -57,7 +58,7 @@ class Person:
 
 
 def ordinary_user(name, directory, extra_group=None):
-    """The user of this name, made if root asks and there is none."""
+    """The user of this name for root to act as, made where there is none."""
     try:
         entry = pwd.getpwnam(name)
     except KeyError:

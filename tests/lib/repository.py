@@ -83,6 +83,6 @@ def wait_captured(trigger, timeout=120):
 
 def same_image(left, right):
     """Whether two raw images are byte for byte the same, as qemu-img and cmp say."""
-    compared = subprocess.run(["qemu-img", "compare", "-q", "-s", "-f", "raw", "-F", "raw", left, right],
+    compared = subprocess.run(["qemu-img", "compare", "-q", "-f", "raw", "-F", "raw", left, right],
                               capture_output=True, text=True, check=False)
     return compared.returncode == 0 and subprocess.run(["cmp", "-s", left, right], check=False).returncode == 0

@@ -1,4 +1,7 @@
-"""Fixtures of the system tests. They need VIRTBACKUPFS, the path of the binary; see contrib/run-tests."""
+"""Fixtures of the system tests. They need VIRTBACKUPFS, the path of the binary; see contrib/run-tests.
+
+Most tests are an ordinary user's, with a libvirt session of its own: a FUSE mount is closed to everybody but the one who
+made it, root too. Those marked needs_root are root's, with the system's instance of libvirt."""
 
 import os
 import shutil
@@ -13,15 +16,12 @@ sys.path.insert(0, os.path.join(HERE, "../lib"))
 
 # Not before the path is known.
 import hypervisor as hypervisors  # noqa: E402
-from person import Person, ordinary_user  # noqa: E402
+from person import Person  # noqa: E402
 from program import Program  # noqa: E402
 from repository import Repository  # noqa: E402
 
 CACHE = os.environ.get("VIRTBACKUPFS_TEST_CACHE", "/var/tmp/virtbackupfs-tests")
 SANITIZER_LOGS = os.environ.get("VIRTBACKUPFS_SANITIZER_LOGS")
-
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
-
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs_root: can only be run by root")
@@ -52,38 +52,30 @@ def binary(ground):
 
 
 @pytest.fixture(scope="session")
-def root(ground):
-    """Root itself; only for tests that are marked needs_root."""
-    return Person(0, 0, f"{ground}/root") if os.geteuid() == 0 else None
-
-
-@pytest.fixture(scope="session")
 def person(ground):
-    """An ordinary user: who runs the tests, or, where that is root, a user made for them."""
-    if os.geteuid() != 0:
-        return Person(os.getuid(), os.getgid(), f"{ground}/me")
-    if os.stat("/dev/fuse").st_mode & 0o666 != 0o666:
-        os.chmod("/dev/fuse", 0o666)  # as udev does where it runs
-    return ordinary_user("vbfs-test", f"{ground}/person")
+    """Who runs the tests, with a home of its own for them."""
+    return Person(os.getuid(), os.getgid(), f"{ground}/person", os.getgroups())
 
 
 @pytest.fixture(scope="session")
 def program(binary, person):
-    """The program, run by the ordinary user."""
+    """The program, run by that person."""
     return binary.by(person)
 
 
 @pytest.fixture(scope="session")
 def session(person):
-    """qemu:///session of the ordinary user."""
+    """qemu:///session of an ordinary user."""
+    if person.is_root:
+        pytest.skip("needs an ordinary user: libvirt has no session for root")
     with hypervisors.session(person) as hypervisor:
         yield hypervisor
 
 
 @pytest.fixture(scope="session")
-def system(root, ground):
+def system(person, ground):
     """qemu:///system, used by root."""
-    with hypervisors.system(root, ground) as hypervisor:
+    with hypervisors.system(person, ground) as hypervisor:
         yield hypervisor
 
 
@@ -105,7 +97,7 @@ def _place(ground, person, name):
 
 @pytest.fixture
 def place(ground, person, request):
-    """A directory of the ordinary user, for one test."""
+    """A directory for one test."""
     path = _place(ground, person, request.node.name[:40].replace("[", "-").replace("]", "").replace("/", "-"))
     yield path
     shutil.rmtree(path, ignore_errors=True)
@@ -121,7 +113,7 @@ def module_place(ground, person):
 
 @pytest.fixture
 def repository(program, place):
-    """An empty repository of the ordinary user."""
+    """An empty repository."""
     return Repository(program, f"{place}/repository").init()
 
 

@@ -1,0 +1,191 @@
+"""The commands and what they print, as the manual has them."""
+
+import json
+import os
+import re
+
+import pytest
+from vm import MIB, VM, Disk
+
+POINT = re.compile(r"\d{4}-\d\d-\d\dT\d{6}Z(-\d\d)?")
+
+
+@pytest.fixture(scope="module")
+def vm(session):
+    with VM(session, "commands", [Disk("vda", 8 * MIB + 1536), Disk("vdb", 4 * MIB)]) as vm:
+        vm.start()
+        vm.io("vda", "write -P 0x5a 1M 1M")
+        yield vm
+
+
+def refused(result, status, *words):
+    """An error is one line, which begins with the program's name and says these words."""
+    assert result.returncode == status, result.stderr
+    lines = result.stderr.splitlines()
+    assert lines and lines[-1].startswith("virtbackupfs: ")
+    if status == 1:
+        assert len(lines) == 1, result.stderr
+    for word in words:
+        assert word in result.stderr, f"{result.stderr!r} does not say {word!r}"
+
+
+def test_every_command_tells_how_it_is_used(program):
+    overview = program.run("--help").stdout
+    for command in ("init", "add", "forget", "capture", "list", "map", "mount"):
+        assert command in overview
+        assert command in program.run(command, "--help").stdout
+    assert re.fullmatch(r"virtbackupfs \d+\.\d+\.\d+\n", program.run("--version").stdout)
+    assert program.run("list", "--version").stdout == program.run("--version").stdout
+
+
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["init"], ["init", "a", "b"], ["list", "--no-such-option", "a"],
+                                       ["capture", "a", "b", "--full", "--incremental"], ["capture", "a", "b", "--codec", "rot13"],
+                                       ["capture", "a", "b", "--block-size", "3000"]])
+def test_wrong_usage_is_exit_status_2(program, arguments):
+    refused(program.run(*arguments, check=False), 2)
+
+
+def test_init_makes_a_repository_once(program, place):
+    program.run("init", f"{place}/new")
+    assert os.stat(f"{place}/new").st_mode & 0o777 == 0o700
+    assert program.json("list", f"{place}/new") == {"vms": []}
+    refused(program.run("init", f"{place}/new", check=False), 1, f"{place}/new")
+    os.mkdir(f"{place}/full")
+    with open(f"{place}/full/file", "w", encoding="utf-8"):
+        pass
+    program.person.give(f"{place}/full")
+    refused(program.run("init", f"{place}/full", check=False), 1, f"{place}/full")
+
+
+def test_what_is_no_repository_is_refused(program, place):
+    refused(program.run("list", f"{place}/nowhere", check=False), 1, f"{place}/nowhere")
+    refused(program.run("list", place, check=False), 1, place)
+
+
+def test_add_registers_a_vm_of_the_hypervisor(repository, vm):
+    repository.add(vm)
+    listed = repository.list()
+    assert [(each["name"], each["uuid"], each["source"], each["points"]) for each in listed] == [
+        ("commands", vm.uuid, "qemu:///session", [])]
+    refused(repository.program.run("add", repository.path, "commands", "qemu:///session", check=False), 1, "commands")
+    refused(repository.program.run("add", repository.path, "other", "qemu:///session", check=False), 1, "other")
+    refused(repository.program.run("add", repository.path, "other", "qemu:///session?domain=commands", check=False), 1)
+    refused(repository.program.run("add", repository.path, "../other", "qemu:///session?domain=commands", check=False), 1)
+    refused(repository.program.run("add", repository.path, "other", "ftp://host/vm", check=False), 1, "ftp://host/vm")
+
+
+def test_a_vm_can_be_known_by_another_name(repository, vm):
+    repository.add(vm, name="mine")
+    point = repository.capture("mine")
+    assert repository.points("mine")[0]["name"] == point
+
+
+def test_capture_prints_the_point_and_nothing_else(repository, vm):
+    repository.add(vm)
+    result = repository.try_capture(vm, check=True)
+    name, point = result.stdout.rstrip("\n").split("/")
+    assert result.stdout.count("\n") == 1 and name == "commands" and POINT.fullmatch(point)
+    assert repository.points(vm)[-1]["name"] == point
+
+
+def test_list_tells_all_there_is_of_a_point(repository, vm):
+    repository.add(vm)
+    first = repository.capture(vm)
+    vm.io("vda", "write -P 0x77 2M 64k")
+    second = repository.capture(vm)
+    full, incremental = repository.points(vm)
+    assert (full["name"], full["kind"], full["parent"]) == (first, "full", None)
+    assert (incremental["name"], incremental["kind"], incremental["parent"]) == (second, "incremental", first)
+    for point in (full, incremental):
+        assert point["complete"] is True and "reason" not in point
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z", point["time"])
+        assert point["checkpoint"] in vm.checkpoints() or point is full
+        assert [(disk["name"], disk["size"]) for disk in point["disks"]] == [("vda", 8 * MIB + 1536), ("vdb", 4 * MIB)]
+        assert point["stored"] >= sum(disk["stored"] for disk in point["disks"])
+    assert full["disks"][0]["allocated"] == MIB
+    assert incremental["disks"][0]["allocated"] == MIB + 65536
+    assert incremental["disks"][0]["kind"] == "incremental"
+    # The same by other paths, and as text.
+    assert [point["name"] for point in repository.list(f"commands/{first}")[0]["points"]] == [first]
+    assert [point["name"] for point in repository.list("commands/latest")[0]["points"]] == [second]
+    text = repository.program.run("list", repository.path, "commands").stdout
+    assert first in text and second in text and "incremental" in text
+    refused(repository.program.run("list", repository.path, "nobody", check=False), 1, "nobody")
+    refused(repository.program.run("list", repository.path, "commands/2001-01-01T000000Z", check=False), 1)
+
+
+def test_only_the_checkpoint_of_the_newest_point_is_kept(repository, vm):
+    repository.add(vm)
+    before = set(vm.checkpoints())
+    for _ in range(3):
+        repository.capture(vm)
+    assert set(vm.checkpoints()) - before == {repository.points(vm)[-1]["checkpoint"]}
+
+
+def test_map_tells_which_point_holds_what(repository, vm):
+    repository.add(vm)
+    vm.io("vdb", "write -P 1 0 1M", "write -z -u 1M 3M")
+    first = repository.capture(vm)
+    vm.io("vdb", "write -P 2 512k 64k")
+    second = repository.capture(vm)
+    extents = json.loads(repository.program.run("map", repository.path, "commands/latest/vdb", "--json").stdout)
+    at = 0
+    for extent in extents:
+        assert extent["start"] == at and extent["length"] > 0
+        at += extent["length"]
+    assert at == 4 * MIB
+    data = [(extent["start"], extent["length"], extent["point"]) for extent in extents if extent["data"]]
+    assert data == [(0, 524288, first), (524288, 65536, second), (589824, 458752, first)]
+    assert all(extent["zero"] for extent in extents if extent["start"] >= MIB)
+    text = repository.program.run("map", repository.path, "commands/latest/vdb").stdout
+    assert first in text and second in text
+    refused(repository.program.run("map", repository.path, "commands/latest/vdz", check=False), 1, "vdz")
+    assert repository.program.run("map", repository.path, "commands/latest", check=False).returncode in (1, 2)
+
+
+def test_forget_leaves_the_points_and_takes_the_checkpoints(repository, vm):
+    before = set(vm.checkpoints())
+    repository.add(vm)
+    point = repository.capture(vm)
+    assert set(vm.checkpoints()) != before
+    repository.program.run("forget", repository.path, "commands")
+    assert set(vm.checkpoints()) == before
+    listed = repository.list()
+    assert listed[0]["source"] is None and [each["name"] for each in listed[0]["points"]] == [point]
+    refused(repository.try_capture(vm), 1, "commands")
+    # Once more; the next capture goes on in any case.
+    repository.add(vm)
+    repository.capture(vm)
+    assert len(repository.points(vm)) == 2
+    repository.program.run("forget", repository.path, "commands", "--points")
+    assert repository.list() == []
+
+
+def test_another_vm_of_the_same_name_is_refused(repository, session, place):
+    with VM(session, "twin", [Disk("vda", 2 * MIB)]) as vm:
+        vm.start()
+        repository.add(vm)
+        repository.capture(vm)
+    with VM(session, "twin", [Disk("vda", 2 * MIB)]) as vm:
+        vm.start()
+        refused(repository.try_capture(vm), 1, "twin")
+        assert vm.checkpoints() == []
+        assert len(repository.points(vm)) == 1
+
+
+def test_files_of_a_repository_are_for_its_owner_alone(repository, vm):
+    repository.add(vm)
+    repository.capture(vm)
+    for directory, directories, files in os.walk(repository.path):
+        for name in directories:
+            assert os.stat(f"{directory}/{name}").st_mode & 0o077 == 0
+        for name in files:
+            assert os.stat(f"{directory}/{name}").st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
+def test_codecs_and_block_sizes_can_be_chosen(repository, vm, codec):
+    repository.add(vm)
+    for size in ("4K", "64K", "2M"):
+        repository.capture(vm, "--full", "--codec", codec, "--block-size", size)
+    assert all(point["complete"] for point in repository.points(vm))
