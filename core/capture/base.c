@@ -89,8 +89,17 @@ static int read_base(Vm *vm, const char *name, Manifest **ret, Reason *why) {
         return 0;
 }
 
+/* The first disk, where none can say what changed: then it is their doing, not the point's, that there is no base. */
+static const SourceDisk *untracked_disk(const SourceVm *vm) {
+        for (size_t i = 0; i < vm->disk_count; i++)
+                if (vm->disks[i].tracks_changes)
+                        return NULL;
+        return vm->disks;
+}
+
 int base_choose(Vm *vm, const char *newest, const SourceVm *source_vm, Base *ret, Reason *reterr) {
         CLEANUP(base_clear) Base base = { 0 };
+        const SourceDisk *untracked = untracked_disk(source_vm);
         Reason none;
         int rc;
 
@@ -98,7 +107,9 @@ int base_choose(Vm *vm, const char *newest, const SourceVm *source_vm, Base *ret
         if (!base.disks)
                 return fail_oom(reterr);
         base.disk_count = source_vm->disk_count;
-        if (newest)
+        if (newest && untracked)
+                rc = fail(&base.why, -ENOTSUP, "%s: %s", untracked->name, untracked->why_not ?: "its changes are not tracked");
+        else if (newest)
                 rc = read_base(vm, newest, &base.manifest, &base.why);
         else
                 rc = fail(&base.why, -ENOENT, "there is no point yet");
