@@ -4,7 +4,6 @@
 
 #include "chain/chain-map.h"
 #include "log.h"
-#include "repository/point.h"
 
 static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
         CLEANUP(chain_unrefp) Chain *chain = NULL;
@@ -16,10 +15,10 @@ static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *re
         return chain_map_text(chain, ret, ret_length, reterr);
 }
 
-static int make(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+static int make(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
         switch (item->node.kind) {
         case NODE_INFO:
-                return point_info(item->vm->vm, item->point->name, ret, ret_length, reterr);
+                return tree_info(tree, item, ret, ret_length, reterr);
         case NODE_MAP:
                 return make_map(item, ret, ret_length, reterr);
         case NODE_KEPT:
@@ -29,12 +28,12 @@ static int make(const Item *item, char **ret, size_t *ret_length, Reason *reterr
         }
 }
 
-int contents_make(const Item *item, char **ret, size_t *ret_length) {
+int contents_make(Tree *tree, const Item *item, char **ret, size_t *ret_length) {
         Reason reason = REASON_INIT;
         char subject[SUBJECT_MAX];
         int rc;
 
-        rc = make(item, ret, ret_length, &reason);
+        rc = make(tree, item, ret, ret_length, &reason);
         if (rc < 0) {
                 item_subject(item, subject);
                 log_once(node_number(item->node), "%s: %s", subject, reason.text);

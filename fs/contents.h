@@ -5,4 +5,4 @@
 #include "tree.h"
 
 /* The caller frees *ret. What goes wrong is logged. */
-int contents_make(const Item *item, char **ret, size_t *ret_length);
+int contents_make(Tree *tree, const Item *item, char **ret, size_t *ret_length);

@@ -21,6 +21,7 @@ static void mount_quiet(Mount *mount) {
 
 static void mount_clear(Mount *mount) {
         mount_quiet(mount);
+        completeness_free(mount->tree.completeness);
         if (mount->tree.catalogue)
                 catalogue_free(mount->tree.catalogue);
         if (mount->tree.repository)
@@ -36,6 +37,8 @@ static int mount_init(Mount *mount, const char *path, const MountOptions *option
         if (rc < 0)
                 return rc;
         rc = catalogue_new(mount->tree.repository, &mount->tree.catalogue);
+        if (rc == 0)
+                rc = completeness_new(&mount->tree.completeness);
         if (rc >= 0)
                 rc = triggers_new(mount->tree.repository, stop_fd, &mount->triggers);
         return rc < 0 ? fail_errno(reterr, rc, "cannot mount") : 0;

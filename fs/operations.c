@@ -212,7 +212,7 @@ static int open_chain(const Item *item, Chain **ret) {
         return rc;
 }
 
-static int fill(OpenFile *file, struct fuse_file_info *info) {
+static int fill(Mount *mount, OpenFile *file, struct fuse_file_info *info) {
         info->noflush = 1;
         switch (file->item.node.kind) {
         case NODE_ROOT:
@@ -235,7 +235,7 @@ static int fill(OpenFile *file, struct fuse_file_info *info) {
                 info->direct_io = 1; /* their size is not known, or not for ever */
                 break;
         }
-        return contents_make(&file->item, &file->text, &file->length);
+        return contents_make(&mount->tree, &file->item, &file->text, &file->length);
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
@@ -251,7 +251,7 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
         if (rc >= 0 && file->item.node.kind != NODE_TRIGGER && (info->flags & O_ACCMODE) != O_RDONLY)
                 rc = -EROFS;
         if (rc >= 0)
-                rc = fill(file, info);
+                rc = fill(mount, file, info);
         if (rc < 0) {
                 reply_error(req, rc);
                 return;

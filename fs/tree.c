@@ -331,12 +331,22 @@ static void set_point_times(struct stat *st, const Point *point) {
         set_times(st, moment);
 }
 
-static int set_info_size(struct stat *st, const Item *item) {
+int tree_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(freep) char *problem = NULL;
+        int rc;
+
+        rc = completeness_problem(tree->completeness, item->vm, item->point->name, &problem, reterr);
+        if (rc < 0)
+                return rc;
+        return point_info(item->vm->vm, item->point->name, item->point->manifest, problem, ret, ret_length, reterr);
+}
+
+static int set_info_size(Tree *tree, struct stat *st, const Item *item) {
         CLEANUP(freep) char *text = NULL;
         size_t length;
         int rc;
 
-        rc = point_info(item->vm->vm, item->point->name, &text, &length, NULL);
+        rc = tree_info(tree, item, &text, &length, NULL);
         if (rc < 0)
                 return rc;
         st->st_size = (off_t) length;
@@ -385,7 +395,7 @@ int tree_attributes(Tree *tree, const Item *item, struct stat *ret) {
                         st.st_size = (off_t) strlen(latest);
                 break;
         case NODE_INFO:
-                rc = set_info_size(&st, item);
+                rc = set_info_size(tree, &st, item);
                 break;
         case NODE_KEPT:
                 st.st_size = (off_t) item_kept(item)->length;

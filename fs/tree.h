@@ -9,12 +9,14 @@
 
 #include "catalogue.h"
 #include "mount-options.h"
+#include "completeness.h"
 #include "node.h"
 #include "util/io.h"
 
 typedef struct Tree {
         Repository *repository;
         Catalogue *catalogue;
+        Completeness *completeness;
         const MountOptions *options;
 } Tree;
 
@@ -37,6 +39,9 @@ int tree_parent(const Item *item, Item *ret);
 
 /* The names in a directory. The caller frees them with strings_free(). */
 int tree_list(Tree *tree, const Item *directory, Strings *ret);
+
+/* The text of a point's info.json. The caller frees *ret. */
+int tree_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr);
 
 /* All of it but st_ino for what is made up when it is opened costs no opening of layers. */
 int tree_attributes(Tree *tree, const Item *item, struct stat *ret);

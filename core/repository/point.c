@@ -38,13 +38,12 @@ static json_t *describe_time(struct timespec time) {
         return json_string(text);
 }
 
-static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
+/* manifest: NULL where it cannot be used; problem: why the point is not complete, or NULL. */
+static int describe_judged(const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *object = json_object();
-        const Manifest *manifest = point->manifest;
-        const char *problem = lineage_problem(point);
         int bad = !object;
 
-        bad |= json_object_set_new(object, "name", json_string(point->name));
+        bad |= json_object_set_new(object, "name", json_string(name));
         bad |= json_object_set_new(object, "kind", optional_text(manifest ? point_kind_name(manifest->kind) : NULL));
         bad |= json_object_set_new(object, "time", manifest ? describe_time(manifest->time) : json_null());
         bad |= json_object_set_new(object, "parent", optional_text(manifest ? manifest->parent : NULL));
@@ -59,6 +58,10 @@ static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
                 return fail_oom(reterr);
         *ret = STEAL_PTR(object);
         return 0;
+}
+
+static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
+        return describe_judged(point->name, point->manifest, lineage_problem(point), ret, reterr);
 }
 
 /* The lineage of one point; -ENOENT where there is no such point. */
@@ -100,12 +103,13 @@ int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr) {
         return rc < 0 ? rc : describe(point, ret, reterr);
 }
 
-int point_info(Vm *vm, const char *name, char **ret, size_t *ret_length, Reason *reterr) {
+int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, char **ret, size_t *ret_length,
+               Reason *reterr) {
         CLEANUP(json_decrefp) json_t *info = json_pack("{s:o}", "vm", json_text(vm_name(vm)));
         CLEANUP(json_decrefp) json_t *point = NULL;
         CLEANUP(freep) char *text = NULL;
         size_t length;
-        int rc = point_describe(vm, name, &point, reterr);
+        int rc = describe_judged(name, manifest, problem, &point, reterr);
 
         if (rc < 0)
                 return rc;
