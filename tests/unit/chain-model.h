@@ -1,6 +1,8 @@
 /* tests/unit/chain-model.h - points of one disk, written to a repository, and what each byte of them must be. */
 #pragma once
 
+#include <errno.h>
+
 #include "chain/chain.h"
 #include "layer-model.h"
 #include "repository-fixture.h"
