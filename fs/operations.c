@@ -15,6 +15,7 @@
 #include "log.h"
 #include "reader.h"
 #include "util/bytes.h"
+#include "util/scratch.h"
 
 #define BACKGROUND_REQUESTS 64 /* read-ahead of many readers at once */
 
@@ -266,7 +267,7 @@ static void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 }
 
 static void read_trigger(fuse_req_t req, OpenFile *file, size_t size, uint64_t offset) {
-        void *buffer = reader_buffer(size);
+        void *buffer = scratch_get(SCRATCH_ANSWER, size);
         int64_t length = buffer ? trigger_read(file->trigger, buffer, size, offset) : -ENOMEM;
 
         if (length < 0)
@@ -393,7 +394,7 @@ static size_t add_entry(fuse_req_t req, bool plus, size_t index, const char *nam
 
 static void read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *info, bool plus) {
         const OpenFile *directory = open_file(info);
-        char *buffer = reader_buffer(size);
+        char *buffer = scratch_get(SCRATCH_ANSWER, size);
         size_t used = 0;
 
         if (!buffer || offset < 0) {

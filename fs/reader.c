@@ -1,63 +1,14 @@
 #include "reader.h"
 
 #include <errno.h>
-#include <pthread.h>
-#include <stdlib.h>
 
 #include "log.h"
 #include "util/bytes.h"
+#include "util/scratch.h"
 
-#define PAGE 4096u
 #define ZEROES (1u << 20) /* as long as the longest request of the kernel */
 
-typedef struct Buffer {
-        size_t size;
-        void *memory;
-} Buffer;
-
-static char zeroes[ZEROES] __attribute__((aligned(PAGE)));
-
-static pthread_key_t buffer_key;
-static pthread_once_t buffer_once = PTHREAD_ONCE_INIT;
-
-static void free_buffer(void *value) {
-        Buffer *buffer = value;
-
-        free(buffer->memory);
-        free(buffer);
-}
-
-static void make_key(void) {
-        if (pthread_key_create(&buffer_key, free_buffer) != 0)
-                abort();
-}
-
-void *reader_buffer(size_t size) {
-        Buffer *buffer;
-
-        pthread_once(&buffer_once, make_key);
-        buffer = pthread_getspecific(buffer_key);
-        if (!buffer) {
-                buffer = calloc(1, sizeof *buffer);
-                if (!buffer)
-                        return NULL;
-                if (pthread_setspecific(buffer_key, buffer) != 0) {
-                        free(buffer);
-                        return NULL;
-                }
-        }
-        if (buffer->size < size) {
-                size_t rounded = round_up(size, PAGE);
-
-                free(buffer->memory);
-                buffer->size = 0;
-                buffer->memory = aligned_alloc(PAGE, rounded);
-                if (!buffer->memory)
-                        return NULL;
-                buffer->size = rounded;
-        }
-        return buffer->memory;
-}
+static char zeroes[ZEROES] __attribute__((aligned(4096)));
 
 int reader_read(Chain *chain, const Item *item, size_t size, uint64_t offset, const void **ret_bytes, size_t *ret_length) {
         Reason reason = REASON_INIT;
@@ -75,7 +26,7 @@ int reader_read(Chain *chain, const Item *item, size_t size, uint64_t offset, co
                 *ret_length = size;
                 return 0;
         }
-        buffer = reader_buffer(size);
+        buffer = scratch_get(SCRATCH_ANSWER, size);
         if (!buffer)
                 return -ENOMEM;
         rc = chain_read(chain, buffer, size, offset, &reason);

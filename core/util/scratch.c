@@ -8,8 +8,10 @@
 #define ALIGNMENT 4096u
 
 typedef struct Scratch {
-        void *buffer;
-        size_t length;
+        struct {
+                void *buffer;
+                size_t length;
+        } uses[SCRATCH_USES];
 } Scratch;
 
 static pthread_key_t scratch_key;
@@ -19,7 +21,8 @@ static int scratch_key_error;
 static void scratch_free(void *p) {
         Scratch *scratch = p;
 
-        free(scratch->buffer);
+        for (size_t i = 0; i < SCRATCH_USES; i++)
+                free(scratch->uses[i].buffer);
         free(scratch);
 }
 
@@ -44,17 +47,17 @@ static Scratch *scratch_of_thread(void) {
         return scratch;
 }
 
-void *scratch_get(size_t length) {
+void *scratch_get(ScratchUse use, size_t length) {
         Scratch *scratch = scratch_of_thread();
 
         if (!scratch)
                 return NULL;
-        if (scratch->length < length) {
-                free(scratch->buffer);
-                scratch->length = round_up(length, ALIGNMENT);
-                scratch->buffer = aligned_alloc(ALIGNMENT, scratch->length);
-                if (!scratch->buffer)
-                        scratch->length = 0;
+        if (scratch->uses[use].length < length) {
+                size_t rounded = round_up(length, ALIGNMENT);
+
+                free(scratch->uses[use].buffer);
+                scratch->uses[use].buffer = aligned_alloc(ALIGNMENT, rounded);
+                scratch->uses[use].length = scratch->uses[use].buffer ? rounded : 0;
         }
-        return scratch->buffer;
+        return scratch->uses[use].buffer;
 }

@@ -259,7 +259,7 @@ static int read_whole_blocks(const NativeLayer *native, Run run, unsigned char *
 
                 while (count < run.count && length + blocks[count].length <= READ_AT_ONCE)
                         length += blocks[count++].length;
-                bytes = scratch_get(length);
+                bytes = scratch_get(SCRATCH_STORED, length);
                 if (!bytes)
                         return fail_oom(reterr);
                 rc = byte_store_read(native->store, bytes, length, run.leaf->blocks_start + blocks[0].offset, reterr);
