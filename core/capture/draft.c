@@ -73,10 +73,10 @@ int draft_begin(Draft *draft, const char *newest, struct timespec moment, const 
         manifest->time = moment;
         manifest->vm = strdup(vm_name(draft->vm));
         manifest->vm_uuid = strdup(vm_uuid(draft->vm));
-        manifest->checkpoint = strdup(checkpoint);
+        manifest->checkpoint = checkpoint ? strdup(checkpoint) : NULL;
         if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
                 manifest->capture = NULL;
-        if (!manifest->vm || !manifest->vm_uuid || !manifest->checkpoint || !manifest->capture)
+        if (!manifest->vm || !manifest->vm_uuid || (checkpoint && !manifest->checkpoint) || !manifest->capture)
                 return fail_oom(reterr);
 
         path = draft_path(draft, NULL);

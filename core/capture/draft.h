@@ -17,7 +17,8 @@ typedef struct Draft {
 /* Eight hexadecimal digits by chance, for names that are never given twice. */
 int draft_random_text(char ret[static 9], Reason *reterr);
 
-/* Names it, after the newest point ("" where there is none), and makes its directory. */
+/* Names it, after the newest point ("" where there is none), and makes its directory. checkpoint: NULL where none could be
+ * made. */
 int draft_begin(Draft *draft, const char *newest, struct timespec moment, const char *checkpoint, Reason *reterr);
 
 /* Keeps a file with the point. */

@@ -204,7 +204,8 @@ static int fake_begin(Source *base, const SourceJob *job, struct timespec *ret_m
                         memcpy(old->frozen[i], old->dirty[i], sizeof old->frozen[i]);
         }
         memset(new, 0, sizeof *new);
-        snprintf(new->name, sizeof new->name, "%s", job->checkpoint);
+        if (!vm->no_checkpoint)
+                snprintf(new->name, sizeof new->name, "%s", job->checkpoint);
         for (size_t i = 0; i < source->disk_count; i++)
                 new->has_bitmap[source->disks[i]] = !vm->disks[source->disks[i]].raw;
         snprintf(vm->job_base, sizeof vm->job_base, "%s", job->base ?: "");
@@ -219,6 +220,9 @@ static int fake_definition(Source *base, char **ret, Reason *reterr) {
 
         if (rc < 0)
                 return rc;
+        *ret = NULL;
+        if (source->vm->no_checkpoint)
+                return 0;
         *ret = strdup("<domaincheckpoint/>\n");
         return *ret ? 0 : fail_oom(reterr);
 }

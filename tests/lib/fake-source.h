@@ -45,6 +45,7 @@ typedef struct FakeVm {
         atomic_uint watched;
         unsigned read_takes_ms;
         bool many_readers;
+        bool no_checkpoint;                   /* none can be made */
 } FakeVm;
 
 /* Makes the file, or maps it again. A VM that is running, without disks. Exits the test on failure. */

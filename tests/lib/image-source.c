@@ -246,9 +246,8 @@ static int image_begin(Source *base, const SourceJob *job, struct timespec *ret_
 
 static int image_definition(Source *base, char **ret, Reason *reterr) {
         (void) base;
-        (void) reterr;
-        *ret = NULL;
-        return 0;
+        *ret = strdup("<bitmap/>\n");
+        return *ret ? 0 : fail_oom(reterr);
 }
 
 static int image_open_reader(Source *base, size_t disk, bool incremental, SourceReader **ret, Reason *reterr) {

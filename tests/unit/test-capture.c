@@ -284,6 +284,22 @@ static void damaged_newest_manifest_means_full_and_keeps_all_data(void) {
         capture_case_end(&test);
 }
 
+static void point_without_a_checkpoint_is_followed_by_a_full_one(void) {
+        CaptureCase test;
+
+        begin_with_disk(&test);
+        test.fake->no_checkpoint = true;
+        CHECK_INT(capture_case_take(&test, CAPTURE_FULL), 0);
+        CHECK(!test.newest->checkpoint);
+        CHECK_INT(fake_checkpoint_count(test.fake), 0);
+        test.fake->no_checkpoint = false;
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
+        CHECK_SAYS(test.reason, "has no checkpoint");
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
 static void damaged_ancestor_means_full(void) {
         CaptureCase test;
         char path[64];
@@ -344,6 +360,7 @@ int main(int argc, char **argv) {
         RUN(vm_that_goes_off_meanwhile_is_named);
         RUN(second_capture_at_once_is_refused_and_disturbs_nothing);
         RUN(damaged_newest_manifest_means_full_and_keeps_all_data);
+        RUN(point_without_a_checkpoint_is_followed_by_a_full_one);
         RUN(damaged_ancestor_means_full);
         RUN(damaged_layer_means_full);
         RUN(vm_that_is_off_or_another_is_refused);
