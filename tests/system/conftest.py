@@ -131,30 +131,3 @@ def sanitizers_are_silent():
         os.unlink(path)
     if told:
         pytest.fail("\n".join(told)[:20000])
-
-
-@pytest.fixture(scope="session")
-def me(root, person):
-    """Who runs the tests: they look into this person's mounts themselves."""
-    return root or person
-
-
-@pytest.fixture(scope="session")
-def my_program(binary, me):
-    return binary.by(me)
-
-
-@pytest.fixture
-def my_place(ground, me, request):
-    """A directory of whoever runs the tests, for one test."""
-    path = _place(ground, me, request.node.name[:40].replace("[", "-").replace("]", "").replace("/", "-"))
-    yield path
-    shutil.rmtree(path, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def my_module_place(ground, me):
-    """The same, for the tests of one file."""
-    path = _place(ground, me, "my-module")
-    yield path
-    shutil.rmtree(path, ignore_errors=True)

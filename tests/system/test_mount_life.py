@@ -15,25 +15,25 @@ from wait import until
 
 
 @pytest.fixture(scope="module")
-def made(me, my_module_place):
-    return Made(me, my_module_place, "--points", "2")
+def made(person, module_place):
+    return Made(person, module_place, "--points", "2")
 
 
 @pytest.fixture
-def top(my_place):
-    os.mkdir(f"{my_place}/top")
-    yield f"{my_place}/top"
-    if is_mounted(f"{my_place}/top"):
-        unmount(f"{my_place}/top", lazy=True)
+def top(place):
+    os.mkdir(f"{place}/top")
+    yield f"{place}/top"
+    if is_mounted(f"{place}/top"):
+        unmount(f"{place}/top", lazy=True)
 
 
 def daemons(binary, made, top):
     return processes_of(binary.path, made.path, top)
 
 
-def in_background(my_program, binary, made, top, *options):
+def in_background(program, binary, made, top, *options):
     """Mounts; the daemon's number."""
-    done = my_program.run("mount", *options, made.path, top, timeout=60)
+    done = program.run("mount", *options, made.path, top, timeout=60)
     assert done.stdout == "" and done.stderr == ""
     assert os.listdir(f"{top}/vm1"), "it answers as soon as the command has returned"
     (pid,) = daemons(binary, made, top)
@@ -48,8 +48,8 @@ def failed(result, *words, status=1):
         assert word in result.stderr, f"{result.stderr!r} does not say {word!r}"
 
 
-def test_the_background_has_nothing_of_where_it_came_from(my_program, binary, made, top):
-    pid = in_background(my_program, binary, made, top)
+def test_the_background_has_nothing_of_where_it_came_from(program, binary, made, top):
+    pid = in_background(program, binary, made, top)
     with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
         _, _, group, session = file.read().rsplit(")", 1)[1].split()[:4]
     assert int(session) == pid == int(group)
@@ -59,16 +59,16 @@ def test_the_background_has_nothing_of_where_it_came_from(my_program, binary, ma
     wait_gone(pid)
 
 
-def test_relative_paths_are_understood(my_program, binary, made, top):
-    done = my_program.run("mount", os.path.relpath(made.path, "/"), os.path.relpath(top, "/"), cwd="/")
+def test_relative_paths_are_understood(program, binary, made, top):
+    done = program.run("mount", os.path.relpath(made.path, "/"), os.path.relpath(top, "/"), cwd="/")
     assert done.stderr == "" and os.listdir(top) == ["vm1"]
     (pid,) = processes_of(binary.path, "mount", os.path.relpath(top, "/"))
     assert unmount(top).returncode == 0
     wait_gone(pid)
 
 
-def test_the_mount_names_the_repository(my_program, binary, made, top):
-    in_background(my_program, binary, made, top)
+def test_the_mount_names_the_repository(program, binary, made, top):
+    in_background(program, binary, made, top)
     with open("/proc/self/mounts", encoding="utf-8") as file:
         source, kind, options = next((line.split()[0], line.split()[2], line.split()[3].split(","))
                                      for line in file if line.split()[1] == top)
@@ -78,8 +78,8 @@ def test_the_mount_names_the_repository(my_program, binary, made, top):
 
 
 @pytest.mark.parametrize("how", ["umount", "fusermount3"])
-def test_unmounting_ends_it(my_program, binary, made, top, how):
-    pid = in_background(my_program, binary, made, top)
+def test_unmounting_ends_it(program, binary, made, top, how):
+    pid = in_background(program, binary, made, top)
     if how == "umount" and os.geteuid() != 0:
         pytest.skip("needs root")
     subprocess.run([how, *(["-u"] if how == "fusermount3" else []), top], check=True)
@@ -89,13 +89,13 @@ def test_unmounting_ends_it(my_program, binary, made, top, how):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 @pytest.mark.parametrize("foreground", [True, False])
-def test_a_signal_ends_it_with_files_open(my_program, binary, made, top, number, foreground):
+def test_a_signal_ends_it_with_files_open(program, binary, made, top, number, foreground):
     if foreground:
-        process = my_program.start("mount", "-f", made.path, top)
+        process = program.start("mount", "-f", made.path, top)
         until(lambda: is_mounted(top) and os.listdir(top), "it is mounted")
         pid = process.pid
     else:
-        pid = in_background(my_program, binary, made, top)
+        pid = in_background(program, binary, made, top)
     with open(f"{top}/vm1/latest/vda.raw", "rb", buffering=0) as file:
         descriptor = os.open(f"{top}/vm1", os.O_RDONLY)
         os.kill(pid, number)
@@ -109,8 +109,8 @@ def test_a_signal_ends_it_with_files_open(my_program, binary, made, top, number,
         os.close(descriptor)
 
 
-def test_a_signal_ends_it_while_many_read(my_program, binary, made, top):
-    pid = in_background(my_program, binary, made, top)
+def test_a_signal_ends_it_while_many_read(program, binary, made, top):
+    pid = in_background(program, binary, made, top)
     over = threading.Event()
 
     def read(offset):
@@ -132,15 +132,15 @@ def test_a_signal_ends_it_while_many_read(my_program, binary, made, top):
     assert not is_mounted(top)
 
 
-def test_it_can_be_mounted_and_unmounted_over_and_over(my_program, binary, made, top):
+def test_it_can_be_mounted_and_unmounted_over_and_over(program, binary, made, top):
     for _ in range(20):
-        pid = in_background(my_program, binary, made, top)
+        pid = in_background(program, binary, made, top)
         assert until(lambda: unmount(top).returncode == 0, "umount")
         wait_gone(pid)
 
 
-def test_a_lazy_unmount_lets_readers_finish(my_program, binary, made, top):
-    pid = in_background(my_program, binary, made, top)
+def test_a_lazy_unmount_lets_readers_finish(program, binary, made, top):
+    pid = in_background(program, binary, made, top)
     image = list(made.images.values())[-1]["vda"]
     with open(f"{top}/vm1/latest/vda.raw", "rb", buffering=0) as file:
         file.read(10)
@@ -151,9 +151,9 @@ def test_a_lazy_unmount_lets_readers_finish(my_program, binary, made, top):
 
 
 @pytest.mark.needs_root
-def test_a_mount_that_only_another_namespace_keeps_is_noticed(my_program, binary, made, top):
+def test_a_mount_that_only_another_namespace_keeps_is_noticed(program, binary, made, top):
     """As the private mount namespace of each of libvirt's domains does."""
-    pid = in_background(my_program, binary, made, top)
+    pid = in_background(program, binary, made, top)
     with subprocess.Popen(["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo; exec sleep 1000"],
                           stdout=subprocess.PIPE) as keeper:
         try:
@@ -165,8 +165,8 @@ def test_a_mount_that_only_another_namespace_keeps_is_noticed(my_program, binary
 
 
 @pytest.mark.needs_root
-def test_a_lost_mount_leaves_what_is_mounted_there_now_alone(my_program, binary, made, top):
-    pid = in_background(my_program, binary, made, top)
+def test_a_lost_mount_leaves_what_is_mounted_there_now_alone(program, binary, made, top):
+    pid = in_background(program, binary, made, top)
     with open(f"{top}/vm1/latest/vda.raw", "rb") as file:
         assert unmount(top, lazy=True).returncode == 0
         subprocess.run(["mount", "-t", "tmpfs", "none", top], check=True)
@@ -177,18 +177,18 @@ def test_a_lost_mount_leaves_what_is_mounted_there_now_alone(my_program, binary,
 
 
 @pytest.mark.needs_root
-def test_a_move_of_the_mount_is_no_loss(my_program, binary, made, top, my_place):
-    pid = in_background(my_program, binary, made, top)
-    os.mkdir(f"{my_place}/other")
-    subprocess.run(["mount", "--bind", top, f"{my_place}/other"], check=True)
+def test_a_move_of_the_mount_is_no_loss(program, binary, made, top, place):
+    pid = in_background(program, binary, made, top)
+    os.mkdir(f"{place}/other")
+    subprocess.run(["mount", "--bind", top, f"{place}/other"], check=True)
     subprocess.run(["umount", top], check=True)
-    assert os.listdir(f"{my_place}/other") == ["vm1"]
-    subprocess.run(["umount", f"{my_place}/other"], check=True)
+    assert os.listdir(f"{place}/other") == ["vm1"]
+    subprocess.run(["umount", f"{place}/other"], check=True)
     wait_gone(pid)
 
 
 @pytest.mark.needs_root
-def test_mount_and_fstab_start_it(my_program, binary, made, top, person):
+def test_mount_and_fstab_start_it(program, binary, made, top, person):
     """mount(8) asks mount.fuse3, which finds the program in its PATH."""
     link = "/usr/local/bin/virtbackupfs"
     if os.path.lexists(link):
@@ -207,18 +207,18 @@ def test_mount_and_fstab_start_it(my_program, binary, made, top, person):
 
 
 @pytest.mark.needs_root
-def test_options_set_owner_and_modes(my_program, binary, made, top, person):
-    in_background(my_program, binary, made, top, "-o", f"uid={person.uid},gid={person.gid}", "-o", "umask=0027,allow_other")
+def test_options_set_owner_and_modes(program, binary, made, top, person):
+    in_background(program, binary, made, top, "-o", f"uid={person.uid},gid={person.gid}", "-o", "umask=0027,allow_other")
     st = os.stat(f"{top}/vm1/latest/vda.raw")
     assert (st.st_uid, st.st_gid, stat.S_IMODE(st.st_mode)) == (person.uid, person.gid, 0o440)
     assert stat.S_IMODE(os.stat(f"{top}/vm1/capture").st_mode) == 0o640
     person.run("sha256sum", f"{top}/vm1/latest/vda.raw")
 
 
-def test_read_ahead_is_as_long_as_a_request(my_program, binary, made, top):
+def test_read_ahead_is_as_long_as_a_request(program, binary, made, top):
     if os.geteuid() != 0:
         pytest.skip("needs root")
-    in_background(my_program, binary, made, top)
+    in_background(program, binary, made, top)
     device = os.stat(top).st_dev
     with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", encoding="ascii") as file:
         assert file.read() == "1024\n"
@@ -229,48 +229,48 @@ def test_read_ahead_is_as_long_as_a_request(my_program, binary, made, top):
     "x-systemd.automount,x-gvfs-show,comment=x", "cache-size=1M", "cache-size=1G", "cache_size=5000000", "max_threads=2",
     "fsname=a\\b", "", ",,ro,,",
 ])
-def test_options_that_are_ours_or_others_are_accepted(my_program, binary, made, top, options):
-    in_background(my_program, binary, made, top, "-o", options)
+def test_options_that_are_ours_or_others_are_accepted(program, binary, made, top, options):
+    in_background(program, binary, made, top, "-o", options)
 
 
 @pytest.mark.parametrize("options", ["nonsense", "uid=x", "uid=-1", "umask=9", "umask=1000", "cache-size=1X", "cache-size=",
                                      "max_threads=0", "ro,allow_others", "uid", "cache-size=99999999999G"])
-def test_other_options_are_wrong_usage(my_program, made, top, options):
-    result = my_program.run("mount", "-o", options, made.path, top, check=False)
+def test_other_options_are_wrong_usage(program, made, top, options):
+    result = program.run("mount", "-o", options, made.path, top, check=False)
     failed(result, options.split(",")[-1].split("=")[0], status=2)
     assert not is_mounted(top)
 
 
-def test_what_cannot_be_mounted_is_told_in_one_line(my_program, made, top, my_place):
+def test_what_cannot_be_mounted_is_told_in_one_line(program, made, top, place):
     def attempt(repository, mountpoint, *options):
-        return my_program.run("mount", *options, repository, mountpoint, check=False, timeout=60)
+        return program.run("mount", *options, repository, mountpoint, check=False, timeout=60)
 
-    with open(f"{my_place}/file", "w", encoding="utf-8"):
+    with open(f"{place}/file", "w", encoding="utf-8"):
         pass
     for options in ([], ["-f"]):
-        failed(attempt(made.path, f"{my_place}/nothing", *options), "nothing", "No such file")
-        failed(attempt(made.path, f"{my_place}/file", *options), "file", "Not a directory")
-        failed(attempt(f"{my_place}/nothing", top, *options), "nothing", "No such file")
-        failed(attempt(f"{my_place}/file", top, *options), f"{my_place}/file")
-        failed(attempt(my_place, top, *options), my_place)
+        failed(attempt(made.path, f"{place}/nothing", *options), "nothing", "No such file")
+        failed(attempt(made.path, f"{place}/file", *options), "file", "Not a directory")
+        failed(attempt(f"{place}/nothing", top, *options), "nothing", "No such file")
+        failed(attempt(f"{place}/file", top, *options), f"{place}/file")
+        failed(attempt(place, top, *options), place)
         failed(attempt(made.path, made.path, *options), "hide the repository")
         failed(attempt(made.path, os.path.dirname(made.path), *options), "hide the repository")
         assert not is_mounted(top)
 
 
-def test_a_directory_that_is_not_empty_will_do(my_program, binary, made, top):
+def test_a_directory_that_is_not_empty_will_do(program, binary, made, top):
     os.mkdir(f"{top}/content")
-    in_background(my_program, binary, made, top)
+    in_background(program, binary, made, top)
     assert os.listdir(top) == ["vm1"]
 
 
-def test_wrong_usage_is_told(my_program, made, top):
+def test_wrong_usage_is_told(program, made, top):
     for words in ([], [made.path], [made.path, top, "more"], ["-x", made.path, top], ["-o"]):
-        assert my_program.run("mount", *words, check=False).returncode == 2
+        assert program.run("mount", *words, check=False).returncode == 2
 
 
-def test_without_a_command_two_paths_mount(my_program, binary, made, top):
-    my_program.run(made.path, top, "-o", "rw,dev,suid")
+def test_without_a_command_two_paths_mount(program, binary, made, top):
+    program.run(made.path, top, "-o", "rw,dev,suid")
     assert os.listdir(top) == ["vm1"]
 
 
@@ -298,18 +298,18 @@ def test_an_ordinary_user_is_told_what_is_missing(program, person, place, binary
     assert not is_mounted(f"{place}/top")
 
 
-def test_a_dead_mount_is_told_and_can_be_ended(my_program, binary, made, top):
-    pid = in_background(my_program, binary, made, top)
+def test_a_dead_mount_is_told_and_can_be_ended(program, binary, made, top):
+    pid = in_background(program, binary, made, top)
     os.kill(pid, signal.SIGKILL)
     wait_gone(pid)
-    failed(my_program.run("mount", made.path, top, check=False), "fusermount3 -u")
+    failed(program.run("mount", made.path, top, check=False), "fusermount3 -u")
     subprocess.run(["fusermount3", "-u", top], check=True)
-    in_background(my_program, binary, made, top)
+    in_background(program, binary, made, top)
 
 
-def test_a_repository_that_vanishes_gives_errors_and_no_more(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "2")
-    with mounted(my_program, made.path, my_place) as mount:
+def test_a_repository_that_vanishes_gives_errors_and_no_more(person, program, place):
+    made = Made(person, place, "--points", "2")
+    with mounted(program, made.path, place) as mount:
         latest = os.readlink(mount / "vm1/latest")
         os.rename(made.path, made.path + "-away")
         os.mkdir(made.path)
@@ -325,7 +325,7 @@ def test_a_repository_that_vanishes_gives_errors_and_no_more(me, my_program, my_
         assert len(open(mount / "vm1/latest/vda.raw", "rb").read()) == 4 << 20
 
 
-def test_a_read_that_has_nothing_to_say_is_silent(my_program, made, my_place):
-    with mounted(my_program, made.path, my_place) as mount:
+def test_a_read_that_has_nothing_to_say_is_silent(program, made, place):
+    with mounted(program, made.path, place) as mount:
         subprocess.run(["find", mount.path, "-type", "f", "-exec", "cat", "{}", "+"], stdout=subprocess.DEVNULL, check=True)
         assert mount.messages() == ""

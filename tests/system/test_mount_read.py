@@ -14,14 +14,14 @@ from wait import until
 
 
 @pytest.fixture(scope="module")
-def made(me, my_module_place):
-    return Made(me, my_module_place, "--points", "12", "--disk=vda=24M", "--disk=vdb=5000001", "--disk=vdc=0", "--disk=vdd=511",
+def made(person, module_place):
+    return Made(person, module_place, "--points", "12", "--disk=vda=24M", "--disk=vdb=5000001", "--disk=vdc=0", "--disk=vdd=511",
                 "--changes", "40")
 
 
 @pytest.fixture(scope="module")
-def mount(my_program, made, my_module_place):
-    with mounted(my_program, made.path, my_module_place) as mount:
+def mount(program, made, module_place):
+    with mounted(program, made.path, module_place) as mount:
         yield mount
 
 
@@ -81,10 +81,10 @@ def test_reads_at_random_places_are_the_image(mount, made):
             assert os.pread(ours.fileno(), 10, size + 5) == b""
 
 
-def test_direct_reads_are_the_image(mount, made, my_place):
+def test_direct_reads_are_the_image(mount, made, place):
     for path, image in list(disks(mount, made))[:8]:
-        run("dd", f"if={path}", f"of={my_place}/copy", "bs=4M", "iflag=direct", "status=none")
-        assert filecmp.cmp(f"{my_place}/copy", image, shallow=False), path
+        run("dd", f"if={path}", f"of={place}/copy", "bs=4M", "iflag=direct", "status=none")
+        assert filecmp.cmp(f"{place}/copy", image, shallow=False), path
 
 
 def test_holes_are_where_zeroes_are_and_only_there(mount, made):
@@ -111,24 +111,24 @@ def test_du_counts_what_is_no_hole(mount, made):
         assert int(run("du", "-B512", path).split()[0]) == os.stat(path).st_blocks
 
 
-def test_cp_keeps_the_holes(mount, made, my_place):
+def test_cp_keeps_the_holes(mount, made, place):
     for mode in ("auto", "always", "never"):
         for path, image in list(disks(mount, made))[-8:]:
-            run("cp", f"--sparse={mode}", path, f"{my_place}/copy")
-            assert filecmp.cmp(f"{my_place}/copy", image, shallow=False)
+            run("cp", f"--sparse={mode}", path, f"{place}/copy")
+            assert filecmp.cmp(f"{place}/copy", image, shallow=False)
             if mode != "never":
-                assert os.stat(f"{my_place}/copy").st_blocks <= os.stat(path).st_blocks + 64
-            os.unlink(f"{my_place}/copy")
+                assert os.stat(f"{place}/copy").st_blocks <= os.stat(path).st_blocks + 64
+            os.unlink(f"{place}/copy")
 
 
-def test_tar_and_rsync_copy_the_whole_tree(mount, made, my_place):
-    run("sh", "-c", f"mkdir {my_place}/tar {my_place}/rsync && tar -C {mount.path} -cSf - . | tar -C {my_place}/tar -xf -")
-    run("rsync", "-aS", f"{mount.path}/", f"{my_place}/rsync/")
+def test_tar_and_rsync_copy_the_whole_tree(mount, made, place):
+    run("sh", "-c", f"mkdir {place}/tar {place}/rsync && tar -C {mount.path} -cSf - . | tar -C {place}/tar -xf -")
+    run("rsync", "-aS", f"{mount.path}/", f"{place}/rsync/")
     for copies in ("tar", "rsync"):
         for point, images in made.images.items():
             for disk, image in images.items():
-                assert filecmp.cmp(f"{my_place}/{copies}/vm1/{point}/{disk}.raw", image, shallow=False)
-    run("chmod", "-R", "u+w", my_place)
+                assert filecmp.cmp(f"{place}/{copies}/vm1/{point}/{disk}.raw", image, shallow=False)
+    run("chmod", "-R", "u+w", place)
 
 
 def test_qemu_img_sees_the_same_image(mount, made):
@@ -137,7 +137,7 @@ def test_qemu_img_sees_the_same_image(mount, made):
             assert same_image(path, image)
 
 
-def test_many_readers_at_once_verify(mount, made, my_place):
+def test_many_readers_at_once_verify(mount, made, place):
     """64 jobs of fio, each of which checks what it reads against a checksum of the image."""
     image = list(made.images.values())[-1]["vda"]
     path = mount / f"vm1/{made.points[-1]}/vda.raw"
@@ -158,13 +158,13 @@ def test_many_readers_at_once_verify(mount, made, my_place):
 
 
 @pytest.mark.threads
-def test_fio_verifies_with_64_jobs(me, my_program, my_place):
+def test_fio_verifies_with_64_jobs(person, program, place):
     """The image is what fio wrote, a checksum in each block; 64 readers at once check them through the mount."""
     job = ["--name=verify", "--size=8M", "--bs=64k", "--verify=crc32c", "--ioengine=psync", "--minimal", "--verify_state_save=0"]
-    image = f"{my_place}/fio.raw"
+    image = f"{place}/fio.raw"
     run("fio", *job, f"--filename={image}", "--rw=write", "--do_verify=0")
-    made = Made(me, my_place, "--points", "2", f"--from=vda={image}", "--changes", "0")
-    with mounted(my_program, made.path, my_place) as mount:
+    made = Made(person, place, "--points", "2", f"--from=vda={image}", "--changes", "0")
+    with mounted(program, made.path, place) as mount:
         drop_caches()
         for point in made.points:
             path = mount / f"vm1/{point}/vda.raw"
@@ -183,27 +183,27 @@ def test_a_loop_device_reads_the_image(mount, made):
 
 
 @pytest.mark.needs_root
-def test_a_file_system_in_an_image_is_mounted(me, my_program, my_place):
-    image, top = f"{my_place}/ext4.raw", f"{my_place}/top"
+def test_a_file_system_in_an_image_is_mounted(person, program, place):
+    image, top = f"{place}/ext4.raw", f"{place}/top"
     os.mkdir(top)
-    with open(f"{my_place}/content", "wb") as file:
+    with open(f"{place}/content", "wb") as file:
         file.write(random.Random(2).randbytes(300000))
     run("truncate", "-s", "16M", image)
     run("mkfs.ext4", "-q", image)
-    run("sh", "-c", f"mount -o loop {image} {top} && cp {my_place}/content {top}/file && umount {top}")
-    made = Made(me, my_place, "--points", "3", f"--from=vda={image}", "--changes", "0")
-    with mounted(my_program, made.path, my_place) as mount:
+    run("sh", "-c", f"mount -o loop {image} {top} && cp {place}/content {top}/file && umount {top}")
+    made = Made(person, place, "--points", "3", f"--from=vda={image}", "--changes", "0")
+    with mounted(program, made.path, place) as mount:
         run("mount", "-o", "ro,loop,noload", mount / "vm1/latest/vda.raw", top)
         try:
-            assert filecmp.cmp(f"{top}/file", f"{my_place}/content", shallow=False)
+            assert filecmp.cmp(f"{top}/file", f"{place}/content", shallow=False)
         finally:
             run("umount", top)
         until(lambda: not run("losetup", "-j", mount / "vm1/latest/vda.raw"), "the loop device is gone")
 
 
-def test_a_chain_of_a_thousand_points(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "1000", "--disk=vda=8M", "--changes", "3", "--images-of", "333")
-    with mounted(my_program, made.path, my_place) as mount:
+def test_a_chain_of_a_thousand_points(person, program, place):
+    made = Made(person, place, "--points", "1000", "--disk=vda=8M", "--changes", "3", "--images-of", "333")
+    with mounted(program, made.path, place) as mount:
         assert len(os.listdir(mount / "vm1")) == 1002
         began = time.monotonic()
         for point, images in made.images.items():

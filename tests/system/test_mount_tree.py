@@ -14,13 +14,13 @@ SIZES = {"vda": 4 << 20, "vdb": 1000001}
 
 
 @pytest.fixture(scope="module")
-def made(me, my_module_place):
-    return Made(me, my_module_place, "--points", "4", *(f"--disk={name}={size}" for name, size in SIZES.items()))
+def made(person, module_place):
+    return Made(person, module_place, "--points", "4", *(f"--disk={name}={size}" for name, size in SIZES.items()))
 
 
 @pytest.fixture(scope="module")
-def mount(my_program, made, my_module_place):
-    with mounted(my_program, made.path, my_module_place) as mount:
+def mount(program, made, module_place):
+    with mounted(program, made.path, module_place) as mount:
         yield mount
 
 
@@ -67,16 +67,16 @@ def test_times_are_the_moment_of_the_point(mount, made):
             assert st.st_mtime_ns % 10**9 == 123456789
 
 
-def test_modes_let_the_owner_read_and_pull_the_trigger(mount, me):
+def test_modes_let_the_owner_read_and_pull_the_trigger(mount, person):
     wanted = {"vm1": 0o40500, "vm1/capture": 0o100600, "vm1/latest": 0o120777}
     for name, st in everything(mount.path).items():
-        assert (st.st_uid, st.st_gid) == (me.uid, me.gid)
+        assert (st.st_uid, st.st_gid) == (person.uid, person.gid)
         mode = wanted.get(name, 0o40500 if stat.S_ISDIR(st.st_mode) else 0o100400)
         assert oct(st.st_mode) == oct(mode), name
 
 
-def test_info_is_what_list_says(mount, made, my_program):
-    listed = {point["name"]: point for point in my_program.json("list", made.path)["vms"][0]["points"]}
+def test_info_is_what_list_says(mount, made, program):
+    listed = {point["name"]: point for point in program.json("list", made.path)["vms"][0]["points"]}
     for point in made.points:
         path = mount / f"vm1/{point}/info.json"
         with open(path, "rb") as file:
@@ -85,10 +85,10 @@ def test_info_is_what_list_says(mount, made, my_program):
         assert json.loads(text) == {"vm": "vm1", **listed[point]}
 
 
-def test_map_is_what_map_prints(mount, made, my_program):
+def test_map_is_what_map_prints(mount, made, program):
     for point in made.points:
         for disk in SIZES:
-            printed = my_program.run("map", made.path, f"vm1/{point}/{disk}").stdout
+            printed = program.run("map", made.path, f"vm1/{point}/{disk}").stdout
             assert open(mount / f"vm1/{point}/{disk}.map", encoding="utf-8").read() == printed
 
 
@@ -102,8 +102,8 @@ def test_kept_files_are_as_they_were(mount, made):
 
 @pytest.mark.parametrize("command", ["cat {0}", "cp {0} {1}/copy && cat {1}/copy", "wc -c < {0}", "head -c 10 {0}", "less -f {0} | cat"])
 @pytest.mark.parametrize("name", ["capture", "latest/vda.map", "latest/info.json", "latest/domain.xml"])
-def test_made_up_files_work_with_ordinary_tools(mount, my_place, command, name):
-    done = subprocess.run(command.format(mount / f"vm1/{name}", my_place), shell=True, capture_output=True, text=True, check=False)
+def test_made_up_files_work_with_ordinary_tools(mount, place, command, name):
+    done = subprocess.run(command.format(mount / f"vm1/{name}", place), shell=True, capture_output=True, text=True, check=False)
     text = open(mount / f"vm1/{name}", encoding="utf-8").read()
     assert done.returncode == 0 and not done.stderr, done.stderr
     if command.startswith("wc"):
@@ -121,11 +121,11 @@ def test_entries_name_the_numbers_that_stat_gives(mount):
                 assert entry.inode() == os.lstat(entry.path).st_ino
 
 
-def test_numbers_are_unique_and_the_same_after_a_remount(mount, made, my_program, my_place):
+def test_numbers_are_unique_and_the_same_after_a_remount(mount, made, program, place):
     first = {name: st.st_ino for name, st in everything(mount.path).items()}
     assert len(set(first.values())) == len(first)
     assert first["."] == 1
-    with mounted(my_program, made.path, my_place) as again:
+    with mounted(program, made.path, place) as again:
         assert {name: st.st_ino for name, st in everything(again.path).items()} == first
 
 
@@ -178,9 +178,9 @@ def test_nothing_can_be_changed(mount, made):
         os.setxattr(f"{point}/vda.raw", "user.x", b"")
 
 
-def test_new_points_and_vms_show_without_a_remount(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "1")
-    with mounted(my_program, made.path, my_place) as mount:
+def test_new_points_and_vms_show_without_a_remount(person, program, place):
+    made = Made(person, place, "--points", "1")
+    with mounted(program, made.path, place) as mount:
         assert os.listdir(mount.path) == ["vm1"]
         with pytest.raises(FileNotFoundError):
             os.stat(mount / "vm2")
@@ -201,26 +201,26 @@ def test_new_points_and_vms_show_without_a_remount(me, my_program, my_place):
             os.close(directory)
 
 
-def test_a_vm_without_points_has_a_trigger_and_no_latest(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "0")
-    with mounted(my_program, made.path, my_place) as mount:
+def test_a_vm_without_points_has_a_trigger_and_no_latest(person, program, place):
+    made = Made(person, place, "--points", "0")
+    with mounted(program, made.path, place) as mount:
         assert os.listdir(mount / "vm1") == ["capture"]
         with pytest.raises(FileNotFoundError):
             os.readlink(mount / "vm1/latest")
 
 
-def test_listing_opens_no_layer(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "3")
+def test_listing_opens_no_layer(person, program, place):
+    made = Made(person, place, "--points", "3")
     for point in made.points:
         os.unlink(os.path.join(made.capture_directory(point), "vda.layer"))
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         listing = subprocess.run(["ls", "-laR", mount.path], capture_output=True, text=True, check=False)
         assert listing.returncode == 0 and not listing.stderr, listing.stderr
         assert os.stat(mount / "vm1/latest/vda.raw").st_size == 4 << 20
 
 
 @pytest.mark.needs_root
-def test_a_handle_is_understood_by_a_later_mount(me, my_program, made, my_place):
+def test_a_handle_is_understood_by_a_later_mount(person, program, made, place):
     """As NFS servers keep them: open_by_handle_at(2), without a lookup before."""
     import ctypes
     libc = ctypes.CDLL(None, use_errno=True)
@@ -230,12 +230,12 @@ def test_a_handle_is_understood_by_a_later_mount(me, my_program, made, my_place)
 
     handles, number = {}, ctypes.c_int()
     names = [f"vm1/{made.points[1]}/vda.raw", f"vm1/{made.points[0]}/info.json", f"vm1/{made.points[3]}", "vm1", "vm1/capture"]
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         for name in names:
             handle = Handle(bytes=128)
             assert libc.name_to_handle_at(-100, os.fsencode(mount / name), ctypes.byref(handle), ctypes.byref(number), 0) == 0
             handles[name] = handle
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         top = os.open(mount.path, os.O_RDONLY)
         for name, handle in handles.items():
             descriptor = libc.open_by_handle_at(top, ctypes.byref(handle), os.O_RDONLY)

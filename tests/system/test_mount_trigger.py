@@ -22,16 +22,16 @@ WORDS = "has no VM named"
 
 
 @pytest.fixture(scope="module")
-def made(me, my_module_place):
-    made = Made(me, my_module_place, "--points", "2", "--source", FAILS)
+def made(person, module_place):
+    made = Made(person, module_place, "--points", "2", "--source", FAILS)
     made.more("--vm", "gone", "--points", "1", "--source", "-")
     made.more("--vm", "idle", "--points", "1", "--source", FAILS)
     return made
 
 
 @pytest.fixture(scope="module")
-def mount(my_program, made, my_module_place):
-    with mounted(my_program, made.path, my_module_place) as mount:
+def mount(program, made, module_place):
+    with mounted(program, made.path, module_place) as mount:
         yield mount
 
 
@@ -129,7 +129,7 @@ def test_a_forgotten_vm_cannot_capture(mount):
     refused(mount / "gone/capture", b"auto\n", errno.EROFS)
 
 
-def test_a_vm_added_again_can(mount, made, my_program):
+def test_a_vm_added_again_can(mount, made, program):
     made.more("--vm", "again", "--points", "1", "--source", "-")
     trigger = mount / "again/capture"
     descriptor = os.open(trigger, os.O_WRONLY)
@@ -143,8 +143,8 @@ def test_a_vm_added_again_can(mount, made, my_program):
     assert WORDS in wait_captured(trigger)["error"]
 
 
-def test_a_read_only_mount_cannot_capture(made, my_program, my_place):
-    with mounted(my_program, made.path, my_place, "ro") as mount:
+def test_a_read_only_mount_cannot_capture(made, program, place):
+    with mounted(program, made.path, place, "ro") as mount:
         for flags in (os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC):
             with pytest.raises(OSError) as refusal:
                 os.open(mount / "vm1/capture", flags)
@@ -152,20 +152,20 @@ def test_a_read_only_mount_cannot_capture(made, my_program, my_place):
         assert state_of(mount / "vm1/capture")["state"] in ("idle", "failed")
 
 
-def test_a_repository_that_cannot_be_written_to_cannot_capture(me, my_program, my_place):
-    if me.is_root:
+def test_a_repository_that_cannot_be_written_to_cannot_capture(person, program, place):
+    if person.is_root:
         pytest.skip("root may write everywhere")
-    made = Made(me, my_place, "--points", "1")
+    made = Made(person, place, "--points", "1")
     os.chmod(made.stored(), 0o500)
     try:
-        with mounted(my_program, made.path, my_place) as mount:
+        with mounted(program, made.path, place) as mount:
             refused(mount / "vm1/capture", b"auto\n", errno.EROFS)
     finally:
         os.chmod(made.stored(), 0o700)
 
 
-def test_only_the_owner_writes(made, my_program, my_place, person):
-    with mounted(my_program, made.path, my_place, "umask=000") as mount:
+def test_only_the_owner_writes(made, program, place, person):
+    with mounted(program, made.path, place, "umask=000") as mount:
         assert os.stat(mount / "vm1/capture").st_mode & 0o777 == 0o644
         assert os.stat(mount / "vm1").st_mode & 0o777 == 0o555
 
