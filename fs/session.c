@@ -21,7 +21,7 @@
 static bool mounting; /* while there is one thread only */
 
 /* libfuse's messages: beside those of fusermount3 while mounting, else into the log. */
-static void take_message(enum fuse_log_level level, const char *format, va_list args) {
+static void __attribute__((format(printf, 2, 0))) take_message(enum fuse_log_level level, const char *format, va_list args) {
         char line[REASON_MAX];
 
         if (mounting) {

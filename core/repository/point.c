@@ -67,7 +67,7 @@ static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
 /* The lineage of one point; -ENOENT where there is no such point. */
 static int open_point(Vm *vm, const char *name, Lineage *ret, const LineagePoint **ret_point, Reason *reterr) {
         CLEANUP(lineage_clear) Lineage lineage = { 0 };
-        const LineagePoint *point;
+        const LineagePoint *point = NULL;
         int rc = lineage_of_point(vm, name, &lineage, reterr);
 
         if (rc < 0)
@@ -83,7 +83,7 @@ static int open_point(Vm *vm, const char *name, Lineage *ret, const LineagePoint
 
 int point_check(Vm *vm, const char *name, Reason *reterr) {
         CLEANUP(lineage_clear) Lineage lineage = { 0 };
-        const LineagePoint *point;
+        const LineagePoint *point = NULL;
         int rc = open_point(vm, name, &lineage, &point, reterr);
 
         if (rc < 0)
@@ -97,7 +97,7 @@ int point_check(Vm *vm, const char *name, Reason *reterr) {
 
 int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr) {
         CLEANUP(lineage_clear) Lineage lineage = { 0 };
-        const LineagePoint *point;
+        const LineagePoint *point = NULL;
         int rc = open_point(vm, name, &lineage, &point, reterr);
 
         return rc < 0 ? rc : describe(point, ret, reterr);

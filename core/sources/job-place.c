@@ -196,7 +196,7 @@ static int space_of(const JobPlace *place, uint64_t *ret_free, uint64_t *ret_res
 
 int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
         CLEANUP(job_place_remove) JobPlace place = { 0 };
-        uint64_t left, reserve;
+        uint64_t left = 0, reserve = 0;
         int rc;
 
         job_tag(wish->repository, wish->vm_uuid, place.tag);
@@ -230,7 +230,7 @@ char *job_place_scratch(const JobPlace *place, const char *disk) {
 }
 
 int job_place_watch(JobPlace *place, Reason *reterr) {
-        uint64_t left, reserve, ahead;
+        uint64_t left = 0, reserve = 0, ahead;
         struct timespec now;
         int64_t elapsed;
         int rc;

@@ -45,7 +45,7 @@ static void add_backup_disk(xmlNode *disks, const JobDisk *disk, const char *bas
 
 int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const char *socket, char **ret, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
-        xmlNode *root, *node;
+        xmlNode *root = NULL, *node;
         int rc;
 
         rc = new_document("domainbackup", &doc, &root, reterr);
@@ -63,7 +63,7 @@ int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const c
 
 int job_xml_checkpoint(const JobDisk *disks, size_t count, const char *name, char **ret, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
-        xmlNode *root, *list;
+        xmlNode *root = NULL, *list;
         int rc;
 
         rc = new_document("domaincheckpoint", &doc, &root, reterr);
@@ -126,7 +126,7 @@ static void keep_disks(xmlNode *disks, const Strings *keep) {
 int job_xml_redefine(const char *definition, const char *name, const Strings *disks, char **ret, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
         CLEANUP(freep) char *its_name = NULL;
-        xmlNode *root;
+        xmlNode *root = NULL;
         int rc;
 
         rc = xml_parse(definition, "domaincheckpoint", "the definition of the checkpoint", &doc, reterr);

@@ -37,7 +37,8 @@ static inline Manifest *sample_manifest(const char *name, const char *parent, ui
         Manifest *m;
 
         CHECK_INT(manifest_new(&m), 0);
-        snprintf(m->name, sizeof m->name, "%s", name);
+        CHECK(strlen(name) < sizeof m->name);
+        strcpy(m->name, name);
         m->vm = strdup("vm1");
         m->vm_uuid = strdup(FIXTURE_UUID);
         CHECK(asprintf(&m->capture, "%s.9f3c21aa", name) > 0);
