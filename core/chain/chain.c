@@ -11,6 +11,7 @@
 #include "codec/checksum.h"
 #include "util/bytes.h"
 
+#define WIDE_ITEMS (UINT64_C(1) << 63) /* cache items of wide regions have this bit; those of others are their numbers */
 #define LAYERS_MAX 1000000 /* of a chain: more than a century of one a half hour */
 
 /* A layer of the chain, opened when a region first needs it. */
@@ -269,13 +270,33 @@ static uint64_t region_limit(void *context, size_t part) {
         return chain->parts[part].limit;
 }
 
-static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
-        Chain *chain = context;
+static int flatten(Chain *chain, uint64_t start, uint32_t size, size_t limit, Region **ret) {
         RegionSource source = { chain->part_count, region_layer, region_limit, chain };
-        uint64_t start = key.item * REGION_SIZE;
+
+        return region_flatten(&source, start, (uint32_t) min_u64(size, chain->size - start), limit, ret);
+}
+
+static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
         Region *region;
 
-        if (region_flatten(&source, start, (uint32_t) min_u64(REGION_SIZE, chain->size - start), &region) < 0)
+        if (flatten(context, key.item * REGION_SIZE, REGION_SIZE, SIZE_MAX, &region) < 0)
+                return fail_oom(reterr);
+        *ret_cost = sizeof *region + region->count * sizeof *region->extents;
+        *ret = region;
+        return 0;
+}
+
+/* Without extents where there are too many, or something could not be told: the regions in it have to be asked then. */
+static int load_wide_region(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        Region *region = NULL;
+        int rc;
+
+        rc = flatten(context, (key.item & ~WIDE_ITEMS) * REGION_WIDE_SIZE, REGION_WIDE_SIZE, REGION_WIDE_EXTENTS, &region);
+        if (rc < 0 || region->damaged) {
+                free(region);
+                region = rc < 0 && rc != -E2BIG ? NULL : calloc(1, sizeof *region);
+        }
+        if (!region)
                 return fail_oom(reterr);
         *ret_cost = sizeof *region + region->count * sizeof *region->extents;
         *ret = region;
@@ -283,6 +304,7 @@ static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost
 }
 
 static const CacheLoader region_loader = { load_region, free };
+static const CacheLoader wide_region_loader = { load_wide_region, free };
 
 static int get_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
         CacheKey key = { chain->owner, offset / REGION_SIZE };
@@ -314,12 +336,30 @@ int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *ret
         return 0;
 }
 
+/* As chain_extent_at(), but as far as a wide region tells where it can: for walks over the disk, which would else
+ * flatten it piece by piece however little is in it. */
+static int wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
+        CacheKey key = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+        const Region *region;
+        int rc;
+
+        rc = cache_get(layer_store_memory(chain->store), key, &wide_region_loader, chain, &entry, reterr);
+        if (rc < 0)
+                return rc;
+        region = cache_value(entry);
+        if (region->count == 0)
+                return chain_extent_at(chain, offset, ret, reterr);
+        *ret = make_extent(chain, round_down(offset, REGION_WIDE_SIZE), region_find(region, (uint32_t) (offset % REGION_WIDE_SIZE)));
+        return 0;
+}
+
 int chain_next_extent(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
         ChainExtent extent, next;
-        int rc = chain_extent_at(chain, offset, &extent, reterr);
+        int rc = wide_extent_at(chain, offset, &extent, reterr);
 
         while (rc >= 0 && extent.start + extent.length < chain->size) {
-                rc = chain_extent_at(chain, extent.start + extent.length, &next, reterr);
+                rc = wide_extent_at(chain, extent.start + extent.length, &next, reterr);
                 /* Several layers of one point have the same name at different places. */
                 if (rc < 0 || next.state != extent.state || !next.point != !extent.point ||
                     (next.point && strcmp(next.point, extent.point) != 0))
@@ -407,7 +447,7 @@ int64_t chain_seek(Chain *chain, uint64_t offset, int whence) {
                 return -ENXIO;
         while (offset < chain->size) {
                 ChainExtent extent;
-                int rc = chain_extent_at(chain, offset, &extent, NULL);
+                int rc = wide_extent_at(chain, offset, &extent, NULL);
 
                 if (rc < 0)
                         return rc;

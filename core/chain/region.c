@@ -154,12 +154,15 @@ static int make_region(Flattening *f, Region **ret) {
         return 0;
 }
 
-int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, Region **ret) {
+int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, size_t limit, Region **ret) {
         Flattening f = { .source = source, .start = start };
         int rc = list_add(&f.open, 0, length, 0, 0);
 
-        for (uint32_t part = 0; rc >= 0 && part < source->part_count && f.open.count > 0; part++)
+        for (uint32_t part = 0; rc >= 0 && part < source->part_count && f.open.count > 0; part++) {
                 rc = ask_part(&f, part);
+                if (rc >= 0 && f.covered.count + f.open.count > limit)
+                        rc = -E2BIG;
+        }
         if (rc >= 0)
                 rc = lose_open(&f, 0, REGION_LOST);
         if (rc >= 0)

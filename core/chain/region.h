@@ -11,7 +11,9 @@
 #include "formats/layer.h"
 #include "util/reason.h"
 
-#define REGION_SIZE (32u << 20) /* bytes */
+#define REGION_SIZE (32u << 20)       /* bytes: what a read flattens at least */
+#define REGION_WIDE_SIZE (2048u << 20) /* bytes: what a walk over the disk flattens where little is in it */
+#define REGION_WIDE_EXTENTS 4096      /* what is little */
 #define REGION_LOST UINT32_MAX  /* as a part: no layer can hold it */
 
 typedef struct RegionExtent {
@@ -36,9 +38,10 @@ typedef struct RegionSource {
         void *context;
 } RegionSource;
 
-/* Flattens [start, start + length): length <= REGION_SIZE, within the disk. Every byte is in an extent of the result;
- * neighbours with the same state and part are joined. The caller frees *ret. -ENOMEM. */
-int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, Region **ret);
+/* Flattens [start, start + length): length <= REGION_WIDE_SIZE, within the disk. Every byte is in an extent of the result;
+ * neighbours with the same state and part are joined. The caller frees *ret. -ENOMEM; -E2BIG where there are more
+ * extents than limit. */
+int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, size_t limit, Region **ret);
 
 /* The extent that holds offset, from the region's start. O(log n). */
 const RegionExtent *region_find(const Region *region, uint32_t offset);

@@ -126,6 +126,57 @@ static void random_histories_over_several_regions_read_as_their_model(void) {
         try_history(4, 80u << 20, 16, 21);
 }
 
+static void more_extents_than_a_wide_region_takes_are_all_told(void) {
+        LayerModel layer = layer_model_new(40u << 20, 4096, "lz4");
+        PointModel point = point_model_new(0, layer.disk_size, NULL);
+        Fixture f = fixture();
+
+        for (uint64_t block = 0; block < layer.count; block++) {
+                layer.states[block] = block % 2 ? MODEL_DATA : MODEL_ZERO;
+                layer.bytes[block * 4096] = 1;
+        }
+        point_model_apply(&point, &layer, 0);
+        write_point(&f, point.name, NULL, 1, POINT_FULL, point.size, &layer, 1);
+        check_point(&f, &point, &point);
+        point_model_clear(&point);
+        layer_model_clear(&layer);
+        fixture_clear(&f);
+}
+
+static void extents_join_over_the_ends_of_regions(void) {
+        LayerModel layer = layer_model_new((UINT64_C(5) << 30) + 100, 65536, "lz4");
+        const uint64_t wide = UINT64_C(2) << 30, data = wide - 65536;
+        Fixture f = fixture();
+        Reason reason = REASON_INIT;
+        ChainExtent extents[3];
+        char name[POINT_NAME_MAX];
+        Chain *chain;
+
+        point_model_name(0, name);
+        memset(layer.states, MODEL_ZERO, layer.count);
+        for (uint64_t start = data; start < wide + 65536; start += 65536) {
+                layer.states[start / 65536] = MODEL_DATA;
+                layer.bytes[start] = 1;
+        }
+        write_point(&f, name, NULL, 1, POINT_FULL, layer.disk_size, &layer, 1);
+        CHECK_INT(chain_open(f.vm, name, "vda", &chain, &reason), 0);
+        for (unsigned i = 0; i < 3; i++)
+                CHECK_INT(chain_next_extent(chain, i > 0 ? extents[i - 1].start + extents[i - 1].length : 0, &extents[i], &reason), 0);
+        CHECK_INT(extents[0].length, data);
+        CHECK_INT(extents[0].state, EXTENT_ZERO);
+        CHECK_INT(extents[1].length, 131072);
+        CHECK_INT(extents[1].state, EXTENT_DATA);
+        CHECK_INT(extents[2].start + extents[2].length, layer.disk_size);
+        CHECK_INT(extents[2].state, EXTENT_ZERO);
+        CHECK_INT(chain_seek(chain, 5, SEEK_DATA), data);
+        CHECK_INT(chain_seek(chain, data, SEEK_HOLE), wide + 65536);
+        CHECK_INT(chain_seek(chain, wide + 65536, SEEK_DATA), -ENXIO);
+        CHECK_INT(chain_is_zero(chain, wide + 65536, 1 << 20), 1);
+        chain_unref(chain);
+        layer_model_clear(&layer);
+        fixture_clear(&f);
+}
+
 /* ---- damage ---- */
 
 /* Three points of 64 KiB; the newest has block 0, the middle one block 1, the oldest all 16. */
@@ -374,6 +425,8 @@ static void the_map_is_text_and_json(void) {
 int main(void) {
         RUN(random_histories_read_as_their_model);
         RUN(random_histories_over_several_regions_read_as_their_model);
+        RUN(more_extents_than_a_wide_region_takes_are_all_told);
+        RUN(extents_join_over_the_ends_of_regions);
         RUN(damage_of_an_ancestor_costs_what_it_held);
         RUN(a_damaged_block_costs_that_block);
         RUN(what_was_mended_is_read_again);
