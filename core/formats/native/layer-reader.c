@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "codec/checksum.h"
@@ -12,7 +13,7 @@
 #include "util/bytes.h"
 #include "util/scratch.h"
 
-#define READ_AT_ONCE (1u << 20)       /* stored bytes that are fetched together, a block where that is more */
+#define READ_AT_ONCE (1u << 20)         /* stored bytes that are fetched together, a block where that is more */
 #define BLOCK_ITEMS (UINT64_C(1) << 63) /* cache items of blocks have this bit; those of pages are offsets in the file */
 
 typedef struct NativeLayer {
@@ -29,28 +30,48 @@ static int damaged(const NativeLayer *native, Reason *reterr, int rc, const char
         return fail(reterr, rc, "%s is damaged: %s", byte_store_name(native->store), what);
 }
 
-static int load_header(NativeLayer *native, uint64_t *ret_checksum, Reason *reterr) {
+/* What opening reads: most headers are in the first, and the root is nearly always in the second. */
+#define HEAD_LENGTH 4096u
+#define TAIL_LENGTH (PAGE_MAX + FOOTER_SIZE)
+
+/* The whole header, one read where it is not longer than most; length is what it has to be. */
+static int read_header(const NativeLayer *native, unsigned char **ret, size_t *ret_length, Reason *reterr) {
         uint64_t size = byte_store_size(native->store);
-        CLEANUP(freep) unsigned char *header = NULL;
-        unsigned char fixed[HEADER_FIXED_SIZE];
-        size_t length;
+        CLEANUP(freep) unsigned char *header = malloc(HEAD_LENGTH);
+        size_t length, there = min_u64(size, HEAD_LENGTH);
         int rc;
 
-        if (size < HEADER_FIXED_SIZE + sizeof(uint64_t) + FOOTER_SIZE)
-                return damaged(native, reterr, -EBADMSG, "it is too short");
-        rc = byte_store_read(native->store, fixed, sizeof fixed, 0, reterr);
+        if (!header)
+                return fail_oom(reterr);
+        rc = byte_store_read(native->store, header, there, 0, reterr);
         if (rc < 0)
                 return rc;
-        if (memcmp(fixed, HEADER_MAGIC, 8) != 0)
+        if (memcmp(header, HEADER_MAGIC, 8) != 0)
                 return damaged(native, reterr, -EBADMSG, "it does not begin as a layer does");
-        length = load_le32(fixed + 44);
+        length = load_le32(header + 44);
         if (length > DESCRIPTION_MAX || length > size - HEADER_FIXED_SIZE - sizeof(uint64_t) - FOOTER_SIZE)
                 return damaged(native, reterr, -EBADMSG, "its header is too long");
         length += HEADER_FIXED_SIZE + sizeof(uint64_t);
-        header = malloc(length);
-        if (!header)
-                return fail_oom(reterr);
-        rc = byte_store_read(native->store, header, length, 0, reterr);
+        if (length > there) {
+                free(header);
+                header = malloc(length);
+                if (!header)
+                        return fail_oom(reterr);
+                rc = byte_store_read(native->store, header, length, 0, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        *ret = STEAL_PTR(header);
+        *ret_length = length;
+        return 0;
+}
+
+static int load_header(NativeLayer *native, uint64_t *ret_checksum, Reason *reterr) {
+        CLEANUP(freep) unsigned char *header = NULL;
+        size_t length = 0;
+        int rc;
+
+        rc = read_header(native, &header, &length, reterr);
         if (rc < 0)
                 return rc;
         *ret_checksum = load_le64(header + length - sizeof(uint64_t));
@@ -73,15 +94,11 @@ static int load_header(NativeLayer *native, uint64_t *ret_checksum, Reason *rete
         return 0;
 }
 
-static int load_footer(NativeLayer *native, uint64_t header_checksum, uint64_t seal, Reason *reterr) {
+static int load_footer(NativeLayer *native, const unsigned char *footer, uint64_t header_checksum, uint64_t seal, Reason *reterr) {
         uint64_t at = byte_store_size(native->store) - FOOTER_SIZE;
-        unsigned char footer[FOOTER_SIZE];
         Reason reason = REASON_INIT;
         int rc;
 
-        rc = byte_store_read(native->store, footer, sizeof footer, at, reterr);
-        if (rc < 0)
-                return rc;
         if (memcmp(footer, FOOTER_MAGIC, 8) != 0 || checksum(footer, FOOTER_SIZE - sizeof(uint64_t)) != load_le64(footer + 96))
                 return damaged(native, reterr, -EBADMSG, "its footer's checksum does not fit");
         if (load_le64(footer + 8) != header_checksum)
@@ -103,19 +120,26 @@ static int load_footer(NativeLayer *native, uint64_t header_checksum, uint64_t s
 typedef struct PageRequest {
         const NativeLayer *native;
         const PageEntry *entry;
+        const unsigned char *tail; /* the file from tail_start on, where that has been read; or NULL */
+        uint64_t tail_start;
 } PageRequest;
 
 static int load_page(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
         const PageRequest *request = context;
         const PageEntry *entry = request->entry;
-        unsigned char bytes[PAGE_MAX];
+        unsigned char buffer[PAGE_MAX];
+        const unsigned char *bytes = buffer;
         Reason reason = REASON_INIT;
         Page *page;
         int rc;
 
-        rc = byte_store_read(request->native->store, bytes, entry->length, entry->offset, reterr);
-        if (rc < 0)
-                return rc;
+        if (request->tail && entry->offset >= request->tail_start)
+                bytes = request->tail + (entry->offset - request->tail_start);
+        else {
+                rc = byte_store_read(request->native->store, buffer, entry->length, entry->offset, reterr);
+                if (rc < 0)
+                        return rc;
+        }
         rc = page_decode(bytes, entry, &request->native->bounds, &page, ret_cost, &reason);
         if (rc < 0)
                 return fail(reterr, rc == -ENOMEM ? rc : -EIO, "%s is damaged: the index page at %" PRIu64 ": %s",
@@ -238,7 +262,8 @@ static int unpack_block(const NativeLayer *native, uint64_t block, const StoredB
                 return fail(reterr, -EIO, "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): its checksum does not fit",
                             byte_store_name(native->store), block, block * native->bounds.block_size);
         if (stored->length == length) {
-                memcpy(to, bytes, length);
+                if (bytes != to)
+                        memcpy(to, bytes, length);
                 return 0;
         }
         rc = native->codec->decompress(bytes, stored->length, to, length);
@@ -395,10 +420,38 @@ static void native_freep(NativeLayer **native) {
                 native_free(&(*native)->layer);
 }
 
+/* Header and footer, and the root into the cache. */
+static int load_ends(NativeLayer *native, uint64_t seal, Reason *reterr) {
+        uint64_t size = byte_store_size(native->store), header_checksum = 0;
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        CLEANUP(freep) unsigned char *tail = NULL;
+        PageRequest root = { .native = native, .entry = &native->root };
+        size_t length = min_u64(size, TAIL_LENGTH);
+        int rc;
+
+        if (size < HEADER_FIXED_SIZE + sizeof(uint64_t) + FOOTER_SIZE)
+                return damaged(native, reterr, -EBADMSG, "it is too short");
+        rc = load_header(native, &header_checksum, reterr);
+        if (rc < 0)
+                return rc;
+        tail = malloc(length);
+        if (!tail)
+                return fail_oom(reterr);
+        rc = byte_store_read(native->store, tail, length, size - length, reterr);
+        if (rc < 0)
+                return rc;
+        rc = load_footer(native, tail + length - FOOTER_SIZE, header_checksum, seal, reterr);
+        if (rc < 0)
+                return rc;
+        root.tail = tail;
+        root.tail_start = size - length;
+        (void) get_page(&root, &cached, NULL); /* where it is damaged, whoever needs it will be told */
+        return 0;
+}
+
 int native_layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
         CLEANUP(native_freep) NativeLayer *native = NULL;
         ByteStore *bytes;
-        uint64_t header_checksum = 0;
         int rc;
 
         rc = file_store_open(layer_store_root(store), location->path, layer_store_files(store), &bytes, reterr);
@@ -415,10 +468,7 @@ int native_layer_open(LayerStore *store, const LayerLocation *location, Layer **
         native->owner = cache_new_owner();
         if (byte_store_size(bytes) != location->length)
                 return damaged(native, reterr, -EBADMSG, "its length is another than the manifest says");
-        rc = load_header(native, &header_checksum, reterr);
-        if (rc < 0)
-                return rc;
-        rc = load_footer(native, header_checksum, location->seal, reterr);
+        rc = load_ends(native, location->seal, reterr);
         if (rc < 0)
                 return rc;
         *ret = &STEAL_PTR(native)->layer;
