@@ -266,10 +266,28 @@ static void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
         fuse_reply_err(req, 0);
 }
 
-static void read_trigger(fuse_req_t req, OpenFile *file, size_t size, uint64_t offset) {
-        void *buffer = scratch_get(SCRATCH_ANSWER, size);
-        int64_t length = buffer ? trigger_read(file->trigger, buffer, size, offset) : -ENOMEM;
+/* The text may be freed as soon as the kernel has the answer, by the file's release in another thread: a copy of it is
+ * answered with. */
+static int64_t copy_text(const OpenFile *file, void *buffer, size_t size, uint64_t offset) {
+        size_t length;
 
+        if (offset >= file->length)
+                return 0;
+        length = (size_t) min_u64(size, file->length - offset);
+        memcpy(buffer, file->text + offset, length);
+        return (int64_t) length;
+}
+
+static void read_text(fuse_req_t req, OpenFile *file, size_t size, uint64_t offset) {
+        void *buffer = scratch_get(SCRATCH_ANSWER, size);
+        int64_t length;
+
+        if (!buffer)
+                length = -ENOMEM;
+        else if (file->trigger)
+                length = trigger_read(file->trigger, buffer, size, offset);
+        else
+                length = copy_text(file, buffer, size, offset);
         if (length < 0)
                 reply_error(req, (int) length);
         else
@@ -280,22 +298,14 @@ static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset
         OpenFile *file = open_file(info);
         const void *bytes = NULL;
         size_t length = 0;
-        int rc;
 
         (void) number;
-        if (file->trigger) {
-                read_trigger(req, file, size, (uint64_t) offset);
-        } else if (file->chain) {
-                rc = reader_read(file->chain, &file->item, size, (uint64_t) offset, &bytes, &length);
-                if (rc < 0)
-                        reply_error(req, -EIO);
-                else
-                        fuse_reply_buf(req, bytes, length);
-        } else {
-                if ((uint64_t) offset < file->length)
-                        length = min_u64(size, file->length - (uint64_t) offset);
-                fuse_reply_buf(req, length > 0 ? file->text + offset : NULL, length);
-        }
+        if (!file->chain)
+                read_text(req, file, size, (uint64_t) offset);
+        else if (reader_read(file->chain, &file->item, size, (uint64_t) offset, &bytes, &length) < 0)
+                reply_error(req, -EIO);
+        else
+                fuse_reply_buf(req, bytes, length);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size, off_t offset,
