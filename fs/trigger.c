@@ -13,11 +13,13 @@
 #include "codec/checksum.h"
 #include "launcher.h"
 #include "log.h"
+#include "repository/capture-lock.h"
 #include "repository/capture-state.h"
 #include "util/bytes.h"
 
 #define WORD_MAX 32
 #define LOOKS_PER_SECOND 4
+#define ENDING_MS 2000 /* that an ended capture may take to go away */
 
 struct TriggerFile {
         int references; /* atomic */
@@ -173,6 +175,23 @@ static void look_soon(Triggers *triggers) {
         pthread_mutex_unlock(&triggers->lock);
 }
 
+/* A capture says how it ended before it gives up the VM, and whoever read that may already want the next one. Whether
+ * that is so, and the VM is free now. */
+static bool has_just_ended(Vm *vm) {
+        const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+
+        for (int i = 0; i < ENDING_MS / 10; i++) {
+                CLEANUP(capture_state_clear) CaptureState state = { 0 };
+
+                if (capture_lock_is_held(vm) == 0)
+                        return true;
+                if (capture_state_read(vm, &state, NULL) < 0 || state.phase == CAPTURE_RUNNING)
+                        return false;
+                nanosleep(&pause, NULL);
+        }
+        return false;
+}
+
 int64_t trigger_write(Triggers *triggers, TriggerFile *file, const char *bytes, size_t length) {
         CLEANUP(vm_freep) Vm *vm = NULL;
         const char *option;
@@ -188,6 +207,8 @@ int64_t trigger_write(Triggers *triggers, TriggerFile *file, const char *bytes, 
         if (!vm_source(vm) || vm_serial(vm) != vm_serial(file->vm->vm))
                 return -EROFS;
         rc = launcher_start(repository_path(triggers->repository), vm_name(vm), option, triggers->stop_fd);
+        if (rc == -EBUSY && has_just_ended(vm))
+                rc = launcher_start(repository_path(triggers->repository), vm_name(vm), option, triggers->stop_fd);
         if (rc < 0)
                 return rc;
         look_soon(triggers);

@@ -45,8 +45,8 @@ def differing(path, image, block=BLOCK):
     return lost
 
 
-def test_a_damaged_block_is_lost_alone_and_told_once(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "2", "--codec", "none")
+def test_a_damaged_block_is_lost_alone_and_told_once(person, program, place):
+    made = Made(person, place, "--points", "2", "--codec", "none")
     first, second = made.points
     layer = os.path.join(made.capture_directory(first), "vda.layer")
     image = read(made.images[first]["vda"])
@@ -55,7 +55,7 @@ def test_a_damaged_block_is_lost_alone_and_told_once(me, my_program, my_place):
     at = next(offset for offset in range(0, len(image), BLOCK)
               if any(image[offset:offset + BLOCK]) and image[offset:offset + BLOCK] == later[offset:offset + BLOCK])
     flip_bit(layer, read(layer).index(image[at + 100:at + 1000]))
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         for _ in range(3):
             for point in made.points:
                 assert differing(mount / f"vm1/{point}/vda.raw", made.images[point]["vda"]) == [at]
@@ -69,18 +69,18 @@ def test_a_damaged_block_is_lost_alone_and_told_once(me, my_program, my_place):
         os.close(descriptor)
 
 
-def test_unreadable_ranges_are_errors_and_never_zeroes(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "3", "--unreadable")
-    with mounted(my_program, made.path, my_place) as mount:
+def test_unreadable_ranges_are_errors_and_never_zeroes(person, program, place):
+    made = Made(person, place, "--points", "3", "--unreadable")
+    with mounted(program, made.path, place) as mount:
         lost = differing(mount / f"vm1/{made.points[0]}/vda.raw", made.images[made.points[0]]["vda"])
         assert len(lost) == 1
         assert "unreadable" in open(mount / f"vm1/{made.points[0]}/vda.map", encoding="utf-8").read()
 
 
-def test_a_lost_parent_is_an_error_where_it_is_needed(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "3", "--changes", "12")
+def test_a_lost_parent_is_an_error_where_it_is_needed(person, program, place):
+    made = Made(person, place, "--points", "3", "--changes", "12")
     os.unlink(os.path.join(made.capture_directory(made.points[0]), "vda.layer"))
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         for point in made.points:
             lost = differing(mount / f"vm1/{point}/vda.raw", made.images[point]["vda"])
             assert lost and (point == made.points[0] or len(lost) < 64)
@@ -88,11 +88,11 @@ def test_a_lost_parent_is_an_error_where_it_is_needed(me, my_program, my_place):
             assert "vda" in line
 
 
-def test_a_damaged_manifest_leaves_the_directory_and_says_why(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "3")
+def test_a_damaged_manifest_leaves_the_directory_and_says_why(person, program, place):
+    made = Made(person, place, "--points", "3")
     damaged = made.points[1]
     flip_bit(made.stored("points", f"{damaged}.json"), 100)
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         assert sorted(os.listdir(mount / "vm1")) == sorted([*made.points, "capture", "latest"])
         assert os.listdir(mount / f"vm1/{damaged}") == ["info.json"]
         for name in ("vda.raw", "domain.xml", "nothing"):
@@ -112,10 +112,10 @@ def test_a_damaged_manifest_leaves_the_directory_and_says_why(me, my_program, my
         assert differing(mount / f"vm1/{damaged}/vda.raw", made.images[damaged]["vda"]) == []
 
 
-def test_a_damaged_registration_hides_no_point(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "2")
+def test_a_damaged_registration_hides_no_point(person, program, place):
+    made = Made(person, place, "--points", "2")
     flip_bit(made.stored("vm.json"), 40)
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         for point in made.points:
             assert differing(mount / f"vm1/{point}/vda.raw", made.images[point]["vda"]) == []
         number = os.stat(mount / "vm1").st_ino
@@ -123,14 +123,14 @@ def test_a_damaged_registration_hides_no_point(me, my_program, my_place):
             with open(mount / "vm1/capture", "wb", buffering=0) as trigger:
                 trigger.write(b"auto\n")
         assert refusal.value.errno == errno.EROFS
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         assert os.stat(mount / "vm1").st_ino == number
 
 
-def test_a_damaged_kept_file_is_an_error(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "1")
+def test_a_damaged_kept_file_is_an_error(person, program, place):
+    made = Made(person, place, "--points", "1")
     flip_bit(os.path.join(made.capture_directory(made.points[0]), "domain.xml"), 30)
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         with pytest.raises(OSError) as refusal:
             read(mount / "vm1/latest/domain.xml")
         assert refusal.value.errno == errno.EIO
@@ -138,21 +138,21 @@ def test_a_damaged_kept_file_is_an_error(me, my_program, my_place):
         assert "domain.xml" in mount.messages()
 
 
-def test_a_damaged_state_reads_as_failed(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "1")
+def test_a_damaged_state_reads_as_failed(person, program, place):
+    made = Made(person, place, "--points", "1")
     with open(made.stored("state.json"), "w", encoding="utf-8") as file:
         file.write("{}")
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         assert read(mount / "vm1/capture").startswith(b"state: failed\n")
 
 
-def test_whatever_is_in_the_repository_nothing_leads_out_of_it(me, my_program, my_place):
-    made = Made(me, my_place, "--points", "2")
+def test_whatever_is_in_the_repository_nothing_leads_out_of_it(person, program, place):
+    made = Made(person, place, "--points", "2")
     os.symlink("/etc", made.stored("../link"))
     os.symlink("/etc/passwd", made.stored("points/2026-11-20T080000Z.json"))
     os.unlink(os.path.join(made.capture_directory(made.points[1]), "domain.xml"))
     os.symlink("/etc/passwd", os.path.join(made.capture_directory(made.points[1]), "domain.xml"))
-    with mounted(my_program, made.path, my_place) as mount:
+    with mounted(program, made.path, place) as mount:
         assert "passwd" not in os.listdir(mount.path)
         for path in ("link/passwd", f"vm1/{made.points[1]}/domain.xml", "vm1/2026-11-20T080000Z/vda.raw"):
             with pytest.raises(OSError):
@@ -188,25 +188,25 @@ def files_of(top):
 
 
 @pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
-def test_flipped_bits_give_right_bytes_or_errors(me, my_program, my_place, codec):
+def test_flipped_bits_give_right_bytes_or_errors(person, program, place, codec):
     """A sample of all bits through the mount; the tests of the library turn every one."""
-    made = Made(me, my_place, "--points", "3", "--disk=vda=70000", "--block-size", "4K", "--changes", "3", "--codec", codec)
+    made = Made(person, place, "--points", "3", "--disk=vda=70000", "--block-size", "4K", "--changes", "3", "--codec", codec)
     pick = random.Random(codec)
     flips = [(path, offset) for path in files_of(f"{made.path}/vms") for offset in range(os.path.getsize(path))]
-    with mounted(my_program, made.path, my_place, "cache-size=1M") as mount:
+    with mounted(program, made.path, place, "cache-size=1M") as mount:
         look_at(mount, made)
     for path, offset in pick.sample(flips, 40):
         bit = pick.randrange(8)
         flip_bit(path, offset, bit)
-        with mounted(my_program, made.path, my_place, "cache-size=1M") as mount:
+        with mounted(program, made.path, place, "cache-size=1M") as mount:
             look_at(mount, made)
         flip_bit(path, offset, bit)
 
 
-def test_files_cut_off_while_they_are_mounted(me, my_program, my_place):
+def test_files_cut_off_while_they_are_mounted(person, program, place):
     """A truncated file (or a lost server) is an error, and does not end the daemon."""
-    made = Made(me, my_place, "--points", "3", "--disk=vda=8M")
-    with mounted(my_program, made.path, my_place, "cache-size=1M") as mount:
+    made = Made(person, place, "--points", "3", "--disk=vda=8M")
+    with mounted(program, made.path, place, "cache-size=1M") as mount:
         with open(mount / "vm1/latest/vda.raw", "rb", buffering=0) as file:
             file.read(4096)
             for path in files_of(f"{made.path}/vms"):

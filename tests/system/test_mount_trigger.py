@@ -19,6 +19,7 @@ from wait import until
 # libvirt's test driver has no VM of that name: a capture is accepted, and then fails.
 FAILS = "test:///default"
 WORDS = "has no VM named"
+F_OFD_SETLK = 37
 
 
 @pytest.fixture(scope="module")
@@ -45,9 +46,13 @@ def trigger(mount):
 def lock_held(made, vm="vm1"):
     """As a capture on another host has it."""
     descriptor = os.open(made.stored("lock", vm=vm), os.O_RDWR | os.O_CREAT, 0o600)
+
+    def take():
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.fcntl(descriptor, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+
     try:
-        fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK if hasattr(fcntl, "F_OFD_SETLK") else 37,
-                    struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+        until(take, "the last capture has given the lock up")
         yield
     finally:
         os.close(descriptor)
