@@ -157,7 +157,6 @@ def test_many_readers_at_once_verify(mount, made, place):
         assert reader.returncode == 0, said
 
 
-@pytest.mark.threads
 def test_fio_verifies_with_64_jobs(person, program, place):
     """The image is what fio wrote, a checksum in each block; 64 readers at once check them through the mount."""
     job = ["--name=verify", "--size=8M", "--bs=64k", "--verify=crc32c", "--ioengine=psync", "--minimal", "--verify_state_save=0"]
