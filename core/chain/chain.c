@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "chain/region.h"
@@ -59,10 +60,8 @@ static void chain_destroyp(Chain **chain) {
                 chain_destroy(*chain);
 }
 
-static int add_part(Chain *chain, const Manifest *manifest, const ManifestLayer *layer, uint64_t limit, Reason *reterr) {
-        LayerLocation location;
+static int add_part(Chain *chain, const char *point, uint64_t limit, const LayerLocation *location, Reason *reterr) {
         ChainPart *part;
-        int rc;
 
         if (chain->part_count == LAYERS_MAX)
                 return fail(reterr, -EBADMSG, "the chain has too many layers");
@@ -75,19 +74,28 @@ static int add_part(Chain *chain, const Manifest *manifest, const ManifestLayer 
                 chain->parts = grown;
                 chain->part_capacity = capacity;
         }
-        rc = manifest_layer_location(manifest, layer, &location, reterr);
-        if (rc < 0)
-                return rc;
         part = &chain->parts[chain->part_count++];
         *part = (ChainPart) {
                 .limit = limit,
-                .format = strdup(layer->format),
-                .path = (char *) location.path,
-                .length = layer->length,
-                .seal = layer->seal,
+                .format = strdup(location->format),
+                .path = strdup(location->path),
+                .length = location->length,
+                .seal = location->seal,
         };
-        snprintf(part->point, sizeof part->point, "%s", manifest->name);
-        return part->format ? 0 : fail_oom(reterr);
+        snprintf(part->point, sizeof part->point, "%s", point);
+        return part->format && part->path ? 0 : fail_oom(reterr);
+}
+
+static int add_layer(Chain *chain, const Manifest *manifest, const ManifestLayer *layer, uint64_t limit, Reason *reterr) {
+        LayerLocation location;
+        int rc;
+
+        rc = manifest_layer_location(manifest, layer, &location, reterr);
+        if (rc < 0)
+                return rc;
+        rc = add_part(chain, manifest->name, limit, &location, reterr);
+        free((char *) location.path);
+        return rc;
 }
 
 /* Adds the layers of one point. 1 where the parent has to be asked for the rest, 0 where all is there. */
@@ -98,12 +106,59 @@ static int add_point(Chain *chain, const Manifest *manifest, const char *disk_na
                 return fail(reterr, -EBADMSG, "point %s has no disk %s", manifest->name, disk_name);
         *limit = min_u64(*limit, disk->size);
         for (size_t i = 0; i < disk->layer_count; i++) {
-                int rc = add_part(chain, manifest, &disk->layers[i], *limit, reterr);
+                int rc = add_layer(chain, manifest, &disk->layers[i], *limit, reterr);
 
                 if (rc < 0)
                         return rc;
         }
         return disk->kind != POINT_FULL;
+}
+
+/* The same for the same disk of the same capture, and for no other. */
+static int chain_key(Vm *vm, const Manifest *manifest, const char *disk, CacheKey *ret) {
+        CLEANUP(freep) char *text = NULL;
+        int length = asprintf(&text, "%s/%s/%s/%s", vm_name(vm), manifest->name, manifest->capture, disk);
+
+        if (length < 0)
+                return -ENOMEM;
+        *ret = (CacheKey) { layer_store_owner(repository_layers(vm_repository(vm))), checksum(text, (size_t) length) };
+        return 0;
+}
+
+/* Whether it is that disk's, and not another's whose key is the same by chance. */
+static bool is_chain_of(const Chain *chain, Vm *vm, const Manifest *manifest, const char *disk) {
+        return strcmp(chain->vm, vm_name(vm)) == 0 && strcmp(chain->point, manifest->name) == 0 && strcmp(chain->disk, disk) == 0 &&
+               strcmp(chain->capture, manifest->capture) == 0;
+}
+
+static int load_nothing(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        return -ENOENT;
+}
+
+/* Adds all that the chain of an ancestor has, where that is in the cache: who opens one point after the other has every
+ * manifest read once. 0: all is there; 1: it is not in the cache. */
+static int add_known(Chain *chain, Vm *vm, const Manifest *manifest, const char *disk, uint64_t limit, Reason *reterr) {
+        static const CacheLoader finder = { load_nothing, NULL };
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+        const Chain *known;
+        CacheKey key;
+
+        if (chain_key(vm, manifest, disk, &key) < 0)
+                return fail_oom(reterr);
+        if (cache_get(layer_store_memory(chain->store), key, &finder, NULL, &entry, NULL) < 0)
+                return 1;
+        known = cache_value(entry);
+        if (!is_chain_of(known, vm, manifest, disk) || known->damage)
+                return 1;
+        for (size_t i = 0; i < known->part_count; i++) {
+                const ChainPart *part = &known->parts[i];
+                LayerLocation location = { part->format, part->path, part->length, part->seal };
+                int rc = add_part(chain, part->point, min_u64(limit, part->limit), &location, reterr);
+
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
 }
 
 /* Follows the parents. What is lost of them is damage, no failure. */
@@ -127,7 +182,9 @@ static int add_ancestors(Chain *chain, Vm *vm, const Manifest *newest, const cha
                         break;
                 manifest_unref(manifest);
                 child = manifest = parent;
-                rc = add_point(chain, manifest, disk, &limit, &reason);
+                rc = add_known(chain, vm, manifest, disk, limit, &reason);
+                if (rc == 1)
+                        rc = add_point(chain, manifest, disk, &limit, &reason);
         }
         if (rc == -ENOMEM)
                 return fail_oom(reterr);
@@ -175,17 +232,6 @@ static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost,
 
 static const CacheLoader chain_loader = { load_chain, chain_destroy };
 
-/* The same for the same disk of the same capture, and for no other. */
-static int chain_key(Vm *vm, const Manifest *manifest, const char *disk, CacheKey *ret) {
-        CLEANUP(freep) char *text = NULL;
-        int length = asprintf(&text, "%s/%s/%s/%s", vm_name(vm), manifest->name, manifest->capture, disk);
-
-        if (length < 0)
-                return -ENOMEM;
-        *ret = (CacheKey) { layer_store_owner(repository_layers(vm_repository(vm))), checksum(text, (size_t) length) };
-        return 0;
-}
-
 int chain_open(Vm *vm, const char *point, const char *disk, Chain **ret, Reason *reterr) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
         ChainRequest request = { .vm = vm, .disk = disk };
@@ -206,8 +252,7 @@ int chain_open(Vm *vm, const char *point, const char *disk, Chain **ret, Reason 
         if (rc < 0)
                 return rc;
         chain = cache_value(entry);
-        if (strcmp(chain->vm, vm_name(vm)) != 0 || strcmp(chain->point, point) != 0 || strcmp(chain->disk, disk) != 0 ||
-            strcmp(chain->capture, manifest->capture) != 0) {
+        if (!is_chain_of(chain, vm, manifest, disk)) {
                 cache_release(entry);
                 return fail(reterr, -EIO, "%s/%s/%s cannot be told from another disk", vm_name(vm), point, disk);
         }

@@ -110,8 +110,9 @@ static void try_history(unsigned count, uint64_t size_max, unsigned block_shift_
                 for (size_t l = 0; l < layer_count; l++)
                         layer_model_clear(&layers[l]);
         }
-        for (unsigned i = 0; i < count; i++)
-                check_point(&f, &points[count - 1 - i], points);
+        /* Newest first each chain is made of manifests, oldest first of the chain before it. */
+        for (unsigned i = 0, newest_first = (unsigned) random_below(2); i < count; i++)
+                check_point(&f, &points[newest_first ? count - 1 - i : i], points);
         for (unsigned i = 0; i < count; i++)
                 point_model_clear(&points[i]);
         fixture_clear(&f);
