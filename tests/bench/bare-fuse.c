@@ -1,0 +1,122 @@
+/* tests/bench/bare-fuse.c - one file, shown by FUSE as simply as can be: what no filesystem in user space can pass.
+ *
+ *     bare-fuse FILE MOUNTPOINT          shows MOUNTPOINT/image, in the foreground, until it is unmounted
+ *
+ * As many threads, the same size of requests and the same use of the kernel's caches as the mount of a repository. */
+#define FUSE_USE_VERSION 314
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse3/fuse_lowlevel.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define IMAGE 2 /* its inode number */
+#define FOREVER 86400.0
+#define LARGEST (1u << 20) /* bytes of a request */
+
+static int image;
+
+static int get_attributes(fuse_ino_t number, struct stat *ret) {
+        if (fstat(image, ret) < 0)
+                return errno;
+        ret->st_ino = number;
+        if (number == FUSE_ROOT_ID)
+                ret->st_mode = S_IFDIR | 0755;
+        return 0;
+}
+
+static void op_init(void *userdata, struct fuse_conn_info *connection) {
+        connection->want = connection->capable & (FUSE_CAP_ASYNC_READ | FUSE_CAP_PARALLEL_DIROPS | FUSE_CAP_ASYNC_DIO);
+        connection->max_background = 64;
+        connection->congestion_threshold = 48;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name) {
+        struct fuse_entry_param entry = { .ino = IMAGE, .attr_timeout = FOREVER, .entry_timeout = FOREVER };
+        int error = strcmp(name, "image") == 0 ? get_attributes(IMAGE, &entry.attr) : ENOENT;
+
+        if (error)
+                fuse_reply_err(req, error);
+        else
+                fuse_reply_entry(req, &entry);
+}
+
+static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
+        struct stat st;
+        int error = get_attributes(number, &st);
+
+        if (error)
+                fuse_reply_err(req, error);
+        else
+                fuse_reply_attr(req, &st, FOREVER);
+}
+
+static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
+        info->keep_cache = 1;
+        fuse_reply_open(req, info);
+}
+
+static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, struct fuse_file_info *info) {
+        static __thread char *buffer;
+        ssize_t length;
+
+        if (!buffer)
+                buffer = aligned_alloc(4096, LARGEST);
+        length = !buffer ? -1 : pread(image, buffer, size < LARGEST ? size : LARGEST, offset);
+        if (length < 0)
+                fuse_reply_err(req, EIO);
+        else
+                fuse_reply_buf(req, buffer, (size_t) length);
+}
+
+static void op_lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, struct fuse_file_info *info) {
+        off_t found = lseek(image, offset, whence);
+
+        if (found < 0)
+                fuse_reply_err(req, errno);
+        else
+                fuse_reply_lseek(req, found);
+}
+
+static const struct fuse_lowlevel_ops operations = {
+        .init = op_init,
+        .lookup = op_lookup,
+        .getattr = op_getattr,
+        .open = op_open,
+        .read = op_read,
+        .lseek = op_lseek,
+};
+
+int main(int argc, char **argv) {
+        char *words[] = { argv[0], "-o", "default_permissions,fsname=bare-fuse", NULL };
+        struct fuse_args args = FUSE_ARGS_INIT(3, words);
+        struct fuse_session *session;
+        struct fuse_loop_config *config;
+        int rc = 1;
+
+        if (argc != 3) {
+                fprintf(stderr, "Usage: bare-fuse FILE MOUNTPOINT\n");
+                return 2;
+        }
+        image = open(argv[1], O_RDONLY | O_CLOEXEC);
+        if (image < 0) {
+                fprintf(stderr, "bare-fuse: cannot open %s: %s\n", argv[1], strerror(errno));
+                return 1;
+        }
+        session = fuse_session_new(&args, &operations, sizeof operations, NULL);
+        config = fuse_loop_cfg_create();
+        if (session && config && fuse_session_mount(session, argv[2]) == 0) {
+                fuse_set_signal_handlers(session);
+                rc = fuse_session_loop_mt(session, config) == 0 ? 0 : 1;
+                fuse_remove_signal_handlers(session);
+                fuse_session_unmount(session);
+        }
+        fuse_loop_cfg_destroy(config);
+        if (session)
+                fuse_session_destroy(session);
+        close(image);
+        return rc;
+}

@@ -1,0 +1,145 @@
+"""What is read: one disk of real files and its chains, native and qcow2, kept from run to run."""
+
+import glob
+import os
+import shutil
+import subprocess
+
+BLOCK = 64 << 10
+SHORT, LONG = "short", "long"
+LAYERS = {SHORT: 101, LONG: 1001}
+
+
+class Size:
+    """Of the disk, of the files in it, and what an incremental changes: 1 % of the blocks of the disk, or a tenth of that
+    in the long chain, which would not fit on most machines otherwise."""
+
+    def __init__(self, name, disk, files):
+        self.name, self.disk, self.files = name, disk, files
+
+    def changes(self, history):
+        return self.disk // BLOCK // (100 if history == SHORT else 1000)
+
+
+FULL = Size("full", 8 << 30, 3 << 30)
+QUICK = Size("quick", 1 << 30, 400 << 20)
+
+
+def history_of(layers):
+    return SHORT if layers <= LAYERS[SHORT] else LONG
+
+
+class Data:
+    def __init__(self, work, size, tools, say):
+        self.place, self.size, self.tools, self.say = os.path.join(work, size.name), size, tools, say
+        self.raw = f"{self.place}/disk.raw"
+        self.repository = f"{self.place}/repository"
+        self.overlays = f"{self.place}/qcow2"
+
+    def point(self, layers):
+        """The point at the end of a chain of so many layers, as VM/POINT."""
+        history = history_of(layers)
+        with open(f"{self.place}/{history}.points", encoding="utf-8") as file:
+            return f"{history}/{file.read().split()[layers - 1]}"
+
+    def overlay(self, layers, compressed=False):
+        return f"{self.overlays}/{history_of(layers)}-{layers - 1:04}{'-zstd' if compressed else ''}.qcow2"
+
+    def native_files(self, layers):
+        return sorted(glob.glob(f"{self.repository}/vms/{history_of(layers)}/data/*/vda.layer"))[:layers]
+
+    def overlay_files(self, layers, compressed=False):
+        suffix = "-zstd" if compressed else ""
+        return [f"{self.overlays}/{history_of(layers)}-{number:04}{suffix}.qcow2" for number in range(layers)]
+
+    def data_blocks(self):
+        """Offsets of blocks of the disk that have data, in every point."""
+        with open(self.raw, "rb") as file:
+            found, offset = [], 0
+            while offset < self.size.disk:
+                try:
+                    start = os.lseek(file.fileno(), offset, os.SEEK_DATA)
+                except OSError:
+                    break
+                offset = os.lseek(file.fileno(), start, os.SEEK_HOLE)
+                found += range(-(-start // BLOCK) * BLOCK, offset - BLOCK + 1, BLOCK)
+        return found
+
+    def make(self, chains, compressed):
+        os.makedirs(self.overlays, exist_ok=True)
+        self.once("disk", self.make_disk)
+        for history in (SHORT, LONG):
+            if any(history_of(layers) == history for layers in chains):
+                self.once(history, lambda history=history: self.make_history(history))
+        for layers in chains:
+            self.once(f"compared-{layers}", lambda layers=layers: self.compare(layers, False))
+            if layers in compressed:
+                self.make_compressed(layers)
+                self.once(f"compared-{layers}-zstd", lambda layers=layers: self.compare(layers, True))
+
+    def once(self, name, make):
+        """What has been made is marked, and made again where it was interrupted."""
+        mark = f"{self.place}/{name}.made"
+        if not os.path.exists(mark):
+            make()
+            with open(mark, "w", encoding="utf-8"):
+                pass
+
+    def make_disk(self):
+        self.say(f"making a disk of {self.size.disk >> 20} MiB with files of /usr")
+        stage = f"{self.place}/stage"
+        shutil.rmtree(stage, ignore_errors=True)
+        copied = 0
+        for directory, names, files in os.walk("/usr"):
+            names.sort()
+            target = stage + directory
+            os.makedirs(target)
+            for name in sorted(files):
+                path = os.path.join(directory, name)
+                if os.path.isfile(path) and not os.path.islink(path) and copied < self.size.files:
+                    shutil.copyfile(path, os.path.join(target, name))
+                    copied += os.path.getsize(path)
+            if copied >= self.size.files:
+                break
+        if os.path.exists(self.raw):
+            os.unlink(self.raw)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", stage, self.raw, f"{self.size.disk >> 10}k"], check=True)
+        shutil.rmtree(stage)
+
+    def make_history(self, history):
+        layers = LAYERS[history]
+        self.say(f"making {layers} layers, native and qcow2")
+        shutil.rmtree(f"{self.repository}/vms/{history}", ignore_errors=True)
+        base = f"{self.overlays}/{history}-0000.qcow2"
+        if os.path.exists(f"{self.overlays}/{SHORT}-0000.qcow2") and history == LONG:
+            if not os.path.exists(base):
+                os.link(f"{self.overlays}/{SHORT}-0000.qcow2", base)
+        else:
+            subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.raw, base], check=True)
+        made = subprocess.run([self.tools.make_chain, self.raw, self.repository, history, str(layers),
+                               str(self.size.changes(history)), self.overlays], check=True, stdout=subprocess.PIPE, text=True)
+        with open(f"{self.place}/{history}.points", "w", encoding="utf-8") as file:
+            file.write(made.stdout)
+
+    def make_compressed(self, layers):
+        for number in range(1, layers + 1):
+            target = self.overlay(number, True)
+            if os.path.exists(target):
+                continue
+            if number == 1:
+                self.say("compressing the qcow2 chain with zstd")
+            options = "compression_type=zstd"
+            backing = []
+            if number > 1:
+                backing = ["-F", "qcow2", "-B", self.overlay(number - 1, True)]
+            subprocess.run(["qemu-img", "convert", "-c", "-O", "qcow2", "-o", options, *backing, self.overlay(number), target + ".new"],
+                           check=True)
+            os.rename(target + ".new", target)
+
+    def compare(self, layers, compressed):
+        """Both forms of a chain have the same content, or there is nothing to compare."""
+        kind = "zstd" if compressed else "qcow2"
+        self.say(f"comparing the chain of {layers} layers with {kind}")
+        with self.tools.mounted(self.repository) as mount:
+            subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", f"{mount}/{self.point(layers)}/vda.raw",
+                            self.overlay(layers, compressed)], check=True, stdout=subprocess.DEVNULL)
