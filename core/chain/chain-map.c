@@ -16,9 +16,9 @@ static void print_text(FILE *f, const ChainExtent *extent) {
 
 /* Point names need no escapes: they are digits, letters and dashes. */
 static void print_json(FILE *f, const ChainExtent *extent) {
-        fprintf(f, "%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"data\": %s, \"zero\": %s, ", extent->start > 0 ? ",\n " : "",
-                extent->start, extent->length, extent->state == EXTENT_ZERO ? "false" : "true",
-                extent->state == EXTENT_ZERO ? "true" : "false");
+        fprintf(f, "%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"data\": %s, \"zero\": %s, ",
+                extent->start > 0 ? ",\n " : "", extent->start, extent->length,
+                extent->state == EXTENT_ZERO ? "false" : "true", extent->state == EXTENT_ZERO ? "true" : "false");
         if (extent->state == EXTENT_UNREADABLE)
                 fputs("\"unreadable\": true, ", f);
         if (extent->point)
@@ -27,8 +27,8 @@ static void print_json(FILE *f, const ChainExtent *extent) {
                 fputs("\"point\": null}", f);
 }
 
-static int print_map(Chain *chain, const char *head, void (*print)(FILE *f, const ChainExtent *extent), const char *tail, char **ret,
-                     size_t *ret_length, Reason *reterr) {
+static int print_map(Chain *chain, const char *head, void (*print)(FILE *f, const ChainExtent *extent), const char *tail,
+                     char **ret, size_t *ret_length, Reason *reterr) {
         CLEANUP(freep) char *text = NULL;
         size_t length;
         FILE *f = open_memstream(&text, &length);
@@ -57,7 +57,8 @@ static int print_map(Chain *chain, const char *head, void (*print)(FILE *f, cons
 }
 
 int chain_map_text(Chain *chain, char **ret, size_t *ret_length, Reason *reterr) {
-        return print_map(chain, "Start                Length               State      Point\n", print_text, "", ret, ret_length, reterr);
+        return print_map(chain, "Start                Length               State      Point\n", print_text, "", ret,
+                         ret_length, reterr);
 }
 
 int chain_map_json(Chain *chain, char **ret, size_t *ret_length, Reason *reterr) {

@@ -127,8 +127,8 @@ static int chain_key(Vm *vm, const Manifest *manifest, const char *disk, CacheKe
 
 /* Whether it is that disk's, and not another's whose key is the same by chance. */
 static bool is_chain_of(const Chain *chain, Vm *vm, const Manifest *manifest, const char *disk) {
-        return strcmp(chain->vm, vm_name(vm)) == 0 && strcmp(chain->point, manifest->name) == 0 && strcmp(chain->disk, disk) == 0 &&
-               strcmp(chain->capture, manifest->capture) == 0;
+        return strcmp(chain->vm, vm_name(vm)) == 0 && strcmp(chain->point, manifest->name) == 0 &&
+               strcmp(chain->disk, disk) == 0 && strcmp(chain->capture, manifest->capture) == 0;
 }
 
 static int load_nothing(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
@@ -248,7 +248,8 @@ int chain_open(Vm *vm, const char *point, const char *disk, Chain **ret, Reason 
         request.manifest = manifest;
         if (chain_key(vm, manifest, disk, &key) < 0)
                 return fail_oom(reterr);
-        rc = cache_get(layer_store_memory(repository_layers(vm_repository(vm))), key, &chain_loader, &request, &entry, reterr);
+        rc = cache_get(layer_store_memory(repository_layers(vm_repository(vm))), key, &chain_loader, &request, &entry,
+                       reterr);
         if (rc < 0)
                 return rc;
         chain = cache_value(entry);
@@ -377,7 +378,8 @@ int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *ret
         rc = get_region(chain, offset, &entry, reterr);
         if (rc < 0)
                 return rc;
-        *ret = make_extent(chain, round_down(offset, REGION_SIZE), region_find(cache_value(entry), (uint32_t) (offset % REGION_SIZE)));
+        *ret = make_extent(chain, round_down(offset, REGION_SIZE),
+                           region_find(cache_value(entry), (uint32_t) (offset % REGION_SIZE)));
         return 0;
 }
 
@@ -395,7 +397,8 @@ static int wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reaso
         region = cache_value(entry);
         if (region->count == 0)
                 return chain_extent_at(chain, offset, ret, reterr);
-        *ret = make_extent(chain, round_down(offset, REGION_WIDE_SIZE), region_find(region, (uint32_t) (offset % REGION_WIDE_SIZE)));
+        *ret = make_extent(chain, round_down(offset, REGION_WIDE_SIZE),
+                           region_find(region, (uint32_t) (offset % REGION_WIDE_SIZE)));
         return 0;
 }
 
@@ -423,12 +426,14 @@ static int explain(Chain *chain, uint32_t index, void *buffer, size_t length, ui
         int rc;
 
         if (index == REGION_LOST)
-                return fail(reterr, -EIO, "%" PRIu64 " of the disk is in no layer: %s", offset, chain->damage ?: "the chain is incomplete");
+                return fail(reterr, -EIO, "%" PRIu64 " of the disk is in no layer: %s", offset,
+                            chain->damage ?: "the chain is incomplete");
         rc = open_part(chain, index, &layer, reterr);
         if (rc >= 0)
                 rc = layer_read(layer, buffer, length, offset, reterr);
         if (rc >= 0)
-                return fail(reterr, -EIO, "%s could not be read at %" PRIu64 ", and now can", chain->parts[index].path, offset);
+                return fail(reterr, -EIO, "%s could not be read at %" PRIu64 ", and now can", chain->parts[index].path,
+                            offset);
         return rc == -ENOMEM ? rc : -EIO;
 }
 

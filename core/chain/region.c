@@ -56,7 +56,8 @@ static int lose_open(Flattening *f, uint32_t from, uint32_t part) {
                 if (list_add(&f->covered, begin, end_of(&open), part, EXTENT_UNREADABLE) < 0)
                         return -ENOMEM;
                 if (open.start < from)
-                        f->open.items[kept++] = (RegionExtent) { .start = open.start, .length = (uint32_t) min_u64(open.length, from - open.start) };
+                        f->open.items[kept++] = (RegionExtent) { .start = open.start,
+                                                                 .length = (uint32_t) min_u64(open.length, from - open.start) };
         }
         f->open.count = kept;
         return 0;
@@ -72,7 +73,8 @@ static int cover(Flattening *f, const ExtentMap *map, uint32_t part) {
         for (size_t o = 0; o < f->open.count; o++) {
                 uint32_t at = f->open.items[o].start, end = end_of(&f->open.items[o]);
 
-                while (i < extent_map_count(map) && extent_map_get(map, i)->start + extent_map_get(map, i)->length <= f->start + at)
+                while (i < extent_map_count(map) &&
+                       extent_map_get(map, i)->start + extent_map_get(map, i)->length <= f->start + at)
                         i++;
                 for (; i < extent_map_count(map) && at < end; i++) {
                         const Extent *extent = extent_map_get(map, i);
@@ -82,7 +84,8 @@ static int cover(Flattening *f, const ExtentMap *map, uint32_t part) {
                                 break;
                         from = (uint32_t) (max_u64(extent->start, f->start + at) - f->start);
                         to = (uint32_t) (min_u64(extent->start + extent->length, f->start + end) - f->start);
-                        if (list_add(&remaining, at, from, 0, 0) < 0 || list_add(&f->covered, from, to, part, extent->state) < 0)
+                        if (list_add(&remaining, at, from, 0, 0) < 0 ||
+                            list_add(&f->covered, from, to, part, extent->state) < 0)
                                 return -ENOMEM;
                         at = to;
                         if (extent->start + extent->length > f->start + end)

@@ -127,10 +127,12 @@ static void write_behind(FileSink *sink) {
         if (sink->pushed > sink->dropped) {
                 (void) sync_file_range(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped),
                                        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-                (void) posix_fadvise(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped), POSIX_FADV_DONTNEED);
+                (void) posix_fadvise(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped),
+                                     POSIX_FADV_DONTNEED);
                 sink->dropped = sink->pushed;
         }
-        (void) sync_file_range(sink->fd, (off_t) sink->pushed, (off_t) (sink->written - sink->pushed), SYNC_FILE_RANGE_WRITE);
+        (void) sync_file_range(sink->fd, (off_t) sink->pushed, (off_t) (sink->written - sink->pushed),
+                               SYNC_FILE_RANGE_WRITE);
         sink->pushed = sink->written;
 }
 

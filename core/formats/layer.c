@@ -95,7 +95,8 @@ static Layer **find_bucket(LayerStore *store, const char *path) {
 static Layer *find_open(LayerStore *store, const LayerLocation *location) {
         Layer *layer = *find_bucket(store, location->path);
 
-        while (layer && (layer->seal != location->seal || layer->length != location->length || strcmp(layer->path, location->path) != 0))
+        while (layer && (layer->seal != location->seal || layer->length != location->length ||
+                         strcmp(layer->path, location->path) != 0))
                 layer = layer->next;
         if (layer)
                 layer->references++;
@@ -200,7 +201,8 @@ uint64_t layer_disk_size(const Layer *layer) {
 
 static int check_range(const Layer *layer, uint64_t start, uint64_t length, Reason *reterr) {
         if (start > layer->disk_size || length > layer->disk_size - start)
-                return fail(reterr, -EINVAL, "%s: %" PRIu64 " bytes at %" PRIu64 " are past the disk's end", layer->path, length, start);
+                return fail(reterr, -EINVAL, "%s: %" PRIu64 " bytes at %" PRIu64 " are past the disk's end", layer->path,
+                            length, start);
         return 0;
 }
 

@@ -221,7 +221,8 @@ Cache *cache_free(Cache *cache) {
 }
 
 /* Makes the value of an entry that is in the shard as ENTRY_LOADING, with one reference: ours. */
-static int load_entry(Shard *shard, CacheEntry *entry, const CacheLoader *loader, void *context, CacheEntry **ret, Reason *reterr) {
+static int load_entry(Shard *shard, CacheEntry *entry, const CacheLoader *loader, void *context, CacheEntry **ret,
+                      Reason *reterr) {
         CacheEntry *evicted = NULL;
         void *value = NULL;
         size_t cost = 0;

@@ -22,7 +22,8 @@ typedef struct PointModel {
 } PointModel;
 
 static inline void point_model_name(unsigned index, char name[static POINT_NAME_MAX]) {
-        snprintf(name, POINT_NAME_MAX, "2026-11-%02uT%02u%02u%02uZ", 1 + index / 86400, index / 3600 % 24, index / 60 % 60, index % 60);
+        snprintf(name, POINT_NAME_MAX, "2026-11-%02uT%02u%02u%02uZ", 1 + index / 86400, index / 3600 % 24, index / 60 % 60,
+                 index % 60);
 }
 
 /* What a point is before its layers: its parent, as far as that goes; nobody's behind its end, and without one. */
@@ -51,7 +52,7 @@ static inline void point_model_clear(PointModel *point) {
 }
 
 static inline void point_model_apply(PointModel *point, const LayerModel *layer, unsigned index) {
-        static const uint8_t kinds[] = { [MODEL_DATA] = BYTE_DATA, [MODEL_ZERO] = BYTE_ZERO, [MODEL_UNREADABLE] = BYTE_LOST };
+        static const uint8_t kinds[] = {[MODEL_DATA] = BYTE_DATA, [MODEL_ZERO] = BYTE_ZERO, [MODEL_UNREADABLE] = BYTE_LOST};
 
         for (uint64_t block = 0; block < layer->count; block++) {
                 uint64_t start = block * layer->block_size, length = layer_model_length(layer, block);
@@ -81,8 +82,8 @@ static inline void make_capture_directory(Fixture *f, const Manifest *manifest) 
 }
 
 /* A point with one disk, vda, and these layers, newest first; kind is the disk's, the point has the parent's name. */
-static inline void write_point(Fixture *f, const char *name, const char *parent, unsigned serial, PointKind kind, uint64_t size,
-                               const LayerModel *layers, size_t count) {
+static inline void write_point(Fixture *f, const char *name, const char *parent, unsigned serial, PointKind kind,
+                               uint64_t size, const LayerModel *layers, size_t count) {
         static const char *const disks[] = { "vda" };
         CLEANUP(manifest_unrefp) Manifest *manifest = sample_manifest(name, parent, serial, disks, 1);
         ManifestDisk *disk = &manifest->disks[0];

@@ -90,8 +90,10 @@ static inline LayerTotals layer_model_write(const LayerModel *model, int root_fd
                                                   scratch + (i - block) * model->block_size, &packed[i - block]);
                         CHECK_INT(layer_writer_add_blocks(writer, start, packed, end - block, &reason), 0);
                 } else if (state != MODEL_ABSENT)
-                        CHECK_INT(layer_writer_add_extent(writer, start, min_u64(end * model->block_size, model->disk_size) - start,
-                                                          state == MODEL_ZERO ? EXTENT_ZERO : EXTENT_UNREADABLE, &reason), 0);
+                        CHECK_INT(layer_writer_add_extent(writer, start,
+                                                          min_u64(end * model->block_size, model->disk_size) - start,
+                                                          state == MODEL_ZERO ? EXTENT_ZERO : EXTENT_UNREADABLE, &reason),
+                                  0);
                 block = end;
         }
         CHECK_INT(layer_writer_finish(writer, &totals, &reason), 0);

@@ -29,7 +29,9 @@ static inline void random_bytes(void *to, size_t length) {
         uint64_t kind = random_below(3);
 
         for (size_t i = 0; i < length; i++)
-                bytes[i] = kind == 0 ? (uint8_t) random_u64() : kind == 1 ? (uint8_t) (random_u64() & 15) : (uint8_t) (i >> 8);
+                bytes[i] = kind == 0   ? (uint8_t) random_u64()
+                           : kind == 1 ? (uint8_t) (random_u64() & 15)
+                                       : (uint8_t) (i >> 8);
         if (length > 0)
                 bytes[random_below(length)] |= 1;
 }

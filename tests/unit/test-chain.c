@@ -99,14 +99,16 @@ static void try_history(unsigned count, uint64_t size_max, unsigned block_shift_
 
                 points[i] = point_model_new(i, size, full ? NULL : &points[i - 1]);
                 for (size_t l = layer_count; l-- > 0;) { /* the oldest first; the list begins with the newest */
-                        layers[l] = layer_model_new(size, 1u << (block_shift_min + random_below(block_shift_max - block_shift_min + 1)),
-                                                    codecs[random_below(3)]);
-                        layer_model_fill(&layers[l], full && l == layer_count - 1 ? (unsigned) random_below(2) : 3 + (unsigned) random_below(7));
+                        layers[l] = layer_model_new(
+                                size, 1u << (block_shift_min + random_below(block_shift_max - block_shift_min + 1)),
+                                codecs[random_below(3)]);
+                        layer_model_fill(&layers[l], full && l == layer_count - 1 ? (unsigned) random_below(2)
+                                                                                  : 3 + (unsigned) random_below(7));
                         layer_model_note_zeroes(&layers[l]);
                         point_model_apply(&points[i], &layers[l], i);
                 }
-                write_point(&f, points[i].name, i > 0 ? points[i - 1].name : NULL, i + 1, full ? POINT_FULL : POINT_INCREMENTAL, size,
-                            layers, layer_count);
+                write_point(&f, points[i].name, i > 0 ? points[i - 1].name : NULL, i + 1,
+                            full ? POINT_FULL : POINT_INCREMENTAL, size, layers, layer_count);
                 for (size_t l = 0; l < layer_count; l++)
                         layer_model_clear(&layers[l]);
         }
@@ -162,7 +164,9 @@ static void extents_join_over_the_ends_of_regions(void) {
         write_point(&f, name, NULL, 1, POINT_FULL, layer.disk_size, &layer, 1);
         CHECK_INT(chain_open(f.vm, name, "vda", &chain, &reason), 0);
         for (unsigned i = 0; i < 3; i++)
-                CHECK_INT(chain_next_extent(chain, i > 0 ? extents[i - 1].start + extents[i - 1].length : 0, &extents[i], &reason), 0);
+                CHECK_INT(chain_next_extent(chain, i > 0 ? extents[i - 1].start + extents[i - 1].length : 0, &extents[i],
+                                            &reason),
+                          0);
         CHECK_INT(extents[0].length, data);
         CHECK_INT(extents[0].state, EXTENT_ZERO);
         CHECK_INT(extents[1].length, 131072);
@@ -192,8 +196,8 @@ static void make_three_points(Fixture *f, PointModel points[static 3]) {
                         }
                 points[i] = point_model_new(i, 65536, i > 0 ? &points[i - 1] : NULL);
                 point_model_apply(&points[i], &layer, i);
-                write_point(f, points[i].name, i > 0 ? points[i - 1].name : NULL, i + 1, i > 0 ? POINT_INCREMENTAL : POINT_FULL, 65536,
-                            &layer, 1);
+                write_point(f, points[i].name, i > 0 ? points[i - 1].name : NULL, i + 1,
+                            i > 0 ? POINT_INCREMENTAL : POINT_FULL, 65536, &layer, 1);
                 layer_model_clear(&layer);
         }
 }

@@ -50,7 +50,8 @@ static size_t check_right_or_error(Layer *layer, const LayerModel *model) {
                 const Extent *extent = i < extent_map_count(map) ? extent_map_get(map, i) : NULL;
                 bool absent = !extent || extent->start > start;
 
-                if (model->states[block] == MODEL_ABSENT ? absent : !absent && extent->state == states[model->states[block]]) {
+                if (model->states[block] == MODEL_ABSENT ? absent
+                                                         : !absent && extent->state == states[model->states[block]]) {
                         if (model->states[block] != MODEL_DATA)
                                 continue;
                         reason = REASON_INIT;
@@ -183,7 +184,8 @@ static uint64_t reseal(Bytes *file) {
         if (root < file->length && length <= file->length - root) {
                 uint8_t *page = file->bytes + root;
 
-                for (uint32_t i = 0; length > 16 && memcmp(page, NODE_MAGIC, 4) == 0 && i < (length - 16) / NODE_ENTRY_SIZE; i++) {
+                for (uint32_t i = 0; length > 16 && memcmp(page, NODE_MAGIC, 4) == 0 && i < (length - 16) / NODE_ENTRY_SIZE;
+                     i++) {
                         uint8_t *entry = page + NODE_HEADER_SIZE + i * NODE_ENTRY_SIZE;
                         uint64_t child = load_le64(entry + 16);
 
@@ -220,7 +222,8 @@ static void use_layer(Layer *layer) {
 }
 
 static uint64_t hostile_value(uint64_t old) {
-        static const uint64_t values[] = { 0, 1, 2, 3, 0xffffffff, 0x80000000, UINT64_MAX, INT64_MAX, (uint64_t) INT64_MAX + 1, 16384 };
+        static const uint64_t values[] = {
+                0, 1, 2, 3, 0xffffffff, 0x80000000, UINT64_MAX, INT64_MAX, (uint64_t) INT64_MAX + 1, 16384};
 
         switch (random_below(3)) {
         case 0:
@@ -249,7 +252,9 @@ static void write_tree_of_tiny_blocks(const TemporaryDirectory *directory) {
         CHECK_INT(layer_writer_new(sink, &description, &writer, &reason), 0);
         for (uint64_t i = 0; i < 1800; i++) {
                 if (i % 5 == 0)
-                        CHECK_INT(layer_writer_add_extent(writer, i * 8192, 4096, i % 2 ? EXTENT_ZERO : EXTENT_UNREADABLE, &reason), 0);
+                        CHECK_INT(layer_writer_add_extent(writer, i * 8192, 4096, i % 2 ? EXTENT_ZERO : EXTENT_UNREADABLE,
+                                                          &reason),
+                                  0);
                 else
                         CHECK_INT(layer_writer_add_blocks(writer, i * 8192, &block, 1, &reason), 0);
         }

@@ -79,7 +79,8 @@ static void random_layers_come_back_the_same(void) {
                 check_extents(layer, &model, 0, disk_size);
                 check_bytes(layer, &model, 0, disk_size);
                 for (unsigned i = 0; i < 40 && disk_size > 0; i++) {
-                        uint64_t start = random_below(disk_size), length = random_below(min_u64(disk_size - start, 300000) + 1);
+                        uint64_t start = random_below(disk_size),
+                                 length = random_below(min_u64(disk_size - start, 300000) + 1);
 
                         check_extents(layer, &model, start, length);
                         check_bytes(layer, &model, start, length);

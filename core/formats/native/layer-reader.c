@@ -82,7 +82,8 @@ static int load_header(NativeLayer *native, uint64_t *ret_checksum, Reason *rete
                 return fail(reterr, -ENOTSUP, "%s was written by a newer version", byte_store_name(native->store));
         native->codec = codec_by_id(load_le32(header + 12));
         if (!native->codec)
-                return fail(reterr, -ENOTSUP, "%s is compressed by a codec that this version does not know", byte_store_name(native->store));
+                return fail(reterr, -ENOTSUP, "%s is compressed by a codec that this version does not know",
+                            byte_store_name(native->store));
         native->bounds.disk_size = load_le64(header + 32);
         native->bounds.block_size = load_le32(header + 40);
         if (native->bounds.disk_size > INT64_MAX || !is_power_of_2(native->bounds.block_size) ||
@@ -94,12 +95,14 @@ static int load_header(NativeLayer *native, uint64_t *ret_checksum, Reason *rete
         return 0;
 }
 
-static int load_footer(NativeLayer *native, const unsigned char *footer, uint64_t header_checksum, uint64_t seal, Reason *reterr) {
+static int load_footer(NativeLayer *native, const unsigned char *footer, uint64_t header_checksum, uint64_t seal,
+                       Reason *reterr) {
         uint64_t at = byte_store_size(native->store) - FOOTER_SIZE;
         Reason reason = REASON_INIT;
         int rc;
 
-        if (memcmp(footer, FOOTER_MAGIC, 8) != 0 || checksum(footer, FOOTER_SIZE - sizeof(uint64_t)) != load_le64(footer + 96))
+        if (memcmp(footer, FOOTER_MAGIC, 8) != 0 ||
+            checksum(footer, FOOTER_SIZE - sizeof(uint64_t)) != load_le64(footer + 96))
                 return damaged(native, reterr, -EBADMSG, "its footer's checksum does not fit");
         if (load_le64(footer + 8) != header_checksum)
                 return damaged(native, reterr, -EBADMSG, "header and footer are of different layers");
@@ -197,8 +200,8 @@ static int find_leaf(const NativeLayer *native, uint64_t block, uint64_t end, Ca
 }
 
 /* A range of blocks, clipped to the bytes that are asked for. */
-static int add_extent(const NativeLayer *native, uint64_t first, uint64_t end, uint64_t start, uint64_t stop, ExtentState state,
-                      ExtentMap *map) {
+static int add_extent(const NativeLayer *native, uint64_t first, uint64_t end, uint64_t start, uint64_t stop,
+                      ExtentState state, ExtentMap *map) {
         uint64_t size = native->bounds.block_size;
         uint64_t from = max_u64(first * size, start);
         uint64_t to = min_u64(min_u64(end * size, native->bounds.disk_size), stop);
@@ -222,7 +225,8 @@ static int native_extents(Layer *layer, uint64_t start, uint64_t length, ExtentM
                         return rc;
                 if (rc < 0) {
                         damaged = 1;
-                        if (add_extent(native, max_u64(entry.first, block), entry.end, start, stop, EXTENT_UNREADABLE, map) < 0)
+                        if (add_extent(native, max_u64(entry.first, block), entry.end, start, stop, EXTENT_UNREADABLE, map) <
+                            0)
                                 return fail_oom(reterr);
                         block = entry.end;
                         continue;
@@ -233,7 +237,8 @@ static int native_extents(Layer *layer, uint64_t start, uint64_t length, ExtentM
                 for (uint32_t i = page_find(leaf, block); i < leaf->count && leaf->records[i].block < end; i++) {
                         const PageRecord *record = &leaf->records[i];
 
-                        if (add_extent(native, record->block, record->block + record->count, start, stop, record->state, map) < 0)
+                        if (add_extent(native, record->block, record->block + record->count, start, stop, record->state,
+                                       map) < 0)
                                 return fail_oom(reterr);
                 }
                 block = entry.end;
@@ -254,12 +259,14 @@ static uint32_t raw_length(const NativeLayer *native, uint64_t block) {
         return (uint32_t) min_u64(native->bounds.block_size, native->bounds.disk_size - start);
 }
 
-static int unpack_block(const NativeLayer *native, uint64_t block, const StoredBlock *stored, const void *bytes, void *to, Reason *reterr) {
+static int unpack_block(const NativeLayer *native, uint64_t block, const StoredBlock *stored, const void *bytes, void *to,
+                        Reason *reterr) {
         uint32_t length = raw_length(native, block);
         int rc;
 
         if (checksum(bytes, stored->length) != stored->checksum)
-                return fail(reterr, -EIO, "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): its checksum does not fit",
+                return fail(reterr, -EIO,
+                            "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): its checksum does not fit",
                             byte_store_name(native->store), block, block * native->bounds.block_size);
         if (stored->length == length) {
                 if (bytes != to)
@@ -268,7 +275,8 @@ static int unpack_block(const NativeLayer *native, uint64_t block, const StoredB
         }
         rc = native->codec->decompress(bytes, stored->length, to, length);
         if (rc < 0)
-                return fail(reterr, rc == -ENOMEM ? rc : -EIO, "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): it cannot be decompressed",
+                return fail(reterr, rc == -ENOMEM ? rc : -EIO,
+                            "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): it cannot be decompressed",
                             byte_store_name(native->store), block, block * native->bounds.block_size);
         return 0;
 }
@@ -289,7 +297,8 @@ static int read_whole_blocks(const NativeLayer *native, Run run, unsigned char *
                         return fail_oom(reterr);
                 rc = byte_store_read(native->store, bytes, length, run.leaf->blocks_start + blocks[0].offset, reterr);
                 for (uint32_t i = 0; rc >= 0 && i < count; i++) {
-                        rc = unpack_block(native, run.block + i, &blocks[i], bytes + (blocks[i].offset - blocks[0].offset), to, reterr);
+                        rc = unpack_block(native, run.block + i, &blocks[i], bytes + (blocks[i].offset - blocks[0].offset),
+                                          to, reterr);
                         to += raw_length(native, run.block + i);
                 }
                 if (rc < 0)
@@ -330,7 +339,8 @@ static int read_part(const NativeLayer *native, Run run, uint32_t offset, uint32
         BlockRequest request = { native, run };
         int rc;
 
-        rc = cache_get(native->memory, (CacheKey) { native->owner, BLOCK_ITEMS | run.block }, &block_loader, &request, &cached, reterr);
+        rc = cache_get(native->memory, (CacheKey){native->owner, BLOCK_ITEMS | run.block}, &block_loader, &request, &cached,
+                       reterr);
         if (rc < 0)
                 return rc;
         memcpy(to, (const unsigned char *) cache_value(cached) + offset, length);
@@ -370,7 +380,8 @@ static int fail_without_data(const NativeLayer *native, const Page *leaf, uint64
         uint32_t i = leaf ? page_find(leaf, block) : 0;
 
         if (leaf && i < leaf->count && leaf->records[i].block <= block && leaf->records[i].state == EXTENT_UNREADABLE)
-                return fail(reterr, -EIO, "%s: block %" PRIu64 " (at %" PRIu64 " of the disk) could not be read when it was captured",
+                return fail(reterr, -EIO,
+                            "%s: block %" PRIu64 " (at %" PRIu64 " of the disk) could not be read when it was captured",
                             byte_store_name(native->store), block, at);
         return fail(reterr, -EIO, "%s has no data at %" PRIu64 " of the disk", byte_store_name(native->store), at);
 }
@@ -394,7 +405,8 @@ static int native_read(Layer *layer, void *buffer, size_t length, uint64_t offse
 
                         if (record->block * size > at || record->state != EXTENT_DATA)
                                 break;
-                        rc = read_record(native, leaf, record, at, part_end, (unsigned char *) buffer + (at - offset), reterr);
+                        rc = read_record(native, leaf, record, at, part_end, (unsigned char *) buffer + (at - offset),
+                                         reterr);
                         if (rc < 0)
                                 return rc;
                         at = part_end;

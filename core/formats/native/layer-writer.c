@@ -93,7 +93,8 @@ int layer_writer_new(ByteSink *sink, const LayerDescription *description, LayerW
 
         if (!is_power_of_2(description->block_size) || description->block_size < NATIVE_BLOCK_SIZE_MIN ||
             description->block_size > NATIVE_BLOCK_SIZE_MAX)
-                return fail(reterr, -EINVAL, "a block size of %" PRIu32 " bytes is not possible: it is a power of 2 from %u to %u",
+                return fail(reterr, -EINVAL,
+                            "a block size of %" PRIu32 " bytes is not possible: it is a power of 2 from %u to %u",
                             description->block_size, NATIVE_BLOCK_SIZE_MIN, NATIVE_BLOCK_SIZE_MAX);
         if (description->disk_size > INT64_MAX)
                 return fail(reterr, -EINVAL, "a disk of %" PRIu64 " bytes is too large", description->disk_size);
@@ -127,7 +128,8 @@ LayerWriter *layer_writer_free(LayerWriter *writer) {
         return NULL;
 }
 
-static int write_page(LayerWriter *writer, OpenPage *page, const char *magic, uint32_t level, PageEntry *ret, Reason *reterr) {
+static int write_page(LayerWriter *writer, OpenPage *page, const char *magic, uint32_t level, PageEntry *ret,
+                      Reason *reterr) {
         memcpy(page->bytes, magic, 4);
         store_le32(page->bytes + 4, level);
         store_le32(page->bytes + 8, page->count);
@@ -205,7 +207,8 @@ static int write_leaf(LayerWriter *writer, PageEntry *ret, Reason *reterr) {
 static int open_record(LayerWriter *writer, uint64_t block, uint64_t kind, size_t payload, Reason *reterr) {
         OpenPage *leaf = &writer->leaf;
         uint64_t head = leaf->count > 0 ? load_le64(leaf->bytes + writer->record) : 0;
-        bool continues = leaf->count > 0 && leaf->end == block && (head & 3) == kind && (uint32_t) head >> 2 < RECORD_COUNT_MAX;
+        bool continues =
+                leaf->count > 0 && leaf->end == block && (head & 3) == kind && (uint32_t) head >> 2 < RECORD_COUNT_MAX;
         uint64_t gap = leaf->count > 0 ? block - leaf->end : 0;
 
         if (leaf->length + (continues ? 0 : RECORD_SIZE) + payload > PAGE_MAX || gap > UINT32_MAX) {
@@ -289,7 +292,8 @@ static int check_range(const LayerWriter *writer, uint64_t start, uint64_t lengt
                 return fail(reterr, -EINVAL, "%s can take nothing more", writer->sink->name);
         if (start % writer->block_size || start / writer->block_size < writer->next_block || start > writer->disk_size ||
             length > writer->disk_size - start || (length % writer->block_size && start + length != writer->disk_size))
-                return fail(reterr, -EINVAL, "%" PRIu64 " bytes at %" PRIu64 " are not in order, or no whole blocks", length, start);
+                return fail(reterr, -EINVAL, "%" PRIu64 " bytes at %" PRIu64 " are not in order, or no whole blocks", length,
+                            start);
         return 0;
 }
 
@@ -314,7 +318,8 @@ int layer_writer_add_blocks(LayerWriter *writer, uint64_t start, const PackedBlo
         if (count == 0)
                 return 0;
         if (block >= writer->block_count || count > writer->block_count - block)
-                return fail(reterr, -EINVAL, "%zu blocks from block %" PRIu64 " on are more than the disk has", count, block);
+                return fail(reterr, -EINVAL, "%zu blocks from block %" PRIu64 " on are more than the disk has", count,
+                            block);
         rc = check_range(writer, start, min_u64((uint64_t) count * writer->block_size, writer->disk_size - start), reterr);
         if (rc < 0)
                 return rc;

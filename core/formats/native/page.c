@@ -46,8 +46,8 @@ static Page *page_new(const PageEntry *entry, size_t payload, size_t *ret_cost) 
         return page;
 }
 
-static int decode_node(const unsigned char *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost,
-                       Reason *reterr) {
+static int decode_node(const unsigned char *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret,
+                       size_t *ret_cost, Reason *reterr) {
         CLEANUP(page_freep) Page *page = NULL;
         uint32_t count = load_le32(bytes + 8);
         uint64_t end = entry->first;
@@ -129,8 +129,8 @@ static int decode_blocks(const unsigned char *bytes, const PageRecord *record, c
         return 0;
 }
 
-static int decode_leaf(const unsigned char *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost,
-                       Reason *reterr) {
+static int decode_leaf(const unsigned char *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret,
+                       size_t *ret_cost, Reason *reterr) {
         static const ExtentState states[] = { [RECORD_ZERO] = EXTENT_ZERO, [RECORD_DATA] = EXTENT_DATA,
                                               [RECORD_UNREADABLE] = EXTENT_UNREADABLE };
         CLEANUP(page_freep) Page *page = NULL;
@@ -182,7 +182,8 @@ static int decode_leaf(const unsigned char *bytes, const PageEntry *entry, const
         return 0;
 }
 
-int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost, Reason *reterr) {
+int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost,
+                Reason *reterr) {
         const unsigned char *b = bytes;
 
         if (checksum(bytes, entry->length) != entry->checksum)
@@ -194,8 +195,9 @@ int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bou
 }
 
 bool page_is_of(const Page *page, const PageEntry *entry) {
-        return page->self.offset == entry->offset && page->self.length == entry->length && page->self.level == entry->level &&
-               page->self.first == entry->first && page->self.end == entry->end && page->self.checksum == entry->checksum;
+        return page->self.offset == entry->offset && page->self.length == entry->length &&
+               page->self.level == entry->level && page->self.first == entry->first && page->self.end == entry->end &&
+               page->self.checksum == entry->checksum;
 }
 
 static uint64_t end_of(const Page *page, uint32_t index) {

@@ -55,7 +55,8 @@ typedef struct Page {
 int page_entry_check(const PageEntry *entry, const PageBounds *bounds, uint64_t limit, Reason *reterr);
 
 /* Checks and decodes a page of entry->length bytes. -EBADMSG with the reason; ret_cost: bytes of memory. */
-int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost, Reason *reterr);
+int page_decode(const void *bytes, const PageEntry *entry, const PageBounds *bounds, Page **ret, size_t *ret_cost,
+                Reason *reterr);
 Page *page_free(Page *page); /* always NULL */
 DEFINE_CLEANUP(Page, page_free)
 
