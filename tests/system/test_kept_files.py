@@ -1,0 +1,72 @@
+"""What is kept with a point beside its disks."""
+
+import json
+import os
+import xml.etree.ElementTree as ElementTree
+
+from mount import mounted
+from vm import MIB, VM, Disk
+
+
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def test_the_definition_is_kept_without_its_secrets(session, repository, program, place):
+    screen = "<graphics type='vnc' passwd='sesame42'><listen type='socket'/></graphics><video><model type='none'/></video>"
+    with VM(session, "secret", [Disk("vda", 2 * MIB)], extra=screen) as vm:
+        vm.start()
+        repository.add(vm)
+        point = repository.capture(vm)
+        with mounted(program, repository.path, place) as mount:
+            text = read(mount / f"secret/{point}/domain.xml").decode()
+        for directory, _, files in os.walk(repository.path):
+            for name in files:
+                assert b"sesame42" not in read(f"{directory}/{name}"), name
+    kept = ElementTree.fromstring(text)
+    assert kept.findtext("name") == "secret" and kept.findtext("uuid") == vm.uuid
+    assert kept.find("devices/graphics").get("type") == "vnc"
+    assert kept.find("devices/disk/source").get("file") == vm.disk("vda").path
+
+
+def test_a_definition_that_was_kept_defines_the_vm_again(session, repository, program, place):
+    with VM(session, "again", [Disk("vda", 2 * MIB)]) as vm:
+        vm.start()
+        repository.add(vm)
+        point = repository.capture(vm)
+        vm.shut_down()
+        vm.virsh("undefine", "--checkpoints-metadata")
+        with mounted(program, repository.path, place) as mount:
+            with open(f"{vm.directory}/kept.xml", "wb") as file:
+                file.write(read(mount / f"again/{point}/domain.xml"))
+        vm.virsh_plain("define", f"{vm.directory}/kept.xml")
+        vm.virsh("start", "--paused")
+        assert repository.kinds(vm, repository.capture(vm)) == {"vda": "incremental"}
+
+
+def test_the_nvram_of_a_uefi_guest_is_kept(session, repository, program, place):
+    firmware = ("<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+                f"<nvram template='/usr/share/OVMF/OVMF_VARS_4M.fd'>{session.files}/uefi.nvram</nvram>")
+    with VM(session, "uefi", [Disk("vda", 2 * MIB)], os_extra=firmware) as vm:
+        vm.start()
+        repository.add(vm)
+        point = repository.capture(vm)
+        with mounted(program, repository.path, place) as mount:
+            assert read(mount / f"uefi/{point}/nvram") == read(f"{session.files}/uefi.nvram")
+
+
+def test_what_a_point_says_of_itself_is_what_list_says(session, repository, program, place):
+    with VM(session, "saying", [Disk("vda", 2 * MIB)]) as vm:
+        vm.start()
+        repository.add(vm)
+        names = [repository.capture(vm), repository.capture(vm)]
+        with mounted(program, repository.path, place) as mount:
+            for name in names:
+                text = read(mount / f"saying/{name}/info.json")
+                assert os.stat(mount / f"saying/{name}/info.json").st_size == len(text)
+                said = json.loads(text)
+                assert said.pop("vm") == "saying"
+                assert said == repository.point(vm, name)
+                shown = read(mount / f"saying/{name}/vda.map").decode()
+                assert shown == program.run("map", repository.path, f"saying/{name}/vda").stdout
