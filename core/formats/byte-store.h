@@ -30,7 +30,7 @@ struct ByteStore {
 
 typedef struct ByteSinkOps {
         int (*append)(ByteSink *sink, const void *buffer, size_t length, Reason *reterr);
-        int (*commit)(ByteSink *sink, Reason *reterr); /* everything is on stable storage when it returns 0 */
+        int (*commit)(ByteSink *sink, Reason *reterr); /* the content is on stable storage when it returns 0; its name once the directory is synced */
         void (*free)(ByteSink *sink);                  /* without a commit before: what was written may vanish */
 } ByteSinkOps;
 
