@@ -30,7 +30,8 @@ struct ByteStore {
 
 typedef struct ByteSinkOps {
         int (*append)(ByteSink *sink, const void *buffer, size_t length, Reason *reterr);
-        int (*commit)(ByteSink *sink, Reason *reterr); /* the content is on stable storage when it returns 0; its name once the directory is synced */
+        /* The content is on stable storage when it returns 0; its name is once the directory has been synced. */
+        int (*commit)(ByteSink *sink, Reason *reterr);
         void (*free)(ByteSink *sink);                  /* without a commit before: what was written may vanish */
 } ByteSinkOps;
 
