@@ -9,7 +9,7 @@
 #include "repository/repository.h"
 
 #define CACHE_MIN (1u << 20)
-#define THREADS_DEFAULT 64
+#define THREADS_DEFAULT 16 /* each has a buffer of 1 MiB or two; what comes beyond waits its turn */
 #define THREADS_MAX 1024
 
 /* Flags that libfuse knows and hands on. `dev` and `suid` are not among them: a mount of ours has neither. */
