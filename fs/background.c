@@ -27,7 +27,8 @@ static int wait_for_child(pid_t child, int fd) {
         if (WIFSIGNALED(status)) {
                 Reason reason;
 
-                fail(&reason, -EIO, "the mount's process was ended by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+                fail(&reason, -EIO, "the mount's process was ended by signal %d (%s)", WTERMSIG(status),
+                     strsignal(WTERMSIG(status)));
                 return command_failed(&reason);
         }
         /* Ended by a signal of its own accord before it was ready: not mounted either. */

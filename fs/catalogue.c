@@ -11,8 +11,8 @@
 #include "repository/point-name.h"
 #include "util/io.h"
 
-/* Direct-mapped: neighbouring serials have places of their own, so that the newest points of a VM, or a listing of all of them,
- * do not push each other out. A VM has a descriptor open. */
+/* Direct-mapped: neighbouring serials have places of their own, so that the newest points of a VM, or a listing of all
+ * of them, do not push each other out. A VM has a descriptor open. */
 #define VM_SLOTS 256
 #define POINT_SLOTS 4096
 

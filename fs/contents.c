@@ -4,6 +4,7 @@
 
 #include "chain/chain-map.h"
 #include "log.h"
+#include "repository/point.h"
 
 static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
         CLEANUP(chain_unrefp) Chain *chain = NULL;
@@ -15,14 +16,25 @@ static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *re
         return chain_map_text(chain, ret, ret_length, reterr);
 }
 
+int contents_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(freep) char *problem = NULL;
+        int rc;
+
+        rc = completeness_problem(tree->completeness, item->vm, item->point->name, &problem, reterr);
+        if (rc < 0)
+                return rc;
+        return point_info(item->vm->vm, item->point->name, item->point->manifest, problem, ret, ret_length, reterr);
+}
+
 static int make(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
         switch (item->node.kind) {
         case NODE_INFO:
-                return tree_info(tree, item, ret, ret_length, reterr);
+                return contents_info(tree, item, ret, ret_length, reterr);
         case NODE_MAP:
                 return make_map(item, ret, ret_length, reterr);
         case NODE_KEPT:
-                return manifest_read_file(item->vm->vm, item->point->manifest, item_kept(item)->name, ret, ret_length, reterr);
+                return manifest_read_file(item->vm->vm, item->point->manifest, item_kept(item)->name, ret, ret_length,
+                                          reterr);
         default:
                 return fail(reterr, -EINVAL, "no such contents");
         }

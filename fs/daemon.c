@@ -14,7 +14,7 @@
 
 /* What uses the session, and has to end before it. */
 static void mount_quiet(Mount *mount) {
-        mount_close_files(mount);
+        open_files_close_all(&mount->files);
         if (mount->triggers)
                 mount->triggers = triggers_free(mount->triggers);
 }
@@ -26,7 +26,7 @@ static void mount_clear(Mount *mount) {
                 catalogue_free(mount->tree.catalogue);
         if (mount->tree.repository)
                 repository_free(mount->tree.repository);
-        pthread_mutex_destroy(&mount->lock);
+        pthread_mutex_destroy(&mount->files.lock);
 }
 
 static int mount_init(Mount *mount, const char *path, const MountOptions *options, int stop_fd, Reason *reterr) {
@@ -88,10 +88,11 @@ static int serve(struct fuse_session *session, Lifetime *lifetime, const MountOp
         return 0;
 }
 
-int daemon_run(const char *repository_path, const char *mountpoint, const MountOptions *options, int ready_fd, Reason *reterr) {
-        CLEANUP(mount_clear) Mount mount = { .lock = PTHREAD_MUTEX_INITIALIZER };
+int daemon_run(const char *repository_path, const char *mountpoint, const MountOptions *options, int ready_fd,
+               Reason *reterr) {
+        CLEANUP(mount_clear) Mount mount = { .files = OPEN_FILES_INIT };
         CLEANUP(lifetime_clear) Lifetime lifetime = {
-                .mountpoint = mountpoint, .open_files = &mount.open_files, .ready_fd = ready_fd,
+                .mountpoint = mountpoint, .open_files = &mount.files.count, .ready_fd = ready_fd,
                 .signals = -1, .stop = -1, .loop_ended = -1, .reason = REASON_INIT,
         };
         struct fuse_session *session;

@@ -8,4 +8,5 @@
 
 /* Mounts and answers until it ends. ready_fd: see background.h; -1: stays in the foreground.
  * 0: it was mounted, and ended as it should. */
-int daemon_run(const char *repository_path, const char *mountpoint, const MountOptions *options, int ready_fd, Reason *reterr);
+int daemon_run(const char *repository_path, const char *mountpoint, const MountOptions *options, int ready_fd,
+               Reason *reterr);

@@ -123,7 +123,8 @@ int launcher_start(const char *repository, const char *vm, const char *option, i
         if (rc == -ETIMEDOUT || rc == -ECANCELED)
                 (void) (process >= 0 && pidfd_send_signal(process, SIGTERM, NULL, 0));
         if (rc == -ETIMEDOUT)
-                log_line(LOG_ERR, "%s: the capture was not accepted within %d seconds, and is ended", vm, PATIENCE_MS / 1000);
+                log_line(LOG_ERR, "%s: the capture was not accepted within %d seconds, and is ended", vm,
+                         PATIENCE_MS / 1000);
         else if (rc == -EPIPE)
                 log_line(LOG_ERR, "%s: the capture ended before it was accepted", vm);
         return -EIO;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "repository/repository.h"
+#include "util/bytes.h"
 
 #define CACHE_MIN (1u << 20)
 #define THREADS_DEFAULT 16 /* each has a buffer of 1 MiB or two; what comes beyond waits its turn */
@@ -19,10 +20,10 @@ static const char *const kernel_flags[] = {
 static const char *const kernel_values[] = { "context=", "fscontext=", "defcontext=", "rootcontext=" };
 
 static const char *const others_flags[] = {
-        "auto", "defaults", "default_permissions", "dev", "diratime", "group", "iversion", "lazytime", "loud", "mand", "noauto",
-        "nodiratime", "nofail", "nogroup", "noiversion", "nolazytime", "nomand", "nonempty", "noowner", "norelatime",
-        "nostrictatime", "nosymfollow", "nouser", "nousers", "owner", "relatime", "silent", "strictatime", "suid", "user", "users",
-        "_netdev",
+        "_netdev", "auto", "default_permissions", "defaults", "dev", "diratime", "group", "iversion", "lazytime", "loud",
+        "mand", "noauto", "nodiratime", "nofail", "nogroup", "noiversion", "nolazytime", "nomand", "nonempty", "noowner",
+        "norelatime", "nostrictatime", "nosymfollow", "nouser", "nousers", "owner", "relatime", "silent", "strictatime",
+        "suid", "user", "users",
 };
 static const char *const others_values[] = { "comment=", "helper=", "subtype=", "uhelper=", "user=", "x-", "X-" };
 
@@ -85,16 +86,6 @@ static int parse_size(const char *text, uint64_t max, uint64_t *ret) {
         return 0;
 }
 
-static int replace_text(char **text, const char *value, Reason *reterr) {
-        char *copy = strdup(value);
-
-        if (!copy)
-                return fail_oom(reterr);
-        free(*text);
-        *text = copy;
-        return 0;
-}
-
 static int pass(MountOptions *options, const char *word, Reason *reterr) {
         char *longer;
 
@@ -105,39 +96,87 @@ static int pass(MountOptions *options, const char *word, Reason *reterr) {
         return 0;
 }
 
-static int add_value(MountOptions *options, const char *word, bool *ret_known, Reason *reterr) {
-        const char *value;
+static int take_uid(MountOptions *options, const char *value) {
         uint64_t number;
-        int rc = 0;
 
-        if ((value = value_of(word, "uid"))) {
-                rc = parse_whole_number(value, 10, UINT32_MAX - 1, &number);
-                if (rc == 0)
-                        options->uid = (uid_t) number;
-        } else if ((value = value_of(word, "gid"))) {
-                rc = parse_whole_number(value, 10, UINT32_MAX - 1, &number);
-                if (rc == 0)
-                        options->gid = (gid_t) number;
-        } else if ((value = value_of(word, "umask"))) {
-                rc = parse_whole_number(value, 8, 0777, &number);
-                if (rc == 0)
-                        options->umask = (mode_t) number;
-        } else if ((value = value_of(word, "cache-size")) || (value = value_of(word, "cache_size"))) {
-                rc = parse_size(value, SIZE_MAX / 2, &number);
-                if (rc == 0)
-                        options->cache_bytes = number < CACHE_MIN ? CACHE_MIN : (size_t) number;
-        } else if ((value = value_of(word, "max_threads"))) {
-                rc = parse_whole_number(value, 10, THREADS_MAX, &number);
-                if (rc == 0 && number > 0)
-                        options->max_threads = (unsigned) number;
-                else
-                        rc = -EINVAL;
-        } else if ((value = value_of(word, "fsname")))
-                return *ret_known = true, replace_text(&options->fsname, value, reterr);
-        else
-                return 0;
-        *ret_known = true;
-        return rc < 0 ? fail(reterr, rc, "mount option %s: %s is no value for it", word, value) : 0;
+        if (parse_whole_number(value, 10, UINT32_MAX - 1, &number) < 0)
+                return -EINVAL;
+        options->uid = (uid_t) number;
+        return 0;
+}
+
+static int take_gid(MountOptions *options, const char *value) {
+        uint64_t number;
+
+        if (parse_whole_number(value, 10, UINT32_MAX - 1, &number) < 0)
+                return -EINVAL;
+        options->gid = (gid_t) number;
+        return 0;
+}
+
+static int take_umask(MountOptions *options, const char *value) {
+        uint64_t number;
+
+        if (parse_whole_number(value, 8, 0777, &number) < 0)
+                return -EINVAL;
+        options->umask = (mode_t) number;
+        return 0;
+}
+
+static int take_cache_size(MountOptions *options, const char *value) {
+        uint64_t number;
+
+        if (parse_size(value, SIZE_MAX / 2, &number) < 0)
+                return -EINVAL;
+        options->cache_bytes = (size_t) max_u64(number, CACHE_MIN);
+        return 0;
+}
+
+static int take_threads(MountOptions *options, const char *value) {
+        uint64_t number;
+
+        if (parse_whole_number(value, 10, THREADS_MAX, &number) < 0 || number == 0)
+                return -EINVAL;
+        options->max_threads = (unsigned) number;
+        return 0;
+}
+
+static int take_fsname(MountOptions *options, const char *value) {
+        char *copy = strdup(value);
+
+        if (!copy)
+                return -ENOMEM;
+        free(options->fsname);
+        options->fsname = copy;
+        return 0;
+}
+
+/* Ours that have a value. */
+static const struct {
+        const char *key;
+        int (*take)(MountOptions *options, const char *value);
+} ours[] = {
+        { "uid", take_uid },
+        { "gid", take_gid },
+        { "umask", take_umask },
+        { "cache-size", take_cache_size },
+        { "cache_size", take_cache_size },
+        { "max_threads", take_threads },
+        { "fsname", take_fsname },
+};
+
+static int add_value(MountOptions *options, const char *word, bool *ret_known, Reason *reterr) {
+        for (size_t i = 0; i < LENGTH(ours); i++) {
+                const char *value = value_of(word, ours[i].key);
+                int rc;
+
+                if (!value)
+                        continue;
+                *ret_known = true;
+                rc = ours[i].take(options, value);
+                return rc < 0 ? fail(reterr, rc, "mount option %s: its value does not fit", word) : 0;
+        }
+        return 0;
 }
 
 static int add_word(MountOptions *options, const char *word, Reason *reterr) {
@@ -146,8 +185,10 @@ static int add_word(MountOptions *options, const char *word, Reason *reterr) {
 
         if (!*word)
                 return 0;
-        if (strcmp(word, "allow_other") == 0)
-                return options->allow_other = true, 0;
+        if (strcmp(word, "allow_other") == 0) {
+                options->allow_other = true;
+                return 0;
+        }
         if (strcmp(word, "ro") == 0)
                 options->read_only = true;
         if (strcmp(word, "rw") == 0)

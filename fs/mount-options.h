@@ -1,7 +1,8 @@
 /* fs/mount-options.h - what stands behind `-o`: ours, those for the kernel, and those meant for others.
  *
- * Ours: allow_other, uid=, gid=, umask=, cache-size=, max_threads=, fsname=, ro, rw. To the kernel go noexec, noatime and the
- * like. Passed over is what mount(8), systemd and /etc/fstab say to themselves or each other. Nothing else is accepted. */
+ * Ours: allow_other, uid=, gid=, umask=, cache-size=, max_threads=, fsname=, ro, rw. To the kernel go noexec, noatime
+ * and the like. Passed over is what mount(8), systemd and /etc/fstab say to themselves or each other. Nothing else is
+ * accepted. */
 #pragma once
 
 #include <stdbool.h>

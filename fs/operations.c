@@ -6,29 +6,14 @@
 #include <fuse3/fuse_lowlevel.h>
 #include <limits.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
 
-#include "chain/chain.h"
-#include "contents.h"
-#include "log.h"
+#include "attributes.h"
 #include "reader.h"
-#include "util/bytes.h"
 #include "util/scratch.h"
 
 #define BACKGROUND_REQUESTS 64 /* read-ahead of many readers at once */
-
-/* What is behind an open file or directory. */
-struct OpenFile {
-        Item item;
-        Chain *chain;         /* NODE_RAW */
-        TriggerFile *trigger; /* NODE_TRIGGER */
-        Strings names;        /* directories: as they were when it was opened */
-        char *text;           /* the others */
-        size_t length;
-        OpenFile *next, *previous; /* of the mount; guarded by its lock */
-};
 
 static Mount *mount_of(fuse_req_t req) {
         return fuse_req_userdata(req);
@@ -48,11 +33,11 @@ static void reply_error(fuse_req_t req, int rc) {
 static int make_entry(Mount *mount, const Item *item, struct fuse_entry_param *ret) {
         *ret = (struct fuse_entry_param) {
                 .ino = node_number(item->node),
-                .generation = tree_generation(item),
-                .attr_timeout = tree_attribute_lifetime(item),
-                .entry_timeout = tree_entry_lifetime(item),
+                .generation = attributes_generation(item),
+                .attr_timeout = attributes_lifetime(item),
+                .entry_timeout = attributes_entry_lifetime(item),
         };
-        return tree_attributes(&mount->tree, item, &ret->attr);
+        return attributes_get(&mount->tree, item, &ret->attr);
 }
 
 static void op_init(void *userdata, struct fuse_conn_info *connection) {
@@ -112,11 +97,11 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
         (void) info;
         rc = tree_item(&mount_of(req)->tree, number, &item);
         if (rc >= 0)
-                rc = tree_attributes(&mount_of(req)->tree, &item, &st);
+                rc = attributes_get(&mount_of(req)->tree, &item, &st);
         if (rc < 0)
                 reply_error(req, rc);
         else
-                fuse_reply_attr(req, &st, tree_attribute_lifetime(&item));
+                fuse_reply_attr(req, &st, attributes_lifetime(&item));
 }
 
 /* The trigger may be truncated and touched, which does nothing. */
@@ -146,148 +131,61 @@ static void op_readlink(fuse_req_t req, fuse_ino_t number) {
                 fuse_reply_readlink(req, target);
 }
 
-static OpenFile *file_free(OpenFile *file) {
-        chain_unref(file->chain);
-        if (file->trigger)
-                trigger_close(file->trigger);
-        item_clear(&file->item);
-        strings_free(&file->names);
-        free(file->text);
-        free(file);
-        return NULL;
-}
-DEFINE_CLEANUP(OpenFile, file_free)
-
-static bool is_directory(const OpenFile *file) {
-        return node_type(file->item.node.kind) == S_IFDIR;
-}
-
-static void put_on_list(Mount *mount, OpenFile *file) {
-        atomic_fetch_add(&mount->open_files, !is_directory(file));
-        pthread_mutex_lock(&mount->lock);
-        file->next = mount->files;
-        if (file->next)
-                file->next->previous = file;
-        mount->files = file;
-        pthread_mutex_unlock(&mount->lock);
-}
-
-static void close_file_of(Mount *mount, OpenFile *file) {
-        pthread_mutex_lock(&mount->lock);
-        if (file->next)
-                file->next->previous = file->previous;
-        if (file->previous)
-                file->previous->next = file->next;
-        else
-                mount->files = file->next;
-        pthread_mutex_unlock(&mount->lock);
-        atomic_fetch_sub(&mount->open_files, !is_directory(file));
-        file_free(file);
-}
-
-void mount_close_files(Mount *mount) {
-        while (mount->files)
-                close_file_of(mount, mount->files);
-}
-
 /* Gives the file to the kernel, which may not want it any more: who asked was interrupted, and no release comes. */
 static void reply_open(fuse_req_t req, OpenFile *file, struct fuse_file_info *info) {
-        Mount *mount = mount_of(req);
+        OpenFiles *files = &mount_of(req)->files;
 
         info->fh = (uintptr_t) file;
-        put_on_list(mount, file);
+        open_files_add(files, file);
         if (fuse_reply_open(req, info) == -ENOENT)
-                close_file_of(mount, file);
+                open_files_close(files, file);
 }
 
-static int open_chain(const Item *item, Chain **ret) {
-        Reason reason = REASON_INIT;
-        char subject[SUBJECT_MAX];
-        int rc;
-
-        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
-        if (rc < 0) {
-                item_subject(item, subject);
-                log_once(node_number(item->node), "%s: %s", subject, reason.text);
-        }
-        return rc;
-}
-
-static int fill(Mount *mount, OpenFile *file, struct fuse_file_info *info) {
-        info->noflush = 1;
-        switch (file->item.node.kind) {
-        case NODE_ROOT:
-        case NODE_VM:
-        case NODE_POINT:
-                return -EISDIR;
-        case NODE_LATEST:
-                return -ELOOP;
-        case NODE_TRIGGER:
-                info->direct_io = 1;
-                return trigger_open(file->item.vm, &file->trigger);
-        case NODE_RAW:
-                info->keep_cache = 1;
-                return open_chain(&file->item, &file->chain);
-        case NODE_KEPT:
-                info->keep_cache = 1;
-                break;
-        case NODE_INFO:
-        case NODE_MAP:
-                info->direct_io = 1; /* their size is not known, or not for ever */
-                break;
-        }
-        return contents_make(&mount->tree, &file->item, &file->text, &file->length);
+/* What has no size that is known, or none for ever, is asked for each time; what never changes stays in the page cache. */
+static bool is_made_up(NodeKind kind) {
+        return kind == NODE_TRIGGER || kind == NODE_INFO || kind == NODE_MAP;
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
-        CLEANUP(file_freep) OpenFile *file = calloc(1, sizeof *file);
-        Mount *mount = mount_of(req);
+        OpenFile *file;
+        Node node;
         int rc;
 
-        if (!file) {
-                reply_error(req, -ENOMEM);
-                return;
-        }
-        rc = tree_item(&mount->tree, number, &file->item);
-        if (rc >= 0 && file->item.node.kind != NODE_TRIGGER && (info->flags & O_ACCMODE) != O_RDONLY)
+        rc = node_decode(number, &node);
+        if (rc >= 0 && node.kind != NODE_TRIGGER && (info->flags & O_ACCMODE) != O_RDONLY)
                 rc = -EROFS;
         if (rc >= 0)
-                rc = fill(mount, file, info);
+                rc = open_file_new(&mount_of(req)->tree, number, &file);
         if (rc < 0) {
                 reply_error(req, rc);
                 return;
         }
-        reply_open(req, STEAL_PTR(file), info);
+        info->noflush = 1;
+        info->direct_io = is_made_up(node.kind);
+        info->keep_cache = !is_made_up(node.kind);
+        reply_open(req, file, info);
+}
+
+static void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
+        OpenFile *directory;
+        int rc = open_file_new(&mount_of(req)->tree, number, &directory);
+
+        if (rc < 0)
+                reply_error(req, rc);
+        else
+                reply_open(req, directory, info);
 }
 
 static void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
         (void) number;
-        close_file_of(mount_of(req), open_file(info));
+        open_files_close(&mount_of(req)->files, open_file(info));
         fuse_reply_err(req, 0);
-}
-
-/* The text may be freed as soon as the kernel has the answer, by the file's release in another thread: a copy of it is
- * answered with. */
-static int64_t copy_text(const OpenFile *file, void *buffer, size_t size, uint64_t offset) {
-        size_t length;
-
-        if (offset >= file->length)
-                return 0;
-        length = (size_t) min_u64(size, file->length - offset);
-        memcpy(buffer, file->text + offset, length);
-        return (int64_t) length;
 }
 
 static void read_text(fuse_req_t req, OpenFile *file, size_t size, uint64_t offset) {
         void *buffer = scratch_get(SCRATCH_ANSWER, size);
-        int64_t length;
+        int64_t length = buffer ? open_file_copy(file, buffer, size, offset) : -ENOMEM;
 
-        if (!buffer)
-                length = -ENOMEM;
-        else if (file->trigger)
-                length = trigger_read(file->trigger, buffer, size, offset);
-        else
-                length = copy_text(file, buffer, size, offset);
         if (length < 0)
                 reply_error(req, (int) length);
         else
@@ -340,36 +238,13 @@ static void op_poll(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
 
 /* Only SEEK_DATA and SEEK_HOLE come here. */
 static void op_lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, struct fuse_file_info *info) {
-        OpenFile *file = open_file(info);
-        uint64_t length = file->length;
-        int64_t found;
+        int64_t found = offset < 0 ? -ENXIO : open_file_seek(open_file(info), (uint64_t) offset, whence);
 
         (void) number;
-        if (offset < 0)
-                found = -ENXIO;
-        else if (file->chain)
-                found = chain_seek(file->chain, (uint64_t) offset, whence);
-        else if (file->trigger)
-                found = -EINVAL; /* its length is not known: whoever asks has to read */
-        else
-                found = (uint64_t) offset >= length ? -ENXIO : whence == SEEK_DATA ? offset : (int64_t) length;
         if (found < 0)
                 reply_error(req, (int) found);
         else
                 fuse_reply_lseek(req, found);
-}
-
-static void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
-        CLEANUP(file_freep) OpenFile *directory = calloc(1, sizeof *directory);
-        int rc;
-
-        rc = directory ? tree_item(&mount_of(req)->tree, number, &directory->item) : -ENOMEM;
-        if (rc >= 0)
-                rc = tree_list(&mount_of(req)->tree, &directory->item, &directory->names);
-        if (rc < 0)
-                reply_error(req, rc);
-        else
-                reply_open(req, STEAL_PTR(directory), info);
 }
 
 /* One entry of a listing: "." and ".." first. A name that has gone meanwhile gets -ENOENT. */
@@ -389,7 +264,8 @@ static int list_entry(Mount *mount, const OpenFile *directory, size_t index, con
 /* Adds one entry; 0 where it does not fit in any more. What costs something to tell the attributes of is listed without
  * them, as are "." and "..", which the kernel knows. */
 static size_t add_entry(fuse_req_t req, bool plus, size_t index, const char *name, const Item *item, char *at, size_t room) {
-        struct fuse_entry_param entry = { .attr = { .st_ino = node_number(item->node), .st_mode = node_type(item->node.kind) } };
+        struct stat st = { .st_ino = node_number(item->node), .st_mode = node_type(item->node.kind) };
+        struct fuse_entry_param entry = { .attr = st };
         size_t length;
 
         if (!plus)

@@ -10,6 +10,7 @@
 #include "chain/chain.h"
 #include "tree.h"
 
-/* The bytes of [offset, offset + size), clipped to the disk: ret_bytes is the thread's SCRATCH_ANSWER or the zeroes. All of the
- * clipped range or an error: a short answer would be taken for the end of the file. item is named where it is logged. */
+/* The bytes of [offset, offset + size), clipped to the disk: ret_bytes is the thread's SCRATCH_ANSWER or the zeroes. All
+ * of the clipped range or an error: a short answer would be taken for the end of the file. item is named where it is
+ * logged. */
 int reader_read(Chain *chain, const Item *item, size_t size, uint64_t offset, const void **ret_bytes, size_t *ret_length);

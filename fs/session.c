@@ -34,24 +34,30 @@ static void __attribute__((format(printf, 2, 0))) take_message(enum fuse_log_lev
                 log_line((int) level, "%s", line);
 }
 
+/* Both are absolute, without dots and links. */
+static bool is_at_or_above(const char *directory, const char *path) {
+        size_t length = strlen(directory);
+
+        if (strcmp(directory, "/") == 0)
+                return true;
+        return strncmp(directory, path, length) == 0 && (!path[length] || path[length] == '/');
+}
+
 int mountpoint_resolve(const char *path, const char *repository_path, char **ret, Reason *reterr) {
         CLEANUP(freep) char *resolved = realpath(path, NULL);
         struct stat st;
-        size_t length;
 
         if (!resolved || stat(resolved, &st) < 0) {
                 int rc = -errno;
 
                 if (rc == -ENOTCONN)
-                        return fail(reterr, rc, "%s: a mount whose process is gone is still there: end it with 'fusermount3 -u %s'",
+                        return fail(reterr, rc, "%s: a mount without a process is still there: end it with 'fusermount3 -u %s'",
                                     path, path);
                 return fail_errno(reterr, rc, "cannot mount on %s", path);
         }
         if (!S_ISDIR(st.st_mode))
                 return fail_errno(reterr, -ENOTDIR, "cannot mount on %s", path);
-        length = strlen(resolved);
-        if (strcmp(resolved, "/") == 0 ||
-            (strncmp(resolved, repository_path, length) == 0 && (!repository_path[length] || repository_path[length] == '/')))
+        if (is_at_or_above(resolved, repository_path))
                 return fail(reterr, -EINVAL, "cannot mount on %s: it would hide the repository %s", path, repository_path);
         *ret = STEAL_PTR(resolved);
         return 0;
@@ -120,7 +126,8 @@ static struct fuse_session *try_to_mount(Mount *mount, struct fuse_args *args, c
         return NULL;
 }
 
-int session_new(Mount *mount, const MountOptions *options, const char *mountpoint, struct fuse_session **ret, Reason *reterr) {
+int session_new(Mount *mount, const MountOptions *options, const char *mountpoint, struct fuse_session **ret,
+                Reason *reterr) {
         CLEANUP(fuse_opt_free_args) struct fuse_args args = FUSE_ARGS_INIT(0, NULL);
         CLEANUP(close_fd) int memory = -1;
         CLEANUP(close_fd) int old = -1;
@@ -128,7 +135,8 @@ int session_new(Mount *mount, const MountOptions *options, const char *mountpoin
         char said[SAID_MAX];
 
         if (access("/dev/fuse", F_OK) < 0)
-                return fail(reterr, -ENODEV, "cannot mount on %s: there is no /dev/fuse: load the kernel's module fuse", mountpoint);
+                return fail(reterr, -ENODEV, "cannot mount on %s: there is no /dev/fuse: load the kernel's module fuse",
+                            mountpoint);
         if (add_options(mount, options, &args) < 0)
                 return fail_oom(reterr);
         old = put_stderr_aside(&memory);

@@ -14,7 +14,8 @@ struct fuse_session;
 int mountpoint_resolve(const char *path, const char *repository_path, char **ret, Reason *reterr);
 
 /* Mounts. No thread may have been started yet: standard error is put aside meanwhile. */
-int session_new(Mount *mount, const MountOptions *options, const char *mountpoint, struct fuse_session **ret, Reason *reterr);
+int session_new(Mount *mount, const MountOptions *options, const char *mountpoint, struct fuse_session **ret,
+                Reason *reterr);
 
 /* Ends the connection, and with it whatever waits for it; unmounts where that is still to be done. Always NULL. */
 struct fuse_session *session_end(struct fuse_session *session, bool unmount);

@@ -1,14 +1,11 @@
 #include "tree.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "codec/checksum.h"
 #include "repository/point.h"
-#include "util/bytes.h"
 
 #define INFO_NAME "info.json"
 #define DOMAIN_NAME "domain.xml"
@@ -16,12 +13,6 @@
 #define LATEST_NAME "latest"
 #define RAW_SUFFIX ".raw"
 #define MAP_SUFFIX ".map"
-
-#define FOREVER 86400.0
-/* A point does not change, but it can be removed; and what is said of it can become worse. */
-#define A_MOMENT 1.0
-
-#define RAW_BLKSIZE (128u << 10) /* what is good to read at once */
 
 void item_clear(Item *item) {
         point_unref(item->point);
@@ -72,7 +63,9 @@ static bool exists(const Item *item) {
         case NODE_MAP:
                 return manifest && item->node.index < manifest->disk_count;
         case NODE_KEPT:
-                return manifest && (item->node.index == NODE_DOMAIN ? item_kept(item) != NULL : item->node.index < manifest->file_count);
+                if (!manifest)
+                        return false;
+                return item->node.index == NODE_DOMAIN ? item_kept(item) != NULL : item->node.index < manifest->file_count;
         default:
                 return true;
         }
@@ -305,148 +298,4 @@ int tree_link(const Item *item, char ret[static POINT_NAME_MAX]) {
         if (item->node.kind != NODE_LATEST)
                 return -EINVAL;
         return point_resolve(item->vm->vm, LATEST_NAME, ret, NULL);
-}
-
-static void set_times(struct stat *st, struct timespec moment) {
-        st->st_mtim = st->st_ctim = st->st_atim = moment;
-}
-
-/* As something in the repository has them. */
-static int copy_times(struct stat *st, int dir_fd, const char *path) {
-        struct stat theirs;
-
-        if (fstatat(dir_fd, path, &theirs, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        set_times(st, theirs.st_mtim);
-        return 0;
-}
-
-static void set_point_times(struct stat *st, const Point *point) {
-        struct timespec moment = { 0 };
-
-        if (point->manifest)
-                moment = point->manifest->time;
-        else
-                (void) point_name_time(point->name, &moment.tv_sec);
-        set_times(st, moment);
-}
-
-int tree_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
-        CLEANUP(freep) char *problem = NULL;
-        int rc;
-
-        rc = completeness_problem(tree->completeness, item->vm, item->point->name, &problem, reterr);
-        if (rc < 0)
-                return rc;
-        return point_info(item->vm->vm, item->point->name, item->point->manifest, problem, ret, ret_length, reterr);
-}
-
-static int set_info_size(Tree *tree, struct stat *st, const Item *item) {
-        CLEANUP(freep) char *text = NULL;
-        size_t length;
-        int rc;
-
-        rc = tree_info(tree, item, &text, &length, NULL);
-        if (rc < 0)
-                return rc;
-        st->st_size = (off_t) length;
-        return 0;
-}
-
-int tree_attributes(Tree *tree, const Item *item, struct stat *ret) {
-        const MountOptions *options = tree->options;
-        struct stat st = {
-                .st_ino = node_number(item->node),
-                .st_mode = node_type(item->node.kind) | (0444 & ~options->umask),
-                .st_nlink = 1, /* for a directory: not counted */
-                .st_uid = options->uid,
-                .st_gid = options->gid,
-                .st_blksize = 4096,
-        };
-        char latest[POINT_NAME_MAX];
-        int rc = 0;
-
-        if (item->point)
-                set_point_times(&st, item->point);
-        switch (item->node.kind) {
-        case NODE_ROOT:
-                st.st_mode = S_IFDIR | (0555 & ~options->umask);
-                rc = copy_times(&st, repository_fd(tree->repository), "vms");
-                break;
-        case NODE_VM:
-                st.st_mode = S_IFDIR | (0555 & ~options->umask);
-                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
-                break;
-        case NODE_POINT:
-                st.st_mode = S_IFDIR | (0555 & ~options->umask);
-                break;
-        case NODE_TRIGGER:
-                st.st_mode = S_IFREG | (0644 & ~options->umask);
-                rc = copy_times(&st, vm_fd(item->vm->vm), "state.json");
-                if (rc == -ENOENT)
-                        rc = copy_times(&st, vm_fd(item->vm->vm), "points");
-                break;
-        case NODE_LATEST:
-                st.st_mode = S_IFLNK | 0777;
-                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
-                if (rc == 0)
-                        rc = tree_link(item, latest);
-                if (rc == 0)
-                        st.st_size = (off_t) strlen(latest);
-                break;
-        case NODE_INFO:
-                rc = set_info_size(tree, &st, item);
-                break;
-        case NODE_KEPT:
-                st.st_size = (off_t) item_kept(item)->length;
-                break;
-        case NODE_RAW:
-                st.st_size = (off_t) item_disk(item)->size;
-                st.st_blocks = (blkcnt_t) divide_up(item_disk(item)->allocated, 512);
-                st.st_blksize = RAW_BLKSIZE;
-                break;
-        case NODE_MAP:
-                break;
-        }
-        if (item->node.kind == NODE_INFO || item->node.kind == NODE_KEPT)
-                st.st_blocks = (blkcnt_t) divide_up((uint64_t) st.st_size, 512);
-        if (rc < 0)
-                return rc == -ENOENT ? -ESTALE : rc;
-        *ret = st;
-        return 0;
-}
-
-double tree_attribute_lifetime(const Item *item) {
-        switch (item->node.kind) {
-        case NODE_ROOT:
-        case NODE_VM:
-        case NODE_TRIGGER:
-        case NODE_LATEST:
-                return 0;
-        case NODE_INFO:
-                return A_MOMENT;
-        default:
-                return item->point->manifest ? FOREVER : 0;
-        }
-}
-
-double tree_entry_lifetime(const Item *item) {
-        switch (item->node.kind) {
-        case NODE_ROOT:
-        case NODE_VM:
-        case NODE_TRIGGER:
-        case NODE_LATEST:
-                return 0;
-        case NODE_POINT:
-                return item->point->manifest ? A_MOMENT : 0;
-        default:
-                return item->point->manifest ? FOREVER : 0;
-        }
-}
-
-/* The serial of a point that was removed may be given to the next one; their captures differ. */
-uint64_t tree_generation(const Item *item) {
-        const Manifest *manifest = item->point ? item->point->manifest : NULL;
-
-        return manifest ? (uint32_t) checksum(manifest->capture, strlen(manifest->capture)) : 0;
 }

@@ -1,4 +1,4 @@
-/* fs/tree.h - the mounted tree: what is in it, under which names and with which attributes.
+/* fs/tree.h - the mounted tree: what is in it, and under which names.
  *
  * It keeps nothing of its own: an Item is looked up in the catalogue by name or number and holds what it needs.
  * Threads: any; an Item belongs to one thread at a time. */
@@ -8,8 +8,8 @@
 #include <sys/stat.h>
 
 #include "catalogue.h"
-#include "mount-options.h"
 #include "completeness.h"
+#include "mount-options.h"
 #include "node.h"
 #include "util/io.h"
 
@@ -39,19 +39,6 @@ int tree_parent(const Item *item, Item *ret);
 
 /* The names in a directory. The caller frees them with strings_free(). */
 int tree_list(Tree *tree, const Item *directory, Strings *ret);
-
-/* The text of a point's info.json. The caller frees *ret. */
-int tree_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr);
-
-/* All of it but st_ino for what is made up when it is opened costs no opening of layers. */
-int tree_attributes(Tree *tree, const Item *item, struct stat *ret);
-
-/* How long the kernel may believe, in seconds: the attributes, and that this name means this thing. */
-double tree_attribute_lifetime(const Item *item);
-double tree_entry_lifetime(const Item *item);
-
-/* Tells two things apart that had the same number one after the other. */
-uint64_t tree_generation(const Item *item);
 
 /* The target of a symbolic link: that of `latest`. -ENOENT where there is no point. */
 int tree_link(const Item *item, char ret[static POINT_NAME_MAX]);

@@ -159,10 +159,11 @@ static void change(const Settings *settings, Disk *disk, bool full) {
                 clear_block(settings, disk, pick(count), EXTENT_UNREADABLE);
 }
 
-static void write_layer(const Settings *settings, Vm *vm, const char *path, const char *capture, Disk *disk, LayerTotals *ret) {
+static void write_layer(const Settings *settings, Vm *vm, const char *path, const char *capture, Disk *disk,
+                        LayerTotals *ret) {
         LayerDescription description = {
-                .repository = repository_uuid(vm_repository(vm)), .vm_uuid = vm_uuid(vm), .vm = vm_name(vm), .disk = disk->name,
-                .capture = capture, .disk_size = disk->size, .block_size = settings->block_size,
+                .repository = repository_uuid(vm_repository(vm)), .vm_uuid = vm_uuid(vm), .vm = vm_name(vm),
+                .disk = disk->name, .capture = capture, .disk_size = disk->size, .block_size = settings->block_size,
                 .codec = codec_by_name(settings->codec),
         };
         CLEANUP(freep) void *scratch = get_memory(settings->block_size);
@@ -256,7 +257,8 @@ static void write_image(const Settings *settings, const char *point, const Disk 
         for (uint64_t block = 0; block < block_count(settings, disk); block++) {
                 uint64_t start = block * settings->block_size, length = block_length(settings, disk, block);
 
-                if (disk->states[block] == EXTENT_DATA && pwrite(fd, disk->bytes + start, length, (off_t) start) != (ssize_t) length)
+                if (disk->states[block] == EXTENT_DATA &&
+                    pwrite(fd, disk->bytes + start, length, (off_t) start) != (ssize_t) length)
                         die(path, -EIO);
         }
 }
@@ -278,14 +280,16 @@ static void make_point(const Settings *settings, Vm *vm, Disk *disks, unsigned n
         manifest->serial = number + 1;
         manifest->kind = number > 0 ? POINT_INCREMENTAL : POINT_FULL;
         if (asprintf(&manifest->capture, "%s.%08x", manifest->name, number) < 0 ||
-            asprintf(&manifest->checkpoint, "virtbackupfs-%u", number) < 0 || asprintf(&path, "data/%s", manifest->capture) < 0)
+            asprintf(&manifest->checkpoint, "virtbackupfs-%u", number) < 0 ||
+            asprintf(&path, "data/%s", manifest->capture) < 0)
                 die("memory", -ENOMEM);
         check(make_directory(vm_fd(vm), path, &reason), &reason);
         manifest->disks = get_memory(settings->disk_count * sizeof *manifest->disks);
         for (size_t i = 0; i < settings->disk_count; i++)
                 add_disk(settings, vm, manifest, &disks[i]);
         manifest->files = get_memory(2 * sizeof *manifest->files);
-        snprintf(xml, sizeof xml, "<domain type='test'>\n  <name>%s</name>\n  <title>%u</title>\n</domain>\n", vm_name(vm), number);
+        snprintf(xml, sizeof xml, "<domain type='test'>\n  <name>%s</name>\n  <title>%u</title>\n</domain>\n", vm_name(vm),
+                 number);
         add_file(vm, manifest, "domain.xml", xml);
         add_file(vm, manifest, "nvram", "variables\n");
         check(manifest_commit(vm, manifest, &reason), &reason);
@@ -363,10 +367,11 @@ static void take_file(Settings *settings, char *argument) {
 
 int main(int argc, char **argv) {
         static const struct option options[] = {
-                { "vm", 1, NULL, 'v' },     { "seed", 1, NULL, 's' },   { "points", 1, NULL, 'p' },     { "disk", 1, NULL, 'd' },
-                { "changes", 1, NULL, 'c' }, { "codec", 1, NULL, 'z' },  { "block-size", 1, NULL, 'b' }, { "images", 1, NULL, 'i' },
-                { "images-of", 1, NULL, 'n' }, { "source", 1, NULL, 'u' }, { "unreadable", 0, NULL, 'x' },
-                { "from", 1, NULL, 'f' },   { 0 },
+                { "vm", 1, NULL, 'v' },         { "seed", 1, NULL, 's' },       { "points", 1, NULL, 'p' },
+                { "disk", 1, NULL, 'd' },       { "changes", 1, NULL, 'c' },    { "codec", 1, NULL, 'z' },
+                { "block-size", 1, NULL, 'b' }, { "images", 1, NULL, 'i' },     { "images-of", 1, NULL, 'n' },
+                { "source", 1, NULL, 'u' },     { "unreadable", 0, NULL, 'x' }, { "from", 1, NULL, 'f' },
+                { 0 },
         };
         Settings settings = {
                 .vm = "vm1", .codec = "lz4", .source = "test:///default",

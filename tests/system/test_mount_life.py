@@ -225,7 +225,8 @@ def test_read_ahead_is_as_long_as_a_request(program, binary, made, top):
 
 
 @pytest.mark.parametrize("options", [
-    "defaults", "rw,dev,suid", "nodev,nosuid,noexec,noatime", "auto,noauto,nofail,_netdev,user,users,nouser,relatime,strictatime",
+    "defaults", "rw,dev,suid", "nodev,nosuid,noexec,noatime", "auto,noauto,nofail,_netdev,user,users,nouser",
+    "relatime,strictatime",
     "x-systemd.automount,x-gvfs-show,comment=x", "cache-size=1M", "cache-size=1G", "cache_size=5000000", "max_threads=2",
     "fsname=a\\b", "", ",,ro,,",
 ])

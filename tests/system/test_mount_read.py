@@ -4,6 +4,7 @@ import filecmp
 import os
 import random
 import subprocess
+import sys
 import time
 
 import pytest
@@ -15,8 +16,8 @@ from wait import until
 
 @pytest.fixture(scope="module")
 def made(person, module_place):
-    return Made(person, module_place, "--points", "12", "--disk=vda=24M", "--disk=vdb=5000001", "--disk=vdc=0", "--disk=vdd=511",
-                "--changes", "40")
+    return Made(person, module_place, "--points", "12", "--disk=vda=24M", "--disk=vdb=5000001", "--disk=vdc=0",
+                "--disk=vdd=511", "--changes", "40")
 
 
 @pytest.fixture(scope="module")
@@ -138,7 +139,7 @@ def test_qemu_img_sees_the_same_image(mount, made):
 
 
 def test_many_readers_at_once_verify(mount, made, place):
-    """64 jobs of fio, each of which checks what it reads against a checksum of the image."""
+    """64 processes compare what they read at random places with the image."""
     image = list(made.images.values())[-1]["vda"]
     path = mount / f"vm1/{made.points[-1]}/vda.raw"
     drop_caches()
@@ -150,7 +151,7 @@ def test_many_readers_at_once_verify(mount, made, place):
                "    at = pick.randrange(size)\n"
                "    length = pick.randrange(1, 300000)\n"
                "    if os.pread(ours, length, at) != os.pread(theirs, length, at): sys.exit(f'differs at {at}')\n")
-    readers = [subprocess.Popen(["/usr/bin/python3", "-c", program, path, image, str(seed)], stderr=subprocess.PIPE, text=True)
+    readers = [subprocess.Popen([sys.executable, "-c", program, path, image, str(seed)], stderr=subprocess.PIPE, text=True)
                for seed in range(64)]
     for reader in readers:
         _, said = reader.communicate(timeout=300)
@@ -159,7 +160,8 @@ def test_many_readers_at_once_verify(mount, made, place):
 
 def test_fio_verifies_with_64_jobs(person, program, place):
     """The image is what fio wrote, a checksum in each block; 64 readers at once check them through the mount."""
-    job = ["--name=verify", "--size=8M", "--bs=64k", "--verify=crc32c", "--ioengine=psync", "--minimal", "--verify_state_save=0"]
+    job = ["--name=verify", "--size=8M", "--bs=64k", "--verify=crc32c", "--ioengine=psync", "--minimal",
+           "--verify_state_save=0"]
     image = f"{place}/fio.raw"
     run("fio", *job, f"--filename={image}", "--rw=write", "--do_verify=0")
     made = Made(person, place, "--points", "2", f"--from=vda={image}", "--changes", "0")

@@ -113,8 +113,8 @@ def test_truncation_and_touching_do_nothing(trigger):
     assert state_of(trigger) == before
 
 
-@pytest.mark.parametrize("data", [b"x", b"\n", b"Full", b"full\n\n", b" full", b"full ", b"full\0", b"auto\nfull\n", b"incrementa",
-                                  b"incremental" + b" " * 100, b"f" * 70000])
+@pytest.mark.parametrize("data", [b"x", b"\n", b"Full", b"full\n\n", b" full", b"full ", b"full\0", b"auto\nfull\n",
+                                  b"incrementa", b"incremental" + b" " * 100, b"f" * 70000])
 def test_other_words_are_invalid(trigger, data):
     before = state_of(trigger)
     refused(trigger, data, errno.EINVAL)

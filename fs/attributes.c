@@ -1,0 +1,155 @@
+#include "attributes.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "codec/checksum.h"
+#include "contents.h"
+#include "util/bytes.h"
+
+#define FOREVER 86400.0
+/* A point does not change, but it can be removed; and what is said of it can become worse. */
+#define A_MOMENT 1.0
+
+#define RAW_BLKSIZE (128u << 10) /* what is good to read at once */
+
+static void set_times(struct stat *st, struct timespec moment) {
+        st->st_mtim = st->st_ctim = st->st_atim = moment;
+}
+
+/* As something in the repository has them. */
+static int copy_times(struct stat *st, int dir_fd, const char *path) {
+        struct stat theirs;
+
+        if (fstatat(dir_fd, path, &theirs, AT_SYMLINK_NOFOLLOW) < 0)
+                return -errno;
+        set_times(st, theirs.st_mtim);
+        return 0;
+}
+
+static void set_point_times(struct stat *st, const Point *point) {
+        struct timespec moment = { 0 };
+
+        if (point->manifest)
+                moment = point->manifest->time;
+        else
+                (void) point_name_time(point->name, &moment.tv_sec);
+        set_times(st, moment);
+}
+
+static int set_info_size(Tree *tree, struct stat *st, const Item *item) {
+        CLEANUP(freep) char *text = NULL;
+        size_t length;
+        int rc;
+
+        rc = contents_info(tree, item, &text, &length, NULL);
+        if (rc < 0)
+                return rc;
+        st->st_size = (off_t) length;
+        return 0;
+}
+
+/* The trigger is the owner's to write, whatever the umask is. */
+static mode_t mode_of(NodeKind kind, mode_t mask) {
+        switch (node_type(kind)) {
+        case S_IFDIR:
+                return S_IFDIR | (0555 & ~mask);
+        case S_IFLNK:
+                return S_IFLNK | 0777;
+        default:
+                return S_IFREG | ((kind == NODE_TRIGGER ? 0644 : 0444) & ~mask);
+        }
+}
+
+int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
+        const MountOptions *options = tree->options;
+        struct stat st = {
+                .st_ino = node_number(item->node),
+                .st_mode = mode_of(item->node.kind, options->umask),
+                .st_nlink = 1, /* for a directory: not counted */
+                .st_uid = options->uid,
+                .st_gid = options->gid,
+                .st_blksize = 4096,
+        };
+        char latest[POINT_NAME_MAX];
+        int rc = 0;
+
+        if (item->point)
+                set_point_times(&st, item->point);
+        switch (item->node.kind) {
+        case NODE_ROOT:
+                rc = copy_times(&st, repository_fd(tree->repository), "vms");
+                break;
+        case NODE_VM:
+                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                break;
+        case NODE_TRIGGER:
+                rc = copy_times(&st, vm_fd(item->vm->vm), "state.json");
+                if (rc == -ENOENT)
+                        rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                break;
+        case NODE_LATEST:
+                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                if (rc == 0)
+                        rc = tree_link(item, latest);
+                if (rc == 0)
+                        st.st_size = (off_t) strlen(latest);
+                break;
+        case NODE_INFO:
+                rc = set_info_size(tree, &st, item);
+                break;
+        case NODE_KEPT:
+                st.st_size = (off_t) item_kept(item)->length;
+                break;
+        case NODE_RAW:
+                st.st_size = (off_t) item_disk(item)->size;
+                st.st_blocks = (blkcnt_t) divide_up(item_disk(item)->allocated, 512);
+                st.st_blksize = RAW_BLKSIZE;
+                break;
+        case NODE_POINT:
+        case NODE_MAP:
+                break;
+        }
+        if (item->node.kind == NODE_INFO || item->node.kind == NODE_KEPT)
+                st.st_blocks = (blkcnt_t) divide_up((uint64_t) st.st_size, 512);
+        if (rc < 0)
+                return rc == -ENOENT ? -ESTALE : rc;
+        *ret = st;
+        return 0;
+}
+
+double attributes_lifetime(const Item *item) {
+        switch (item->node.kind) {
+        case NODE_ROOT:
+        case NODE_VM:
+        case NODE_TRIGGER:
+        case NODE_LATEST:
+                return 0;
+        case NODE_INFO:
+                return A_MOMENT;
+        default:
+                return item->point->manifest ? FOREVER : 0;
+        }
+}
+
+double attributes_entry_lifetime(const Item *item) {
+        switch (item->node.kind) {
+        case NODE_ROOT:
+        case NODE_VM:
+        case NODE_TRIGGER:
+        case NODE_LATEST:
+                return 0;
+        case NODE_POINT:
+                return item->point->manifest ? A_MOMENT : 0;
+        default:
+                return item->point->manifest ? FOREVER : 0;
+        }
+}
+
+/* The serial of a point that was removed may be given to the next one; their captures differ. */
+uint64_t attributes_generation(const Item *item) {
+        const Manifest *manifest = item->point ? item->point->manifest : NULL;
+
+        return manifest ? (uint32_t) checksum(manifest->capture, strlen(manifest->capture)) : 0;
+}

@@ -1,0 +1,124 @@
+#include "open-file.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "contents.h"
+#include "log.h"
+#include "util/bytes.h"
+
+OpenFile *open_file_free(OpenFile *file) {
+        chain_unref(file->chain);
+        if (file->trigger)
+                trigger_close(file->trigger);
+        item_clear(&file->item);
+        strings_free(&file->names);
+        free(file->text);
+        free(file);
+        return NULL;
+}
+
+static int open_chain(const Item *item, Chain **ret) {
+        Reason reason = REASON_INIT;
+        char subject[SUBJECT_MAX];
+        int rc;
+
+        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
+        if (rc < 0) {
+                item_subject(item, subject);
+                log_once(node_number(item->node), "%s: %s", subject, reason.text);
+        }
+        return rc;
+}
+
+static int fill(Tree *tree, OpenFile *file) {
+        switch (file->item.node.kind) {
+        case NODE_ROOT:
+        case NODE_VM:
+        case NODE_POINT:
+                return tree_list(tree, &file->item, &file->names);
+        case NODE_LATEST:
+                return -ELOOP;
+        case NODE_TRIGGER:
+                return trigger_open(file->item.vm, &file->trigger);
+        case NODE_RAW:
+                return open_chain(&file->item, &file->chain);
+        case NODE_KEPT:
+        case NODE_INFO:
+        case NODE_MAP:
+                break;
+        }
+        return contents_make(tree, &file->item, &file->text, &file->length);
+}
+
+int open_file_new(Tree *tree, uint64_t number, OpenFile **ret) {
+        CLEANUP(open_file_freep) OpenFile *file = calloc(1, sizeof *file);
+        int rc;
+
+        if (!file)
+                return -ENOMEM;
+        rc = tree_item(tree, number, &file->item);
+        if (rc >= 0)
+                rc = fill(tree, file);
+        if (rc < 0)
+                return rc;
+        *ret = STEAL_PTR(file);
+        return 0;
+}
+
+/* A copy, and not the text itself: it may be freed as soon as the kernel has the answer, by the file's release in another
+ * thread. */
+int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offset) {
+        size_t length;
+
+        if (file->trigger)
+                return trigger_read(file->trigger, buffer, size, offset);
+        if (offset >= file->length)
+                return 0;
+        length = (size_t) min_u64(size, file->length - offset);
+        memcpy(buffer, file->text + offset, length);
+        return (int64_t) length;
+}
+
+int64_t open_file_seek(OpenFile *file, uint64_t offset, int whence) {
+        if (file->chain)
+                return chain_seek(file->chain, offset, whence);
+        if (file->trigger)
+                return -EINVAL; /* its length is not known: whoever asks has to read */
+        if (offset >= file->length)
+                return -ENXIO;
+        return (int64_t) (whence == SEEK_DATA ? offset : file->length);
+}
+
+static bool is_directory(const OpenFile *file) {
+        return node_type(file->item.node.kind) == S_IFDIR;
+}
+
+void open_files_add(OpenFiles *files, OpenFile *file) {
+        atomic_fetch_add(&files->count, !is_directory(file));
+        pthread_mutex_lock(&files->lock);
+        file->next = files->first;
+        if (file->next)
+                file->next->previous = file;
+        files->first = file;
+        pthread_mutex_unlock(&files->lock);
+}
+
+void open_files_close(OpenFiles *files, OpenFile *file) {
+        pthread_mutex_lock(&files->lock);
+        if (file->next)
+                file->next->previous = file->previous;
+        if (file->previous)
+                file->previous->next = file->next;
+        else
+                files->first = file->next;
+        pthread_mutex_unlock(&files->lock);
+        atomic_fetch_sub(&files->count, !is_directory(file));
+        open_file_free(file);
+}
+
+void open_files_close_all(OpenFiles *files) {
+        while (files->first)
+                open_files_close(files, files->first);
+}
