@@ -37,6 +37,14 @@ static int decompress_lz4(const void *from, size_t length, void *to, size_t to_l
         return LZ4_decompress_safe(from, to, (int) length, (int) to_length) == (int) to_length ? 0 : -EBADMSG;
 }
 
+static int decompress_start_lz4(const void *from, size_t length, void *to, size_t to_length) {
+        if (length > INT_MAX || to_length > INT_MAX)
+                return -EBADMSG;
+        if (LZ4_decompress_safe_partial(from, to, (int) length, (int) to_length, (int) to_length) != (int) to_length)
+                return -EBADMSG;
+        return 0;
+}
+
 /* zstd's contexts are large: each thread keeps one of both kinds. */
 typedef struct ZstdContexts {
         ZSTD_CCtx *compression;
@@ -99,7 +107,8 @@ static int decompress_zstd(const void *from, size_t length, void *to, size_t to_
 
 static const Codec codecs[] = {
         { .name = "none", .id = 0, .compress = compress_none, .decompress = decompress_none },
-        { .name = "lz4", .id = 1, .default_level = 1, .compress = compress_lz4, .decompress = decompress_lz4 },
+        { .name = "lz4", .id = 1, .default_level = 1, .compress = compress_lz4, .decompress = decompress_lz4,
+          .decompress_start = decompress_start_lz4 },
         { .name = "zstd", .id = 2, .default_level = 1, .compress = compress_zstd, .decompress = decompress_zstd },
 };
 

@@ -16,6 +16,8 @@ typedef struct Codec {
         size_t (*compress)(const void *from, size_t length, void *to, size_t capacity, int level);
         /* 0 only where exactly to_length bytes came out; else -EBADMSG (-ENOMEM). Never writes past to_length. */
         int (*decompress)(const void *from, size_t length, void *to, size_t to_length);
+        /* The first to_length bytes of what may be more, in less time than all of it takes. NULL: it cannot. */
+        int (*decompress_start)(const void *from, size_t length, void *to, size_t to_length);
 } Codec;
 
 const Codec *codec_by_name(const char *name); /* "lz4", "zstd", "none"; NULL where unknown */

@@ -36,6 +36,14 @@ static void check_round_trip(const Codec *codec, size_t length) {
         if (length > 1)
                 CHECK_INT(codec->decompress(exact, packed_length, back, length - 1), -EBADMSG);
         CHECK_INT(codec->decompress(exact, packed_length - 1, back, length), -EBADMSG);
+        if (codec->decompress_start) {
+                size_t start_length = random_below(length) + 1;
+                CLEANUP(freep) uint8_t *start = malloc(start_length);
+
+                CHECK_INT(codec->decompress_start(exact, packed_length, start, start_length), 0);
+                CHECK(memcmp(raw, start, start_length) == 0);
+                CHECK_INT(codec->decompress_start(exact, packed_length - 1, back, length), -EBADMSG);
+        }
 }
 
 static void blocks_come_back_the_same(void) {
@@ -76,6 +84,8 @@ static void any_bytes_decompress_without_harm(void) {
                 else
                         random_bytes(from, length);
                 (void) codec->decompress(from, packed > 0 ? packed : length, to, to_length);
+                if (codec->decompress_start)
+                        (void) codec->decompress_start(from, packed > 0 ? packed : length, to, to_length);
         }
 }
 

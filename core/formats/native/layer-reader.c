@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "codec/checksum.h"
@@ -259,26 +261,32 @@ static uint32_t raw_length(const NativeLayer *native, uint64_t block) {
         return (uint32_t) min_u64(native->bounds.block_size, native->bounds.disk_size - start);
 }
 
+static int damaged_block(const NativeLayer *native, uint64_t block, int rc, const char *what, Reason *reterr) {
+        return fail(reterr, rc == -ENOMEM ? rc : -EIO, "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): %s",
+                    byte_store_name(native->store), block, block * native->bounds.block_size, what);
+}
+
+static int check_block(const NativeLayer *native, uint64_t block, const StoredBlock *stored, const void *bytes,
+                       Reason *reterr) {
+        if (checksum(bytes, stored->length) != stored->checksum)
+                return damaged_block(native, block, -EIO, "its checksum does not fit", reterr);
+        return 0;
+}
+
 static int unpack_block(const NativeLayer *native, uint64_t block, const StoredBlock *stored, const void *bytes, void *to,
                         Reason *reterr) {
         uint32_t length = raw_length(native, block);
-        int rc;
+        int rc = check_block(native, block, stored, bytes, reterr);
 
-        if (checksum(bytes, stored->length) != stored->checksum)
-                return fail(reterr, -EIO,
-                            "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): its checksum does not fit",
-                            byte_store_name(native->store), block, block * native->bounds.block_size);
+        if (rc < 0)
+                return rc;
         if (stored->length == length) {
                 if (bytes != to)
                         memcpy(to, bytes, length);
                 return 0;
         }
         rc = native->codec->decompress(bytes, stored->length, to, length);
-        if (rc < 0)
-                return fail(reterr, rc == -ENOMEM ? rc : -EIO,
-                            "%s is damaged: block %" PRIu64 " (at %" PRIu64 " of the disk): it cannot be decompressed",
-                            byte_store_name(native->store), block, block * native->bounds.block_size);
-        return 0;
+        return rc < 0 ? damaged_block(native, block, rc, "it cannot be decompressed", reterr) : 0;
 }
 
 /* Whole blocks, straight into the caller's buffer. */
@@ -310,17 +318,35 @@ static int read_whole_blocks(const NativeLayer *native, Run run, unsigned char *
         return 0;
 }
 
+/* Blocks that were read from not long ago, by the hash of owner and number: the newest of each place. */
+#define TOUCHED_COUNT 1024 /* as many as the cache holds by default */
+
+static atomic_uint_fast64_t touched[TOUCHED_COUNT];
+
+/* Whether this is the first time, as far as is remembered. */
+static bool touch(CacheKey key) {
+        uint64_t hash = (key.owner * 0x9e3779b97f4a7c15u ^ key.item) * 0xd6e8feb86659fd93u | 1;
+
+        return atomic_exchange_explicit(&touched[(hash >> 32) % TOUCHED_COUNT], hash, memory_order_relaxed) != hash;
+}
+
 typedef struct BlockRequest {
         const NativeLayer *native;
         Run run; /* of one block */
+        bool alone;    /* all that is read lies within this block */
+        bool not_kept; /* set by the loader: it was not worth it yet */
 } BlockRequest;
 
 static int load_block(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
-        const BlockRequest *request = context;
+        BlockRequest *request = context;
         uint32_t length = raw_length(request->native, request->run.block);
-        CLEANUP(freep) unsigned char *block = malloc(length);
+        CLEANUP(freep) unsigned char *block = NULL;
         int rc;
 
+        request->not_kept = touch(key) && request->alone;
+        if (request->not_kept)
+                return -EAGAIN;
+        block = malloc(length);
         if (!block)
                 return fail_oom(reterr);
         rc = read_whole_blocks(request->native, request->run, block, reterr);
@@ -333,14 +359,42 @@ static int load_block(void *context, CacheKey key, void **ret, size_t *ret_cost,
 
 static const CacheLoader block_loader = { load_block, free };
 
-/* A part of one block, by way of the cache. */
-static int read_part(const NativeLayer *native, Run run, uint32_t offset, uint32_t length, void *to, Reason *reterr) {
-        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
-        BlockRequest request = { native, run };
+/* A part of one block, of which no more is decompressed than what lies before the part's end. */
+static int read_once(const NativeLayer *native, Run run, uint32_t offset, uint32_t length, void *to, Reason *reterr) {
+        const StoredBlock *stored = &run.leaf->blocks[run.stored];
+        size_t room = round_up(stored->length, 64);
+        unsigned char *bytes = scratch_get(SCRATCH_STORED, room + offset + length), *raw = bytes + room;
         int rc;
 
-        rc = cache_get(native->memory, (CacheKey){native->owner, BLOCK_ITEMS | run.block}, &block_loader, &request, &cached,
-                       reterr);
+        if (!bytes)
+                return fail_oom(reterr);
+        rc = byte_store_read(native->store, bytes, stored->length, run.leaf->blocks_start + stored->offset, reterr);
+        if (rc >= 0)
+                rc = check_block(native, run.block, stored, bytes, reterr);
+        if (rc < 0)
+                return rc;
+        if (stored->length == raw_length(native, run.block)) {
+                memcpy(to, bytes + offset, length);
+                return 0;
+        }
+        rc = native->codec->decompress_start(bytes, stored->length, raw, offset + length);
+        if (rc < 0)
+                return damaged_block(native, run.block, rc, "it cannot be decompressed", reterr);
+        memcpy(to, raw + offset, length);
+        return 0;
+}
+
+/* A part of one block, by way of the cache. */
+static int read_part(const NativeLayer *native, Run run, uint32_t offset, uint32_t length, bool alone, void *to,
+                     Reason *reterr) {
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        BlockRequest request = { native, run, alone && native->codec->decompress_start, false };
+        CacheKey key = { native->owner, BLOCK_ITEMS | run.block };
+        int rc;
+
+        rc = cache_get(native->memory, key, &block_loader, &request, &cached, reterr);
+        if (rc < 0 && request.not_kept)
+                return read_once(native, run, offset, length, to, reterr);
         if (rc < 0)
                 return rc;
         memcpy(to, (const unsigned char *) cache_value(cached) + offset, length);
@@ -351,6 +405,7 @@ static int read_part(const NativeLayer *native, Run run, uint32_t offset, uint32
 static int read_record(const NativeLayer *native, const Page *leaf, const PageRecord *record, uint64_t start, uint64_t end,
                        unsigned char *to, Reason *reterr) {
         uint64_t size = native->bounds.block_size;
+        bool alone = start / size == (end - 1) / size;
 
         while (start < end) {
                 uint64_t block = start / size, whole = end == native->bounds.disk_size ? divide_up(end, size) : end / size;
@@ -365,7 +420,7 @@ static int read_record(const NativeLayer *native, const Page *leaf, const PageRe
                         rc = read_whole_blocks(native, run, to, reterr);
                 } else {
                         part = min_u64(end - start, raw_length(native, block) - skip);
-                        rc = read_part(native, run, skip, (uint32_t) part, to, reterr);
+                        rc = read_part(native, run, skip, (uint32_t) part, alone, to, reterr);
                 }
                 if (rc < 0)
                         return rc;
