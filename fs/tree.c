@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "log.h"
 #include "repository/point.h"
 
 #define INFO_NAME "info.json"
@@ -224,11 +225,11 @@ static bool can_be_listed(const char *name) {
         return *name && *name != '.' && !strchr(name, '/') && strlen(name) <= NAME_MAX;
 }
 
-static int list_vm(const Item *directory, Strings *names) {
+static int list_vm(const Item *directory, Strings *names, Reason *reterr) {
         CLEANUP(strings_free) Strings points = { 0 };
         int rc;
 
-        rc = vm_list_points(directory->vm->vm, &points, NULL);
+        rc = vm_list_points(directory->vm->vm, &points, reterr);
         if (rc < 0)
                 return rc;
         rc = strings_add(names, TRIGGER_NAME);
@@ -272,14 +273,15 @@ static int list_point(const Item *directory, Strings *names) {
 
 int tree_list(Tree *tree, const Item *directory, Strings *ret) {
         CLEANUP(strings_free) Strings names = { 0 };
+        Reason reason = REASON_INIT;
         int rc;
 
         switch (directory->node.kind) {
         case NODE_ROOT:
-                rc = repository_list_vms(tree->repository, &names, NULL);
+                rc = repository_list_vms(tree->repository, &names, &reason);
                 break;
         case NODE_VM:
-                rc = list_vm(directory, &names);
+                rc = list_vm(directory, &names, &reason);
                 break;
         case NODE_POINT:
                 rc = list_point(directory, &names);
@@ -287,8 +289,11 @@ int tree_list(Tree *tree, const Item *directory, Strings *ret) {
         default:
                 return -ENOTDIR;
         }
-        if (rc < 0)
+        if (rc < 0) {
+                if (*reason.text)
+                        log_once(node_number(directory->node), "%s", reason.text);
                 return rc;
+        }
         *ret = names;
         names = (Strings) { 0 };
         return 0;
