@@ -11,7 +11,8 @@ static const CommandOption options[] = {
         { 0 },
 };
 
-static int make_map(const char *repository_path, const char *text, bool json, char **ret, size_t *ret_length, Reason *reterr) {
+static int make_map(const char *repository_path, const char *text, bool json, char **ret, size_t *ret_length,
+                    Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
         CLEANUP(chain_unrefp) Chain *chain = NULL;

@@ -53,8 +53,9 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
 
         for (size_t i = 0; i < count; i++) {
                 const CommandOption *option = &command->options[i];
+                int takes = option->argument ? required_argument : no_argument;
 
-                longs[i] = (struct option) { option->name, option->argument ? required_argument : no_argument, NULL, (int) i + 1 };
+                longs[i] = (struct option) { option->name, takes, NULL, (int) i + 1 };
                 if (option->letter) {
                         shorts[end++] = option->letter;
                         if (option->argument)
@@ -74,7 +75,8 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
         if (c == '?') {
                 if (optopt >= ' ' && optopt <= '~')
                         return end_parse(parse, command_misused(command, "unknown option -%c", optopt));
-                return end_parse(parse, command_misused(command, "option %s is unknown, or takes no argument", argv[optind - 1]));
+                return end_parse(parse, command_misused(command, "option %s is unknown, or takes no argument",
+                                                        argv[optind - 1]));
         }
         for (size_t i = 0; c > 0 && i < count; i++)
                 if (c == (int) i + 1 || (command->options[i].letter && c == command->options[i].letter)) {
@@ -87,7 +89,8 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
         if (words < command->words_min)
                 return end_parse(parse, command_misused(command, "too few arguments"));
         if (command->words_max >= 0 && words > command->words_max)
-                return end_parse(parse, command_misused(command, "too many arguments: %s", argv[optind + command->words_max]));
+                return end_parse(parse, command_misused(command, "too many arguments: %s",
+                                                        argv[optind + command->words_max]));
         return end_parse(parse, -1);
 }
 

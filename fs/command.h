@@ -1,7 +1,7 @@
 /* fs/command.h - the commands of the program: one table, one file each.
  *
- * A command parses its words with getopt_long (through command_parse(), which answers --help and wrong options), does its work
- * through core/, and returns an exit status. Errors are one line on stderr: "virtbackupfs: what: why". */
+ * A command parses its words with getopt_long (through command_parse(), which answers --help and wrong options), does its
+ * work through core/, and returns an exit status. Errors are one line on stderr: "virtbackupfs: what: why". */
 #pragma once
 
 #include <getopt.h>

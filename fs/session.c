@@ -51,8 +51,8 @@ int mountpoint_resolve(const char *path, const char *repository_path, char **ret
                 int rc = -errno;
 
                 if (rc == -ENOTCONN)
-                        return fail(reterr, rc, "%s: a mount without a process is still there: end it with 'fusermount3 -u %s'",
-                                    path, path);
+                        return fail(reterr, rc, "%s: a mount without a process is still there: "
+                                                 "end it with 'fusermount3 -u %s'", path, path);
                 return fail_errno(reterr, rc, "cannot mount on %s", path);
         }
         if (!S_ISDIR(st.st_mode))

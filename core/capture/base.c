@@ -108,7 +108,8 @@ int base_choose(Vm *vm, const char *newest, const SourceVm *source_vm, Base *ret
                 return fail_oom(reterr);
         base.disk_count = source_vm->disk_count;
         if (newest && untracked)
-                rc = fail(&base.why, -ENOTSUP, "%s: %s", untracked->name, untracked->why_not ?: "its changes are not tracked");
+                rc = fail(&base.why, -ENOTSUP, "%s: %s", untracked->name,
+                          untracked->why_not ?: "its changes are not tracked");
         else if (newest)
                 rc = read_base(vm, newest, &base.manifest, &base.why);
         else

@@ -56,8 +56,10 @@ static int lose_open(Flattening *f, uint32_t from, uint32_t part) {
                 if (list_add(&f->covered, begin, end_of(&open), part, EXTENT_UNREADABLE) < 0)
                         return -ENOMEM;
                 if (open.start < from)
-                        f->open.items[kept++] = (RegionExtent) { .start = open.start,
-                                                                 .length = (uint32_t) min_u64(open.length, from - open.start) };
+                        f->open.items[kept++] = (RegionExtent) {
+                                .start = open.start,
+                                .length = (uint32_t) min_u64(open.length, from - open.start),
+                        };
         }
         f->open.count = kept;
         return 0;

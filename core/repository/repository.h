@@ -8,7 +8,7 @@
  *         ├── lock                   held while a capture runs (capture-lock.h)
  *         ├── state.json             sealed JSON: how the capture goes (capture-state.h)
  *         ├── points/POINT.json      sealed JSON: one manifest a restore point (manifest.h); creating it is the commit
- *         └── data/CAPTURE/          what one capture wrote: DISK.layer, domain.xml, …; no manifest names it: leftover
+ *         └── data/CAPTURE/          what one capture wrote: DISK.layer, domain.xml, …; a leftover where no manifest names it
  *
  * Every JSON file but `state.json` and `vm.json` is immutable once made. Readers take no locks.
  * Threads: a Repository may be used by any number of threads. */
