@@ -138,8 +138,9 @@ static void change(Work *work) {
 
 static void write_layer(Work *work, const char *capture, const char *path, ManifestDisk *disk, LayerTotals *ret) {
         LayerDescription description = {
-                .repository = repository_uuid(vm_repository(work->vm)), .vm_uuid = vm_uuid(work->vm), .vm = vm_name(work->vm),
-                .disk = disk->name, .capture = capture, .disk_size = work->size, .block_size = BLOCK, .codec = codec_by_name("lz4"),
+                .repository = repository_uuid(vm_repository(work->vm)), .vm_uuid = vm_uuid(work->vm),
+                .vm = vm_name(work->vm), .disk = disk->name, .capture = capture,
+                .disk_size = work->size, .block_size = BLOCK, .codec = codec_by_name("lz4"),
         };
         CLEANUP(layer_writer_freep) LayerWriter *writer = NULL;
         Reason reason = REASON_INIT;

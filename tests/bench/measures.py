@@ -6,6 +6,8 @@ import random
 import subprocess
 import time
 
+import servers
+
 MIB = 1 << 20
 ADDRESSES = 60000  # random reads a second, of each job: more than are done
 
@@ -70,8 +72,8 @@ def write_addresses(path, blocks, block_size, seconds, seed):
 def random_reads(jobs):
     def run(image, context):
         logs = context.addresses[:jobs]
-        command = ["fio", "--output-format=json", "--ioengine=psync", "--direct=1", "--thread", "--group_reporting", "--readonly",
-                   f"--runtime={context.seconds}"]
+        command = ["fio", "--output-format=json", "--ioengine=psync", "--direct=1", "--thread", "--group_reporting",
+                   "--readonly", f"--runtime={context.seconds}"]
         for number, log in enumerate(logs):
             command += [f"--name=job{number}", f"--read_iolog={log}", f"--replay_redirect={image}", "--replay_no_stall=1"]
         client = Client(*command)
@@ -110,6 +112,8 @@ def measure(name, start, context):
         first = time.monotonic() - begun
         if name == "first":
             return Result(first * 1000, 0, server.cpu_seconds(), server.peak_memory())
+        if context.read_ahead and server.processes:
+            servers.set_read_ahead(server.image, context.read_ahead)
         before = server.cpu_seconds()
         value, cpu = MEASURES[name](server.image, context)
         return Result(value, cpu, server.cpu_seconds() - before, server.peak_memory())

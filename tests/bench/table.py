@@ -20,7 +20,8 @@ def summary(results, subjects, reference):
             if key[0] == "first":
                 ratios = [1 / ratio for ratio in ratios]
             entry["subjects"][subject] = {
-                "median": median(r.value for r in found), "least": min(r.value for r in found), "most": max(r.value for r in found),
+                "median": median(r.value for r in found),
+                "least": min(r.value for r in found), "most": max(r.value for r in found),
                 "server_cpu": median(r.server for r in found), "client_cpu": median(r.client for r in found),
                 "memory": max(r.memory for r in found), "ratio": median(ratios) if ratios else None, "rounds": len(found),
             }
@@ -30,11 +31,13 @@ def summary(results, subjects, reference):
 
 def show(layers, entries, reference):
     lines = [f"\n{layers} layer{'s' if layers > 1 else ''}",
-             f"{'':30} {'':10} {'median':>9} {'least':>9} {'most':>9} {'× ' + reference:>9} {'CPU s':>7} {'client':>7} {'MiB':>6}"]
+             f"{'':30} {'':10} {'median':>9} {'least':>9} {'most':>9} {'x ' + reference:>9} "
+             f"{'CPU s':>7} {'client':>7} {'MiB':>6}"]
     for entry in entries:
         for number, (subject, figures) in enumerate(entry["subjects"].items()):
-            title = f"{TITLES[entry['measure']]}, {entry['state']}" if number == 0 else f"  ({entry['unit']})" if number == 1 else ""
+            title = [f"{TITLES[entry['measure']]}, {entry['state']}", f"  ({entry['unit']})"][number] if number < 2 else ""
             ratio = f"{figures['ratio']:9.2f}" if figures["ratio"] else f"{'':9}"
-            lines.append(f"{title:30} {subject:10} {figures['median']:9.0f} {figures['least']:9.0f} {figures['most']:9.0f} {ratio} "
+            lines.append(f"{title:30} {subject:10} "
+                         f"{figures['median']:9.0f} {figures['least']:9.0f} {figures['most']:9.0f} {ratio} "
                          f"{figures['server_cpu']:7.2f} {figures['client_cpu']:7.2f} {figures['memory'] >> 20:6}")
     return "\n".join(lines)
