@@ -33,6 +33,12 @@ struct TriggerFile {
         bool listed;
 };
 
+/* A capture that is being started, until it is accepted or refused. */
+typedef struct Start {
+        uint32_t vm; /* its serial */
+        struct Start *next;
+} Start;
+
 struct Triggers {
         Repository *repository;
         int stop_fd;
@@ -43,6 +49,7 @@ struct Triggers {
         bool ending;
         bool look_now;      /* rather than when the time has come */
         TriggerFile *files; /* those that somebody waits for, referenced */
+        Start *starts;
 };
 
 static TriggerFile *file_ref(TriggerFile *file) {
@@ -192,6 +199,46 @@ static bool has_just_ended(Vm *vm) {
         return false;
 }
 
+/* Of those who write at once, one starts a capture; the others need not wait until it runs to be told that they are late. */
+static bool enter_start(Triggers *triggers, Start *start) {
+        bool alone = true;
+
+        pthread_mutex_lock(&triggers->lock);
+        for (const Start *other = triggers->starts; other; other = other->next)
+                alone &= other->vm != start->vm;
+        if (alone) {
+                start->next = triggers->starts;
+                triggers->starts = start;
+        }
+        pthread_mutex_unlock(&triggers->lock);
+        return alone;
+}
+
+static void leave_start(Triggers *triggers, const Start *start) {
+        Start **at = &triggers->starts;
+
+        pthread_mutex_lock(&triggers->lock);
+        while (*at != start)
+                at = &(*at)->next;
+        *at = start->next;
+        pthread_mutex_unlock(&triggers->lock);
+}
+
+static int start_capture(Triggers *triggers, Vm *vm, const char *option) {
+        const char *path = repository_path(triggers->repository);
+        Start start = { .vm = vm_serial(vm) };
+        int rc;
+
+        if (!enter_start(triggers, &start))
+                return -EBUSY;
+        /* A held lock is known without a process that finds out. */
+        rc = capture_lock_is_held(vm) == 1 ? -EBUSY : launcher_start(path, vm_name(vm), option, triggers->stop_fd);
+        if (rc == -EBUSY && has_just_ended(vm))
+                rc = launcher_start(path, vm_name(vm), option, triggers->stop_fd);
+        leave_start(triggers, &start);
+        return rc;
+}
+
 int64_t trigger_write(Triggers *triggers, TriggerFile *file, const char *bytes, size_t length) {
         CLEANUP(vm_freep) Vm *vm = NULL;
         const char *option;
@@ -206,9 +253,7 @@ int64_t trigger_write(Triggers *triggers, TriggerFile *file, const char *bytes, 
                 return rc == -ENOENT ? -EROFS : rc;
         if (!vm_source(vm) || vm_serial(vm) != vm_serial(file->vm->vm))
                 return -EROFS;
-        rc = launcher_start(repository_path(triggers->repository), vm_name(vm), option, triggers->stop_fd);
-        if (rc == -EBUSY && has_just_ended(vm))
-                rc = launcher_start(repository_path(triggers->repository), vm_name(vm), option, triggers->stop_fd);
+        rc = start_capture(triggers, vm, option);
         if (rc < 0)
                 return rc;
         look_soon(triggers);

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 
 import pytest
 from mount import is_mounted, mounted, unmount
@@ -259,6 +260,28 @@ def test_a_capture_goes_on_when_its_mount_is_unmounted(case, program, place):
     case.adopt_new_points(references)
     assert len(case.truth.points) == 2
     case.whole("incremental")
+
+
+def test_of_many_writers_at_once_one_starts_a_capture(case, program, place):
+    with mounted(program, case.repository.path, place) as mount:
+        trigger, results = mount / "fail/capture", []
+
+        def write():
+            try:
+                pull(trigger, "full")
+                results.append(0)
+            except OSError as refusal:
+                results.append(refusal.errno)
+
+        writers = [threading.Thread(target=write) for _ in range(64)]
+        for writer in writers:
+            writer.start()
+        for writer in writers:
+            writer.join()
+        assert sorted(results) == [0] + [errno.EBUSY] * 63
+        assert wait_captured(trigger)["state"] == "idle"
+        assert len(case.repository.points(case.vm)) == 2
+        case.settled()
 
 
 def test_a_triggered_capture_that_is_killed_reads_as_failed(case, program, place):
