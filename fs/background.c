@@ -41,6 +41,7 @@ int background_start(int *ret_fd, int *ret_status) {
         int ends[2];
         pid_t child;
 
+        closefrom(STDERR_FILENO + 1); /* what a shell or a script has open (a lock, a pipe) is not ours to keep */
         if (pipe2(ends, O_CLOEXEC) < 0)
                 return -errno;
         read_end = ends[0];

@@ -1,7 +1,8 @@
 /* fs/background.h - going to the background once there is something to find there.
  *
  * The process forks before it has threads; the one that was called waits until the other is ready, and ends with its
- * status. Until then the child keeps stderr, so that its one line of error is seen. */
+ * status. Until then the child keeps stderr, so that its one line of error is seen. Other inherited descriptors are closed
+ * at the start. */
 #pragma once
 
 /* 0: this is the child, *ret_fd is what background_ready() wants. 1: this is the parent, and *ret_status what it has to

@@ -9,11 +9,16 @@
 #include "daemon.h"
 #include "session.h"
 
-enum { OPTION_FOREGROUND, OPTION_OPTIONS };
+enum { OPTION_FOREGROUND, OPTION_OPTIONS, OPTION_SLOPPY, OPTION_NO_MTAB, OPTION_VERBOSE, OPTION_TYPES };
 
 static const CommandOption options[] = {
         [OPTION_FOREGROUND] = { "foreground", 'f', NULL, "stay in the foreground" },
         [OPTION_OPTIONS] = { "options", 'o', "OPTIONS", "ro, allow_other, uid=, gid=, umask=, cache-size=, …" },
+        /* What mount(8) may hand on to its helpers, and means nothing here. */
+        [OPTION_SLOPPY] = { "sloppy", 's', NULL, NULL },
+        [OPTION_NO_MTAB] = { "no-mtab", 'n', NULL, NULL },
+        [OPTION_VERBOSE] = { "verbose", 'v', NULL, NULL },
+        [OPTION_TYPES] = { "types", 't', "TYPE", NULL },
         { 0 },
 };
 

@@ -59,6 +59,15 @@ def test_the_background_has_nothing_of_where_it_came_from(program, binary, made,
     wait_gone(pid)
 
 
+def test_the_background_keeps_no_descriptor_of_a_script(program, binary, made, top, place):
+    with open(f"{place}/lock", "w", encoding="utf-8") as lock:
+        program.run("mount", made.path, top, pass_fds=[lock.fileno()])
+    (pid,) = processes_of(binary.path, made.path, top)
+    assert f"{place}/lock" not in {os.readlink(f"/proc/{pid}/fd/{number}") for number in os.listdir(f"/proc/{pid}/fd")}
+    assert unmount(top).returncode == 0
+    wait_gone(pid)
+
+
 def test_relative_paths_are_understood(program, binary, made, top):
     done = program.run("mount", os.path.relpath(made.path, "/"), os.path.relpath(top, "/"), cwd="/")
     assert done.stderr == "" and os.listdir(top) == ["vm1"]
@@ -272,6 +281,9 @@ def test_wrong_usage_is_told(program, made, top):
 
 def test_without_a_command_two_paths_mount(program, binary, made, top):
     program.run(made.path, top, "-o", "rw,dev,suid")
+    assert os.listdir(top) == ["vm1"]
+    assert unmount(top).returncode == 0
+    program.run(made.path, top, "-snv", "-o", "ro", "-t", "fuse.virtbackupfs")  # as mount -snv hands on
     assert os.listdir(top) == ["vm1"]
 
 
