@@ -36,6 +36,12 @@ static void print_help(const Command *command) {
                         printf("      %-24s %s\n", name, option->help);
         }
         printf("      %-24s %s\n", "--help", "show this");
+        printf("      %-24s %s\n", "--version", "show the program's version");
+}
+
+int command_print_version(void) {
+        printf("virtbackupfs %s\n", VIRTBACKUPFS_VERSION);
+        return fflush(stdout) == 0 ? STATUS_DONE : STATUS_FAILED;
 }
 
 static bool end_parse(CommandParse *parse, int status) {
@@ -45,9 +51,9 @@ static bool end_parse(CommandParse *parse, int status) {
 
 /* What getopt_long() would accept: exact names, abbreviations, letters. Values are index + 1 in the command's options. */
 bool command_parse(const Command *command, int argc, char **argv, CommandParse *parse) {
-        struct option longs[OPTIONS_MAX + 2] = { { NULL, 0, NULL, 0 } };
+        struct option longs[OPTIONS_MAX + 3] = { { NULL, 0, NULL, 0 } };
         char shorts[2 * OPTIONS_MAX + 4] = ":";
-        enum { HELP = 1000 };
+        enum { HELP = 1000, VERSION };
         size_t count = count_options(command), end = 1;
         int c, words;
 
@@ -63,6 +69,7 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
                 }
         }
         longs[count] = (struct option) { "help", no_argument, NULL, HELP };
+        longs[count + 1] = (struct option) { "version", no_argument, NULL, VERSION };
 
         opterr = 0;
         c = getopt_long(argc, argv, shorts, longs, NULL);
@@ -70,6 +77,8 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
                 print_help(command);
                 return end_parse(parse, fflush(stdout) == 0 ? STATUS_DONE : STATUS_FAILED);
         }
+        if (c == VERSION)
+                return end_parse(parse, command_print_version());
         if (c == ':')
                 return end_parse(parse, command_misused(command, "%s needs an argument", argv[optind - 1]));
         if (c == '?') {

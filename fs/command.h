@@ -1,7 +1,7 @@
 /* fs/command.h - the commands of the program: one table, one file each.
  *
- * A command parses its words with getopt_long (through command_parse(), which answers --help and wrong options), does its
- * work through core/, and returns an exit status. Errors are one line on stderr: "virtbackupfs: what: why". */
+ * A command parses its words with getopt_long (through command_parse(), which answers --help, --version and wrong options),
+ * does its work through core/, and returns an exit status. Errors are one line on stderr: "virtbackupfs: what: why". */
 #pragma once
 
 #include <getopt.h>
@@ -28,7 +28,7 @@ typedef struct Command {
         const char *name;
         const char *arguments;        /* "REPO [PATH]" */
         const char *summary;          /* one line; NULL: internal, not shown */
-        const CommandOption *options; /* ends with a NULL name; NULL: none but --help */
+        const CommandOption *options; /* ends with a NULL name; NULL: only those of all commands */
         int words_min, words_max;     /* words besides options; words_max < 0: any number */
         int (*run)(const struct Command *command, int argc, char **argv);
 } Command;
@@ -37,7 +37,7 @@ extern const Command command_add, command_capture, command_forget, command_guard
         command_mount;
 
 /* Walks the options: call it until it is false. *ret is the index in command->options, *ret_argument its argument.
- * Answers --help and wrong usage itself by ending the walk with *ret_status >= 0, which the command then returns.
+ * Answers --help, --version and wrong usage itself by ending the walk with *ret_status >= 0, which the command then returns.
  * When all options are done, optind is the first of the remaining words, whose number has been checked. */
 typedef struct CommandParse {
         int option;           /* index in command->options */
@@ -49,6 +49,7 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
 /* "virtbackupfs: …" on stderr. These return the status to exit with. */
 int command_failed(const Reason *reason);
 int command_misused(const Command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+int command_print_version(void);
 void command_warn(const char *line);
 
 /* Writes to stdout, and notices where that fails (a full disk, a closed pipe). */

@@ -34,11 +34,6 @@ static int print_help(void) {
         return fflush(stdout) == 0 ? STATUS_DONE : STATUS_FAILED;
 }
 
-static int print_version(void) {
-        printf("virtbackupfs %s\n", VIRTBACKUPFS_VERSION);
-        return fflush(stdout) == 0 ? STATUS_DONE : STATUS_FAILED;
-}
-
 /* mount(8) and its helpers call REPO MOUNTPOINT -o OPTIONS, with no command in front. */
 static bool is_path(const char *word) {
         struct stat st;
@@ -64,13 +59,10 @@ int main(int argc, char **argv) {
         if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)
                 return print_help();
         if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0)
-                return print_version();
+                return command_print_version();
         for (size_t i = 0; i < COMMAND_COUNT; i++)
-                if (strcmp(argv[1], commands[i]->name) == 0) {
-                        if (argc == 3 && strcmp(argv[2], "--version") == 0)
-                                return print_version();
+                if (strcmp(argv[1], commands[i]->name) == 0)
                         return commands[i]->run(commands[i], argc - 1, argv + 1);
-                }
         if (argv[1][0] != '-' && is_path(argv[1]))
                 return command_mount.run(&command_mount, argc, argv);
         return command_misused(NULL, "%s is no command", argv[1]);

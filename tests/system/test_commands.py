@@ -35,7 +35,8 @@ def test_every_command_tells_how_it_is_used(program):
         assert command in overview
         assert command in program.run(command, "--help").stdout
     assert re.fullmatch(r"virtbackupfs \d+\.\d+\.\d+\n", program.run("--version").stdout)
-    assert program.run("list", "--version").stdout == program.run("--version").stdout
+    for words in (["list"], ["list", "--json"], ["mount", "-f"], ["capture", "--full", "repo", "vm"]):
+        assert program.run(*words, "--version").stdout == program.run("--version").stdout
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["init"], ["init", "a", "b"], ["list", "--no-such-option", "a"],
