@@ -10,6 +10,7 @@
 #include "capture/capture.h"
 #include "command.h"
 #include "formats/native/layer-writer.h"
+#include "log.h"
 #include "progress.h"
 #include "util/bytes.h"
 #include "util/io.h"
@@ -62,6 +63,7 @@ static void notify(Notice *notice, int rc) {
 typedef struct Context {
         const char *vm;
         Notice notice;
+        bool triggered; /* nobody sees our stderr: what is to be said goes into the log */
 } Context;
 
 static void accepted(void *context) {
@@ -71,9 +73,13 @@ static void accepted(void *context) {
 }
 
 static void warn(void *context, const char *line) {
-        (void) context;
+        const Context *capture = context;
+
         progress_clear();
-        command_warn(line);
+        if (capture->triggered)
+                log_line(LOG_WARNING, "%s", line);
+        else
+                command_warn(line);
 }
 
 static void show_progress(void *context, const CaptureState *state) {
@@ -214,10 +220,15 @@ static int run(const Command *command, int argc, char **argv) {
         }
         catch_signals();
         context.vm = argv[optind + 1];
+        context.triggered = context.notice.fd >= 0;
+        if (context.triggered)
+                log_to_syslog();
         rc = capture(argv[optind], argv[optind + 1], &capture_options, &manifest, &reason);
         progress_clear();
         if (rc < 0) {
                 notify(&context.notice, rc);
+                if (context.triggered && rc != -EBUSY)
+                        log_line(LOG_ERR, "%s", reason.text);
                 return command_failed(&reason);
         }
         snprintf(line, sizeof line, "%s/%s\n", manifest->vm, manifest->name);

@@ -116,8 +116,8 @@ int command_misused(const Command *command, const char *format, ...) {
         va_start(args, format);
         vsnprintf(text, sizeof text, format, args);
         va_end(args);
-        fail(&reason, -EINVAL, "%s%s%s: see 'virtbackupfs %s%s--help'", command ? command->name : "", command ? ": " : "", text,
-             command ? command->name : "", command ? " " : "");
+        fail(&reason, -EINVAL, "%s%s%s: see 'virtbackupfs %s%s--help'", command ? command->name : "", command ? ": " : "",
+             text, command ? command->name : "", command ? " " : "");
         fprintf(stderr, "virtbackupfs: %s\n", reason.text);
         return STATUS_USAGE;
 }

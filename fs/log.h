@@ -1,4 +1,5 @@
-/* fs/log.h - what the mounted filesystem has to say: one line per event, its subject first.
+/* fs/log.h - what the mounted filesystem and the captures that it starts have to say: one line per event, its subject
+ * first.
  *
  * In the foreground lines go to stderr, in the background to syslog. Threads: any. */
 #pragma once

@@ -5,6 +5,7 @@ import errno
 import fcntl
 import os
 import select
+import socket
 import struct
 import threading
 import time
@@ -266,6 +267,22 @@ def test_ordinary_files_are_always_ready(mount):
         assert events(descriptor, select.POLLIN | select.POLLPRI, 0) == select.POLLIN
     finally:
         os.close(descriptor)
+
+
+@pytest.mark.needs_root
+def test_what_a_triggered_capture_has_to_say_is_logged(trigger):
+    """As nobody sees its stderr."""
+    if os.path.lexists("/dev/log"):
+        pytest.skip("somebody else reads the system's log")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as log:
+        log.bind("/dev/log")
+        try:
+            log.settimeout(30)
+            pull(trigger, "full")
+            while WORDS not in log.recv(4096).decode(errors="replace"):  # others may have something to say
+                pass
+        finally:
+            os.unlink("/dev/log")
 
 
 def test_captures_leave_no_zombies(mount, trigger):
