@@ -86,11 +86,9 @@ def test_the_mount_names_the_repository(program, binary, made, top):
     assert "allow_other" not in options
 
 
-@pytest.mark.parametrize("how", ["umount", "fusermount3"])
+@pytest.mark.parametrize("how", [pytest.param("umount", marks=pytest.mark.needs_root), "fusermount3"])
 def test_unmounting_ends_it(program, binary, made, top, how):
     pid = in_background(program, binary, made, top)
-    if how == "umount" and os.geteuid() != 0:
-        pytest.skip("needs root")
     subprocess.run([how, *(["-u"] if how == "fusermount3" else []), top], check=True)
     wait_gone(pid)
     assert os.listdir(top) == []
@@ -224,9 +222,8 @@ def test_options_set_owner_and_modes(program, binary, made, top, person):
     person.run("sha256sum", f"{top}/vm1/latest/vda.raw")
 
 
+@pytest.mark.needs_root
 def test_read_ahead_is_as_long_as_a_request(program, binary, made, top):
-    if os.geteuid() != 0:
-        pytest.skip("needs root")
     in_background(program, binary, made, top)
     device = os.stat(top).st_dev
     with open(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb", encoding="ascii") as file:
