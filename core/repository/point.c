@@ -6,6 +6,7 @@
 
 #include "repository/lineage.h"
 #include "util/timestamp.h"
+#include "util/uri.h"
 
 static json_t *optional_text(const char *text) {
         return text ? json_text(text) : json_null();
@@ -125,42 +126,12 @@ int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *p
         return 0;
 }
 
-/* The source as it may be shown: a password ("scheme://user:password@host") is no one's business. */
 static json_t *describe_source(const char *source) {
         CLEANUP(freep) char *shown = NULL;
-        size_t length = 0;
 
         if (!source)
                 return json_null();
-        shown = malloc(strlen(source) * 2 + 4);
-        if (!shown)
-                return NULL;
-        while (*source) {
-                const char *authority = strstr(source, "://");
-                const char *colon, *at = NULL;
-                size_t end;
-
-                if (!authority)
-                        break;
-                authority += strlen("://");
-                end = strcspn(authority, "/?# ");
-                for (const char *c = authority; c < authority + end; c++)
-                        if (*c == '@')
-                                at = c;
-                colon = at ? memchr(authority, ':', (size_t) (at - authority)) : NULL;
-                if (colon) {
-                        memcpy(shown + length, source, (size_t) (colon + 1 - source));
-                        length += (size_t) (colon + 1 - source);
-                        memcpy(shown + length, "***", 3);
-                        length += 3;
-                        source = at;
-                }
-                memcpy(shown + length, source, (size_t) (authority + end - source));
-                length += (size_t) (authority + end - source);
-                source = authority + end;
-        }
-        strcpy(shown + length, source);
-        return json_text(shown);
+        return uri_hide_passwords(source, &shown) < 0 ? NULL : json_text(shown);
 }
 
 static int describe_points(const Lineage *lineage, size_t first, json_t *points, Reason *reterr) {

@@ -101,7 +101,7 @@ int libvirt_connect(LibvirtSource *source, Reason *reterr) {
                 virConnectClose(source->connection);
         source->connection = virConnectOpen(source->uri.uri);
         if (!source->connection)
-                return fail(reterr, libvirt_code(-ENOTCONN), "cannot connect to libvirt at %s: %s", source->uri.uri,
+                return fail(reterr, libvirt_code(-ENOTCONN), "cannot connect to libvirt at %s: %s", source->uri.shown,
                             libvirt_words());
         if (events_run)
                 virConnectSetKeepAlive(source->connection, KEEPALIVE_SECONDS, KEEPALIVE_COUNT);
@@ -120,7 +120,7 @@ int libvirt_find_domain(LibvirtSource *source, virDomainPtr *ret, Reason *reterr
         if (!domain) {
                 rc = libvirt_code(-EIO);
                 if (rc == -ENOENT)
-                        return fail(reterr, rc, "%s has no VM named %s", source->uri.uri, source->name);
+                        return fail(reterr, rc, "%s has no VM named %s", source->uri.shown, source->name);
                 return fail(reterr, rc, "cannot look up the VM %s: %s", source->name, libvirt_words());
         }
         if (virDomainGetUUIDString(domain, source->uuid) < 0)

@@ -255,7 +255,7 @@ int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_momen
 
         if (!source->uri.local)
                 return fail(reterr, -EOPNOTSUPP, "%s is on another machine, whose backup socket cannot be reached from "
-                                                 "here: capture there", source->uri.uri);
+                                                 "here: capture there", source->uri.shown);
         rc = libvirt_find_domain(source, &domain, reterr);
         if (rc < 0)
                 return rc;

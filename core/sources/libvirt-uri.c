@@ -5,11 +5,13 @@
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "util/uri.h"
 
 #define PARAMETER "domain="
 
 void libvirt_uri_clear(LibvirtUri *uri) {
         free(uri->uri);
+        free(uri->shown);
         free(uri->domain);
         *uri = (LibvirtUri) { 0 };
 }
@@ -60,12 +62,15 @@ static int split_query(const char *query, LibvirtUri *uri) {
 
 int libvirt_uri_parse(const char *text, LibvirtUri *ret, Reason *reterr) {
         CLEANUP(libvirt_uri_clear) LibvirtUri uri = { 0 };
+        CLEANUP(freep) char *shown = NULL;
         const char *authority = strstr(text, "://"), *query = strchr(text, '?');
         size_t length = query ? (size_t) (query - text) : strlen(text);
         const char *path;
 
+        if (uri_hide_passwords(text, &shown) < 0)
+                return fail_oom(reterr);
         if (!authority || authority > text + length)
-                return fail(reterr, -EINVAL, "%s is no libvirt URI: that is written like qemu:///system", text);
+                return fail(reterr, -EINVAL, "%s is no libvirt URI: that is written like qemu:///system", shown);
         path = strchr(authority + 3, '/');
         uri.local = path == authority + 3;
         uri.session = path && strncmp(path, "/session", 8) == 0 && geteuid() != 0;
@@ -77,7 +82,9 @@ int libvirt_uri_parse(const char *text, LibvirtUri *ret, Reason *reterr) {
         if (query && split_query(query + 1, &uri) < 0)
                 return fail_oom(reterr);
         if (uri.domain && !*uri.domain)
-                return fail(reterr, -EINVAL, "%s names no domain", text);
+                return fail(reterr, -EINVAL, "%s names no domain", shown);
+        if (uri_hide_passwords(uri.uri, &uri.shown) < 0)
+                return fail_oom(reterr);
         *ret = uri;
         uri = (LibvirtUri) { 0 };
         return 0;

@@ -9,6 +9,7 @@
 
 typedef struct LibvirtUri {
         char *uri;     /* for libvirt */
+        char *shown;  /* the same for people: without passwords */
         char *domain;  /* NULL: not said */
         bool local;    /* the hypervisor is on this machine */
         bool session;  /* its VMs run as the user that asks */

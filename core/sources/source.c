@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "sources/libvirt.h"
+#include "util/uri.h"
 
 #define REGISTERED_MAX 8
 #define READ_MAX_LEAST (64u << 10)
@@ -33,12 +34,15 @@ static const SourceOps *find_ops(const char *uri) {
 
 int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
         const SourceOps *ops = find_ops(owner->uri);
+        CLEANUP(freep) char *shown = NULL;
         Source *source;
         int rc;
 
+        if (uri_hide_passwords(owner->uri, &shown) < 0)
+                return fail_oom(reterr);
         if (!ops)
                 return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system",
-                            owner->uri);
+                            shown);
         rc = ops->open(owner, &source, reterr);
         if (rc < 0)
                 return rc;

@@ -75,6 +75,14 @@ def test_add_registers_a_vm_of_the_hypervisor(repository, vm):
     refused(repository.program.run("add", repository.path, "other", "ftp://host/vm", check=False), 1, "ftp://host/vm")
 
 
+@pytest.mark.parametrize("source", ["qemu+libssh2://me:s3cret@nowhere.invalid/system", "https://me:s3cret@host/images/x",
+                                    "test://me:s3cret@localhost:1/default", "qemu://me:s3cret@host/system?domain="])
+def test_no_error_tells_a_password(repository, source):
+    result = repository.program.run("add", repository.path, "vm1", source, check=False)
+    refused(result, 1)
+    assert "s3cret" not in result.stdout + result.stderr
+
+
 def test_a_vm_can_be_known_by_another_name(repository, vm):
     repository.add(vm, name="mine")
     point = repository.capture("mine")
