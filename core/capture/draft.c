@@ -70,7 +70,7 @@ int draft_begin(Draft *draft, const char *newest, struct timespec moment, const 
         rc = draft_random_text(random, reterr);
         if (rc < 0)
                 return rc;
-        manifest->time = moment;
+        manifest->time = (struct timespec) { .tv_sec = moment.tv_sec }; /* as exact as the name */
         manifest->vm = strdup(vm_name(draft->vm));
         manifest->vm_uuid = strdup(vm_uuid(draft->vm));
         manifest->checkpoint = checkpoint ? strdup(checkpoint) : NULL;
