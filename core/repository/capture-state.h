@@ -24,7 +24,7 @@ typedef struct CaptureDiskProgress {
 typedef struct CaptureState {
         CapturePhase phase;
         char *kind;              /* "full", "incremental", "auto"; NULL before the first capture */
-        struct timespec started; /* valid with kind */
+        struct timespec started; /* valid with kind; as exact as the clock, so that no two captures have the same text */
         CaptureDiskProgress *disks;
         size_t disk_count;
         uint64_t rate;            /* bytes a second, lately; when ended: of the whole */

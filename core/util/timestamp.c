@@ -63,5 +63,8 @@ int timestamp_parse(const char *text, struct timespec *ret) {
 }
 
 struct timespec timestamp_now(void) {
-        return (struct timespec) { .tv_sec = time(NULL) };
+        struct timespec now;
+
+        clock_gettime(CLOCK_REALTIME, &now);
+        return now;
 }

@@ -10,5 +10,4 @@
 void timestamp_format(struct timespec moment, char text[static TIMESTAMP_MAX]);
 int timestamp_parse(const char *text, struct timespec *ret); /* -EINVAL */
 
-/* The wall clock, to the second: what people and files are told. */
 struct timespec timestamp_now(void);
