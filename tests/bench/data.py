@@ -141,8 +141,8 @@ class Data:
             os.rename(target + ".new", target)
 
     def compare(self, layers, compressed):
-        """Both forms of a chain have the same content, or there is nothing to compare. QEMU needs an hour for all of the
-        long chain: of that one many blocks are compared."""
+        """Both forms of a chain have the same content, or there is nothing to compare. All of the long chain would
+        take QEMU too long: of that one many blocks are compared."""
         self.say(f"comparing the chain of {layers} layers with {'zstd' if compressed else 'qcow2'}")
         with servers.native(self.tools, self, layers) as native:
             if history_of(layers) == SHORT:
