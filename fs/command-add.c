@@ -14,7 +14,7 @@ static int add(const char *path, const char *name, const char *uri, Reason *rete
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(source_freep) Source *source = NULL;
         CLEANUP(freep) char *uuid = NULL;
-        SourceOwner owner = { .uri = uri, .vm = name, .warn = warn };
+        SourceOwner owner = { .source = uri, .vm = name, .warn = warn };
         int rc;
 
         if (!vm_name_is_valid(name))

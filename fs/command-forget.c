@@ -26,7 +26,7 @@ static int delete_checkpoints(Vm *vm, Reason *reterr) {
         CLEANUP(source_freep) Source *source = NULL;
         CLEANUP(freep) char *uuid = NULL;
         SourceOwner owner = {
-                .uri = vm_source(vm),
+                .source = vm_source(vm),
                 .vm = vm_name(vm),
                 .vm_uuid = vm_uuid(vm),
                 .repository = repository_uuid(vm_repository(vm)),

@@ -87,7 +87,7 @@ static int check_inspection(const Run *run, Reason *reterr) {
 
 static int open_source(Run *run, Reason *reterr) {
         SourceOwner owner = {
-                .uri = vm_source(run->vm),
+                .source = vm_source(run->vm),
                 .vm = vm_name(run->vm),
                 .vm_uuid = vm_uuid(run->vm),
                 .repository = repository_uuid(vm_repository(run->vm)),
@@ -276,7 +276,7 @@ static int copy_disks(Run *run, Reason *reterr) {
 }
 
 static int take_point(Run *run, Reason *reterr) {
-        CLEANUP(freep) char *definition = NULL;
+        CLEANUP(freep) char *checkpoint = NULL, *definition = NULL;
         Reason reason = REASON_INIT;
         struct timespec moment;
         int rc;
@@ -293,11 +293,11 @@ static int take_point(Run *run, Reason *reterr) {
         rc = begin(run, &moment, reterr);
         if (rc < 0)
                 return rc;
-        rc = source_checkpoint_definition(run->source, &definition, reterr);
+        rc = source_checkpoint(run->source, &checkpoint, &definition, reterr);
         if (rc < 0)
                 return rc;
-        if (!definition) /* no disk could carry one */
-                free(STEAL_PTR(run->checkpoint));
+        free(run->checkpoint);
+        run->checkpoint = STEAL_PTR(checkpoint);
         watcher_watch(run->watcher, run->source);
         rc = draft_begin(&run->draft, run->newest, moment, run->checkpoint, reterr);
         if (rc < 0)
@@ -310,6 +310,11 @@ static int take_point(Run *run, Reason *reterr) {
                 return rc;
         if (stop_requested(&run->stop))
                 return stop_cause(&run->stop, -ECANCELED, reterr);
+        watcher_lock_source(run->watcher);
+        rc = source_confirm(run->source, reterr);
+        watcher_unlock_source(run->watcher);
+        if (rc < 0)
+                return rc;
         rc = draft_commit(&run->draft, run->guardian, &reason);
         if (rc < 0 && reterr)
                 *reterr = reason;

@@ -23,10 +23,11 @@ static void readers_clear(Readers *readers) {
 
 /* A source is asked by one thread at a time. */
 static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason *reterr) {
+        SourceView view = { .incremental = copy->base->disks[disk].chain, .ask_zero = true };
         int rc;
 
         watcher_lock_source(copy->watcher);
-        rc = source_open_reader(copy->source, disk, copy->base->disks[disk].chain != NULL, ret, reterr);
+        rc = source_open_reader(copy->source, disk, &view, ret, reterr);
         watcher_unlock_source(copy->watcher);
         return rc < 0 ? fail_within(reterr, rc, "%s", copy->source_vm->disks[disk].name) : 0;
 }

@@ -248,7 +248,7 @@ static bool may_pass(int rc) {
 
 static int end_job(Vm *vm, const Orders *orders, Reason *reterr) {
         SourceOwner owner = {
-                .uri = vm_source(vm),
+                .source = vm_source(vm),
                 .vm = vm_name(vm),
                 .vm_uuid = vm_uuid(vm),
                 .repository = repository_uuid(vm_repository(vm)),
@@ -256,7 +256,7 @@ static int end_job(Vm *vm, const Orders *orders, Reason *reterr) {
         };
         int rc;
 
-        if (!owner.uri)
+        if (!owner.source)
                 return fail(reterr, -EROFS, "%s is not registered", vm_name(vm));
         for (int tries = 0;; tries++) {
                 rc = end_job_now(vm, &owner, reterr);

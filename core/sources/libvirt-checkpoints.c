@@ -150,14 +150,14 @@ int libvirt_keep_checkpoints(Source *base, const char *const *keep, size_t count
         return rc;
 }
 
-int libvirt_checkpoint_definition(Source *base, char **ret, Reason *reterr) {
+int libvirt_checkpoint(Source *base, char **ret_name, char **ret_definition, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
         CLEANUP(libvirt_checkpoint_freep) virDomainCheckpointPtr checkpoint = NULL;
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
-        char *text;
+        char *text, *name;
         int rc;
 
-        *ret = NULL;
+        *ret_name = *ret_definition = NULL;
         if (!source->checkpoint)
                 return 0;
         rc = libvirt_find_domain(source, &domain, reterr);
@@ -167,6 +167,12 @@ int libvirt_checkpoint_definition(Source *base, char **ret, Reason *reterr) {
         text = checkpoint ? virDomainCheckpointGetXMLDesc(checkpoint, VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN) : NULL;
         if (!text)
                 return fail_libvirt(reterr, -EIO, "cannot get the definition of the new checkpoint");
-        *ret = text;
+        name = strdup(source->checkpoint);
+        if (!name) {
+                free(text);
+                return fail_oom(reterr);
+        }
+        *ret_name = name;
+        *ret_definition = text;
         return 0;
 }

@@ -65,7 +65,7 @@ int libvirt_end_leftovers(Source *base, Reason *reterr);
 
 /* ---- libvirt-checkpoints.c ---- */
 
-int libvirt_checkpoint_definition(Source *base, char **ret, Reason *reterr);
+int libvirt_checkpoint(Source *base, char **ret_name, char **ret_definition, Reason *reterr);
 int libvirt_keep_checkpoints(Source *base, const char *const *keep, size_t count, Reason *reterr);
 
 /* Sees to it that libvirt knows the job's base, which it forgets with a VM that is transient or was moved. disks: those

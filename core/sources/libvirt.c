@@ -45,6 +45,8 @@ static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
                 const DomainDisk *from = &domain->disks[i];
                 SourceDisk *to = &vm->disks[vm->disk_count];
 
+                if (!source_wants_disk(&source->source.owner, from->name))
+                        continue;
                 if (from->left_out) {
                         libvirt_warn(source, "%s is left out: %s", from->name, from->left_out);
                         continue;
@@ -141,7 +143,7 @@ static int libvirt_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         return 0;
 }
 
-static int libvirt_open_reader(Source *base, size_t disk, bool incremental, SourceReader **ret, Reason *reterr) {
+static int libvirt_open_reader(Source *base, size_t disk, const SourceView *view, SourceReader **ret, Reason *reterr) {
         const LibvirtSource *source = (LibvirtSource *) base;
         CLEANUP(freep) char *bitmap = NULL;
         const char *name;
@@ -149,7 +151,7 @@ static int libvirt_open_reader(Source *base, size_t disk, bool incremental, Sour
         if (!source->begun || disk >= source->captured_count)
                 return fail(reterr, -EINVAL, "there is no backup job to read from");
         name = source->domain.disks[source->captured[disk]].name;
-        if (incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", name) < 0) {
+        if (view->incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", name) < 0) {
                 bitmap = NULL;
                 return fail_oom(reterr);
         }
@@ -188,7 +190,7 @@ static int libvirt_open(const SourceOwner *owner, Source **ret, Reason *reterr) 
         if (!source)
                 return fail_oom(reterr);
         source->source.owner = *owner;
-        rc = libvirt_uri_parse(owner->uri, &source->uri, reterr);
+        rc = libvirt_uri_parse(owner->source, &source->uri, reterr);
         if (rc < 0)
                 return rc;
         source->name = source->uri.domain ?: owner->vm;
@@ -206,7 +208,7 @@ const SourceOps libvirt_source_ops = {
         .identify = libvirt_identify,
         .inspect = libvirt_inspect,
         .begin = libvirt_begin,
-        .checkpoint_definition = libvirt_checkpoint_definition,
+        .checkpoint = libvirt_checkpoint,
         .open_reader = libvirt_open_reader,
         .watch = libvirt_watch,
         .end = libvirt_end,

@@ -22,23 +22,23 @@ void source_register(const SourceOps *ops) {
         registered[registered_count++] = ops;
 }
 
-static const SourceOps *find_ops(const char *uri) {
+static const SourceOps *find_ops(const char *text) {
         for (size_t i = 0; i < registered_count; i++)
-                if (registered[i]->claims(uri))
+                if (registered[i]->claims(text))
                         return registered[i];
         for (size_t i = 0; i < sizeof built_in / sizeof *built_in; i++)
-                if (built_in[i]->claims(uri))
+                if (built_in[i]->claims(text))
                         return built_in[i];
         return NULL;
 }
 
 int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
-        const SourceOps *ops = find_ops(owner->uri);
+        const SourceOps *ops = find_ops(owner->source);
         CLEANUP(freep) char *shown = NULL;
         Source *source;
         int rc;
 
-        if (uri_hide_passwords(owner->uri, &shown) < 0)
+        if (uri_hide_passwords(owner->source, &shown) < 0)
                 return fail_oom(reterr);
         if (!ops)
                 return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system",
@@ -52,6 +52,19 @@ int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
         return 0;
 }
 
+static bool is_named(const Strings *names, const char *name) {
+        for (size_t i = 0; names && i < names->count; i++)
+                if (strcmp(names->items[i], name) == 0)
+                        return true;
+        return false;
+}
+
+bool source_wants_disk(const SourceOwner *owner, const char *name) {
+        bool included = !owner->include || owner->include->count == 0 || is_named(owner->include, name);
+
+        return included && !is_named(owner->exclude, name);
+}
+
 Source *source_free(Source *source) {
         if (source)
                 source->ops->free(source);
@@ -62,6 +75,7 @@ void source_vm_clear(SourceVm *vm) {
         for (size_t i = 0; i < vm->disk_count; i++) {
                 free(vm->disks[i].name);
                 free(vm->disks[i].why_not);
+                free(vm->disks[i].backing);
                 strings_free(&vm->disks[i].images);
         }
         for (size_t i = 0; i < vm->file_count; i++) {
@@ -91,15 +105,15 @@ int source_begin(Source *source, const SourceJob *job, struct timespec *ret_mome
         return source->ops->begin(source, job, ret_moment, reterr);
 }
 
-int source_checkpoint_definition(Source *source, char **ret, Reason *reterr) {
-        return source->ops->checkpoint_definition(source, ret, reterr);
+int source_checkpoint(Source *source, char **ret_name, char **ret_definition, Reason *reterr) {
+        return source->ops->checkpoint(source, ret_name, ret_definition, reterr);
 }
 
-int source_open_reader(Source *source, size_t disk, bool incremental, SourceReader **ret, Reason *reterr) {
+int source_open_reader(Source *source, size_t disk, const SourceView *view, SourceReader **ret, Reason *reterr) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
         int rc;
 
-        rc = source->ops->open_reader(source, disk, incremental, &reader, reterr);
+        rc = source->ops->open_reader(source, disk, view, &reader, reterr);
         if (rc < 0)
                 return rc;
         if (reader->size > INT64_MAX)
@@ -156,6 +170,10 @@ int source_read(SourceReader *reader, void *buffer, size_t length, uint64_t offs
 
 int source_watch(Source *source, Reason *reterr) {
         return source->ops->watch(source, reterr);
+}
+
+int source_confirm(Source *source, Reason *reterr) {
+        return source->ops->confirm ? source->ops->confirm(source, reterr) : 0;
 }
 
 int source_end(Source *source, Reason *reterr) {

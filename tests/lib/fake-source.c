@@ -20,6 +20,7 @@ typedef struct FakeSource {
         FakeVm *vm;
         int disks[FAKE_DISKS]; /* of the last inspection */
         size_t disk_count;
+        char checkpoint[96]; /* of the job */
 } FakeSource;
 
 typedef struct FakeReader {
@@ -122,7 +123,7 @@ static int fake_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
 
         if (!source)
                 return fail_oom(reterr);
-        source->vm = fake_vm_map(owner->uri + sizeof SCHEME - 1);
+        source->vm = fake_vm_map(owner->source + sizeof SCHEME - 1);
         *ret = &source->source;
         return 0;
 }
@@ -208,23 +209,25 @@ static int fake_begin(Source *base, const SourceJob *job, struct timespec *ret_m
                 snprintf(new->name, sizeof new->name, "%s", job->checkpoint);
         for (size_t i = 0; i < source->disk_count; i++)
                 new->has_bitmap[source->disks[i]] = !vm->disks[source->disks[i]].raw;
+        snprintf(source->checkpoint, sizeof source->checkpoint, "%s", job->checkpoint);
         snprintf(vm->job_base, sizeof vm->job_base, "%s", job->base ?: "");
         vm->job = true;
         *ret_moment = timestamp_now();
         return request(vm, reterr); /* begun, and the answer lost */
 }
 
-static int fake_definition(Source *base, char **ret, Reason *reterr) {
+static int fake_checkpoint(Source *base, char **ret_name, char **ret_definition, Reason *reterr) {
         FakeSource *source = (FakeSource *) base;
         int rc = request(source->vm, reterr);
 
         if (rc < 0)
                 return rc;
-        *ret = NULL;
+        *ret_name = *ret_definition = NULL;
         if (source->vm->no_checkpoint)
                 return 0;
-        *ret = strdup("<domaincheckpoint/>\n");
-        return *ret ? 0 : fail_oom(reterr);
+        *ret_name = strdup(source->checkpoint);
+        *ret_definition = strdup("<domaincheckpoint/>\n");
+        return *ret_name && *ret_definition ? 0 : fail_oom(reterr);
 }
 
 static int fake_extents(SourceReader *base, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr) {
@@ -283,7 +286,7 @@ static void fake_reader_free(SourceReader *base) {
 
 static const SourceReaderOps reader_ops = { fake_extents, fake_read, fake_reader_free };
 
-static int fake_open_reader(Source *base, size_t disk, bool incremental, SourceReader **ret, Reason *reterr) {
+static int fake_open_reader(Source *base, size_t disk, const SourceView *view, SourceReader **ret, Reason *reterr) {
         FakeSource *source = (FakeSource *) base;
         FakeReader *reader;
         int rc = request(source->vm, reterr);
@@ -295,7 +298,7 @@ static int fake_open_reader(Source *base, size_t disk, bool incremental, SourceR
                 return fail_oom(reterr);
         reader->source = source;
         reader->disk = source->disks[disk];
-        reader->incremental = incremental;
+        reader->incremental = view->incremental;
         reader->reader = (SourceReader) {
                 .ops = &reader_ops,
                 .size = source->vm->disks[reader->disk].then_size,
@@ -354,7 +357,7 @@ static const SourceOps fake_ops = {
         .identify = fake_identify,
         .inspect = fake_inspect,
         .begin = fake_begin,
-        .checkpoint_definition = fake_definition,
+        .checkpoint = fake_checkpoint,
         .open_reader = fake_open_reader,
         .watch = fake_watch,
         .end = fake_end,

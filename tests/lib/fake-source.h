@@ -2,7 +2,7 @@
  * file sees the same one, as with a real hypervisor, so that a capture may be killed and its guardian clean up.
  *
  * It keeps a bitmap for each checkpoint, as QEMU does, and fails, cancels or kills its caller at the request of a given
- * number. Requests are all calls of a source but identify, watch and leftovers. */
+ * number. Requests are all calls of a source but identify, watch, confirm and leftovers. */
 #pragma once
 
 #include <stdatomic.h>

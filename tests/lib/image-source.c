@@ -23,7 +23,7 @@
 typedef struct ImageSource {
         Source source;
         Strings images; /* paths */
-        char *base;     /* of the job */
+        char *base, *checkpoint; /* of the job */
 } ImageSource;
 
 static void json_freep(json_t **json) {
@@ -105,11 +105,12 @@ static void image_free(Source *base) {
 
         strings_free(&source->images);
         free(source->base);
+        free(source->checkpoint);
         free(source);
 }
 
 static int image_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
-        CLEANUP(freep) char *paths = strdup(owner->uri + sizeof SCHEME - 1);
+        CLEANUP(freep) char *paths = strdup(owner->source + sizeof SCHEME - 1);
         ImageSource *source = calloc(1, sizeof *source);
         char *rest;
 
@@ -123,7 +124,7 @@ static int image_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
 }
 
 static int image_identify(Source *base, char **ret, Reason *reterr) {
-        const char *uri = base->owner.uri;
+        const char *uri = base->owner.source;
         uint64_t sum = checksum(uri, strlen(uri));
 
         if (asprintf(ret, "%08x-%04x-4%03x-8000-000000000000", (uint32_t) sum, (unsigned) (sum >> 32 & 0xffff),
@@ -240,20 +241,23 @@ static int image_begin(Source *base, const SourceJob *job, struct timespec *ret_
         if (rc < 0)
                 return rc;
         source->base = job->base ? strdup(job->base) : NULL;
+        source->checkpoint = strdup(job->checkpoint);
         *ret_moment = timestamp_now();
         return 0;
 }
 
-static int image_definition(Source *base, char **ret, Reason *reterr) {
-        (void) base;
-        *ret = strdup("<bitmap/>\n");
-        return *ret ? 0 : fail_oom(reterr);
+static int image_checkpoint(Source *base, char **ret_name, char **ret_definition, Reason *reterr) {
+        ImageSource *source = (ImageSource *) base;
+
+        *ret_definition = NULL;
+        *ret_name = strdup(source->checkpoint);
+        return *ret_name ? 0 : fail_oom(reterr);
 }
 
-static int image_open_reader(Source *base, size_t disk, bool incremental, SourceReader **ret, Reason *reterr) {
+static int image_open_reader(Source *base, size_t disk, const SourceView *view, SourceReader **ret, Reason *reterr) {
         ImageSource *source = (ImageSource *) base;
         char socket[256], context[256];
-        NbdAddress address = { .socket_path = socket, .export_name = "disk", .bitmap = incremental ? context : NULL };
+        NbdAddress address = { .socket_path = socket, .export_name = "disk", .bitmap = view->incremental ? context : NULL };
 
         beside(source->images.items[disk], "socket", socket);
         snprintf(context, sizeof context, "qemu:dirty-bitmap:%s", source->base ?: "");
@@ -294,7 +298,7 @@ static const SourceOps image_ops = {
         .identify = image_identify,
         .inspect = image_inspect,
         .begin = image_begin,
-        .checkpoint_definition = image_definition,
+        .checkpoint = image_checkpoint,
         .open_reader = image_open_reader,
         .watch = image_watch,
         .end = image_end,

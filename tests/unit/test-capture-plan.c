@@ -161,7 +161,7 @@ static void clean_without_a_parents_map_stays_absent(void) {
         SourceExtent items[] = {
                 { 0, BLOCK, .zero = true },
                 { BLOCK, BLOCK, .dirty = true },
-                { 2 * BLOCK, BLOCK, false, false },
+                { .start = 2 * BLOCK, .length = BLOCK },
         };
         SourceExtents source = { items, 3, 3 };
         PlanDisk disk = { .size = 3 * BLOCK, .parent_size = 3 * BLOCK, .block_size = BLOCK };

@@ -80,7 +80,7 @@ static void ranges_past_the_end_are_refused(void) {
 }
 
 static void uri_of_no_kind_is_refused(void) {
-        const SourceOwner owner = { .uri = "gopher://x", .vm = "vm", .repository = REPOSITORY };
+        const SourceOwner owner = { .source = "gopher://x", .vm = "vm", .repository = REPOSITORY };
         Source *source;
         Reason reason = REASON_INIT;
 
@@ -89,7 +89,7 @@ static void uri_of_no_kind_is_refused(void) {
 }
 
 static void vm_is_identified_by_name_and_uuid(void) {
-        SourceOwner owner = { .uri = "test:///default?domain=test", .vm = "vm", .repository = REPOSITORY };
+        SourceOwner owner = { .source = "test:///default?domain=test", .vm = "vm", .repository = REPOSITORY };
         CLEANUP(source_freep) Source *source = NULL;
         CLEANUP(freep) char *uuid = NULL;
         SourceVm vm = { 0 };
@@ -100,7 +100,7 @@ static void vm_is_identified_by_name_and_uuid(void) {
         CHECK_INT(strlen(uuid), 36);
 
         source = source_free(source);
-        owner.uri = "test:///default";
+        owner.source = "test:///default";
         CHECK_INT(source_open(&owner, &source, &reason), 0);
         CHECK_INT(source_inspect(source, &vm, &reason), -ENOENT);
         CHECK_SAYS(reason, "has no VM named vm");
