@@ -38,6 +38,7 @@ const char *capture_wish_name(CaptureWish wish) {
         switch (wish) {
         case CAPTURE_FULL: return "full";
         case CAPTURE_INCREMENTAL: return "incremental";
+        case CAPTURE_DIFFERENTIAL: return "differential";
         case CAPTURE_AUTO: break;
         }
         return "auto";

@@ -13,19 +13,46 @@
 #include "repository/capture-state.h"
 #include "repository/manifest.h"
 #include "repository/repository.h"
+#include "sources/source.h"
 #include "util/reason.h"
 
 typedef enum CaptureWish {
         CAPTURE_AUTO,        /* incremental where possible, else full, saying why */
         CAPTURE_FULL,
         CAPTURE_INCREMENTAL, /* or fail, saying why */
+        CAPTURE_DIFFERENTIAL, /* what changed since the last full point; where that cannot be, as for auto */
 } CaptureWish;
 const char *capture_wish_name(CaptureWish wish);
+
+/* What is done about a range that the source cannot deliver, as QEMU's backup job has it. */
+typedef enum SourceErrorPolicy {
+        SOURCE_ERROR_REPORT, /* the capture fails */
+        SOURCE_ERROR_RETRY,  /* it fails after some tries */
+        SOURCE_ERROR_SKIP,   /* after some tries the range is recorded as unreadable */
+} SourceErrorPolicy;
+
+/* And about a layer that cannot be written. */
+typedef enum TargetErrorPolicy {
+        TARGET_ERROR_REPORT,
+        TARGET_ERROR_RETRY,
+        TARGET_ERROR_WAIT,   /* a full disk is waited out, as long as it takes; the state says so */
+} TargetErrorPolicy;
 
 typedef struct CaptureOptions {
         CaptureWish wish;
         const Codec *codec;
+        int codec_level;                   /* 0: the codec's own default */
         uint32_t block_size;
+        size_t memory;                     /* bytes at most of what has been read and is not yet written; 0: 64 MiB */
+        uint64_t rate;                     /* bytes/s at most that are read; 0: no limit */
+        uint64_t threshold;                /* bytes: where less changed nothing is captured; 0: always */
+        SourceErrorPolicy on_source_error;
+        TargetErrorPolicy on_target_error;
+        SourceFreeze freeze;
+        bool pause;
+        bool top;                          /* only what is above the backing file */
+        bool no_zero_detection;            /* the source is not asked what is zero */
+        bool compare;                      /* what was stored is read again, from both sides */
         const char *scratch_directory;     /* NULL: the source's choice */
         const char *const *guardian_argv;  /* how to start a guardian; see guardian.h */
         const atomic_bool *cancel;         /* set from a signal handler: ends the capture cleanly with -ECANCELED */
