@@ -13,7 +13,7 @@ static void warn(void *context, const char *line) {
 static int add(const char *path, const char *name, const char *uri, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(source_freep) Source *source = NULL;
-        CLEANUP(freep) char *uuid = NULL;
+        CLEANUP(freep) char *uuid = NULL, *settled = NULL;
         SourceOwner owner = { .source = uri, .vm = name, .warn = warn };
         int rc;
 
@@ -27,9 +27,11 @@ static int add(const char *path, const char *name, const char *uri, Reason *rete
         if (rc < 0)
                 return rc;
         rc = source_identify(source, &uuid, reterr);
+        if (rc == 0)
+                rc = source_settle(source, &settled, reterr);
         if (rc < 0)
                 return rc;
-        return vm_add(repository, name, uuid, uri, reterr);
+        return vm_add(repository, name, uuid, settled, reterr);
 }
 
 static int run(const Command *command, int argc, char **argv) {

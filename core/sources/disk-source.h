@@ -15,11 +15,14 @@ typedef struct DiskSourceOps {
         bool (*claims)(const char *uri);
         /* -EINVAL where the URI is not understood. owner, disk and uri are borrowed. */
         int (*open)(const SourceOwner *owner, const char *disk, const char *uri, DiskSource **ret, Reason *reterr);
+        /* The URI as it is to be kept, relative paths in it made absolute; NULL: as it is. The caller frees *ret. */
+        int (*settle)(DiskSource *source, char **ret, Reason *reterr);
         /* Fills all of *ret but the name. tracks_changes: the bitmap that the URI names is there and can be used. */
         int (*inspect)(DiskSource *source, SourceDisk *ret, Reason *reterr);
         /* What is to be read is open and stays as it is from here on. */
         int (*begin)(DiskSource *source, const SourceView *view, Reason *reterr);
         int (*open_reader)(DiskSource *source, const SourceView *view, SourceReader **ret, Reason *reterr);
+        int (*watch)(DiskSource *source, Reason *reterr);   /* as source_watch(); NULL: there is nothing to watch */
         int (*confirm)(DiskSource *source, Reason *reterr); /* as source_confirm(); NULL: nothing can be told */
         int (*end)(DiskSource *source, Reason *reterr);
         int (*end_leftovers)(DiskSource *source, Reason *reterr); /* NULL: a killed capture leaves nothing */
@@ -32,4 +35,5 @@ struct DiskSource {
         const SourceOwner *owner;
         const char *disk;
         char *bitmap; /* the bitmap that the URI names, as inspect found it; NULL: none. Of the implementation */
+        char *checkpoint; /* what the new point is to say of this disk for its own checkpoint; NULL: the bitmap. As above */
 };

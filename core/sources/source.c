@@ -97,6 +97,13 @@ int source_identify(Source *source, char **ret, Reason *reterr) {
         return source->ops->identify(source, ret, reterr);
 }
 
+int source_settle(Source *source, char **ret, Reason *reterr) {
+        if (source->ops->settle)
+                return source->ops->settle(source, ret, reterr);
+        *ret = strdup(source->owner.source);
+        return *ret ? 0 : fail_oom(reterr);
+}
+
 int source_inspect(Source *source, SourceVm *ret, Reason *reterr) {
         return source->ops->inspect(source, ret, reterr);
 }

@@ -101,6 +101,7 @@ typedef struct SourceOps {
         bool (*claims)(const char *source); /* whether this kind is meant */
         int (*open)(const SourceOwner *owner, Source **ret, Reason *reterr);
         int (*identify)(Source *source, char **ret, Reason *reterr);
+        int (*settle)(Source *source, char **ret, Reason *reterr); /* NULL: SOURCE is kept as it is */
         int (*inspect)(Source *source, SourceVm *ret, Reason *reterr);
         int (*begin)(Source *source, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
         int (*checkpoint)(Source *source, char **ret_name, char **ret_definition, Reason *reterr);
@@ -146,6 +147,9 @@ DEFINE_CLEANUP(Source, source_free)
 /* The UUID of the VM, running or not: what `add` needs. A new one where the source has no such thing. -ENOENT as below.
  * The caller frees *ret. */
 int source_identify(Source *source, char **ret, Reason *reterr);
+
+/* SOURCE as it is to be kept with the VM: relative paths in it made absolute. The caller frees *ret. */
+int source_settle(Source *source, char **ret, Reason *reterr);
 
 /* Looks at the VM as it is now. -ENOENT: the hypervisor has none; -ESTALE: it has another of that name (UUID);
  * -EHOSTDOWN: it is not running, and the source needs that. What cannot be captured is left out of the disks with a warning
