@@ -11,6 +11,7 @@
 
 #define DISKS_MAX 1024
 #define NAME_LENGTH_MAX 64
+#define AGENT_CHANNEL "org.qemu.guest_agent.0"
 
 static void disk_clear(DomainDisk *disk) {
         free(disk->name);
@@ -136,6 +137,16 @@ static int parse_disks(const xmlNode *devices, bool local, Domain *domain, Reaso
         return 0;
 }
 
+static DomainAgent find_agent(const xmlNode *devices) {
+        for (const xmlNode *node = xml_child(devices, "channel"); node; node = xml_next(node)) {
+                const xmlNode *target = xml_child(node, "target");
+
+                if (xml_attribute_is(target, "type", "virtio") && xml_attribute_is(target, "name", AGENT_CHANNEL))
+                        return xml_attribute_is(target, "state", "connected") ? AGENT_THERE : AGENT_AWAY;
+        }
+        return AGENT_NONE;
+}
+
 int domain_parse(const char *text, bool local, Domain *ret, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
         CLEANUP(domain_clear) Domain domain = { 0 };
@@ -149,6 +160,7 @@ int domain_parse(const char *text, bool local, Domain *ret, Reason *reterr) {
         rc = parse_disks(xml_child(root, "devices"), local, &domain, reterr);
         if (rc < 0)
                 return rc;
+        domain.agent = find_agent(xml_child(root, "devices"));
         nvram = xml_child(xml_child(root, "os"), "nvram");
         if (nvram) {
                 domain.nvram = xml_attribute(xml_child(nvram, "source"), "file") ?: xml_content(nvram);

@@ -18,10 +18,18 @@ typedef struct DomainDisk {
         Strings images;     /* identities, the image written to first, as SourceDisk has them */
 } DomainDisk;
 
+/* The guest agent's channel. */
+typedef enum DomainAgent {
+        AGENT_NONE,  /* there is none */
+        AGENT_AWAY,  /* nobody in the guest listens */
+        AGENT_THERE,
+} DomainAgent;
+
 typedef struct Domain {
         DomainDisk *disks;
         size_t disk_count;
         char *nvram;        /* path, or NULL */
+        DomainAgent agent;
 } Domain;
 void domain_clear(Domain *domain);
 

@@ -95,17 +95,18 @@ static int end_ours(LibvirtSource *source, JobFound *ret_left, Reason *reterr) {
 int libvirt_end(Source *base, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
         JobFound left;
-        int rc;
+        int rc, stillness;
 
         if (!source->begun)
                 return 0;
+        stillness = libvirt_let_go(source, reterr); /* where that failed before */
         rc = end_ours(source, &left, reterr);
         if (rc < 0)
                 return rc; /* QEMU may still use the files */
         job_place_remove(&source->place);
         free(STEAL_PTR(source->checkpoint));
         source->begun = false;
-        return 0;
+        return stillness;
 }
 
 static JobPlaceWish place_wish(const LibvirtSource *source, virDomainPtr domain) {
@@ -128,6 +129,9 @@ int libvirt_end_leftovers(Source *base, Reason *reterr) {
         JobFound left;
         int rc;
 
+        rc = libvirt_let_go_leftovers(source, reterr);
+        if (rc < 0)
+                return rc;
         rc = end_ours(source, &left, reterr);
         if (rc < 0)
                 return rc;
@@ -217,6 +221,7 @@ static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const Sour
         CLEANUP(freep) char *backup = NULL, *checkpoint = NULL, *name = NULL;
         CLEANUP(job_disks_free) JobDisk *disks = NULL;
         bool incremental = false, marked = false;
+        Reason reason;
         int rc;
 
         rc = job_disks(source, job, &disks, reterr);
@@ -239,9 +244,16 @@ static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const Sour
         if (rc < 0 || (checkpoint && !name))
                 return rc < 0 ? rc : fail_oom(reterr);
         /* The moment lies between here and the return; the checkpoint's own creation time is taken the same way. */
-        clock_gettime(CLOCK_REALTIME, ret_moment);
-        if (virDomainBackupBegin(domain, backup, checkpoint, 0) < 0)
-                return begin_failed(domain, incremental, reterr);
+        rc = libvirt_hold_still(source, domain, job, reterr);
+        if (rc == 0) {
+                clock_gettime(CLOCK_REALTIME, ret_moment);
+                if (virDomainBackupBegin(domain, backup, checkpoint, 0) < 0)
+                        rc = begin_failed(domain, incremental, reterr);
+        }
+        if (libvirt_let_go(source, &reason) < 0)
+                libvirt_warn(source, "%s", reason.text);
+        if (rc < 0)
+                return rc;
         source->checkpoint = STEAL_PTR(name);
         return 0;
 }

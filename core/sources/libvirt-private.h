@@ -3,12 +3,15 @@
  * libvirt.c              the table, and what is looked at: identify, inspect, readers, watch
  * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
  * libvirt-job.c          backup jobs: begun, found, ended
+ * libvirt-stillness.c    file systems frozen, the VM paused, while a job begins
+ * libvirt-agent.c        the guest agent: asked, but not waited for without end
  * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
 #pragma once
 
 #include <libvirt/libvirt.h>
 #include <libvirt/virterror.h>
 
+#include "sources/job-note.h"
 #include "sources/job-place.h"
 #include "sources/job-xml.h"
 #include "sources/libvirt-domain.h"
@@ -27,6 +30,7 @@ typedef struct LibvirtSource {
         bool begun;
         JobPlace place;         /* of the job that was begun */
         char *checkpoint;       /* made with it, or NULL */
+        JobNote note;           /* what is frozen or paused now */
 } LibvirtSource;
 
 static inline void libvirt_domain_freep(virDomainPtr *domain) {
@@ -62,6 +66,15 @@ int libvirt_check_active(virDomainPtr domain, Reason *reterr); /* -EHOSTDOWN */
 int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
 int libvirt_end(Source *base, Reason *reterr);
 int libvirt_end_leftovers(Source *base, Reason *reterr);
+
+/* ---- libvirt-stillness.c ---- */
+
+/* Freezes and pauses as the job says; the place is there. Whatever it returns, libvirt_let_go() must follow: it undoes it,
+ * over a restart of libvirtd too. */
+int libvirt_hold_still(LibvirtSource *source, virDomainPtr domain, const SourceJob *job, Reason *reterr);
+int libvirt_let_go(LibvirtSource *source, Reason *reterr);
+/* The same for what a killed capture left. */
+int libvirt_let_go_leftovers(LibvirtSource *source, Reason *reterr);
 
 /* ---- libvirt-checkpoints.c ---- */
 

@@ -77,6 +77,24 @@ static void local_file_is_known_by_more_than_its_name(void) {
         unlink(path);
 }
 
+static void check_agent(const char *target, DomainAgent expected) {
+        CLEANUP(domain_clear) Domain d = { 0 };
+        char xml[512];
+
+        snprintf(xml, sizeof xml, DISKS("<channel type='unix'><target type='virtio' name='org.spice'/></channel>"
+                                        "<channel type='unix'>%s</channel>"), target);
+        CHECK_INT(domain_parse(xml, false, &d, NULL), 0);
+        CHECK_INT(d.agent, expected);
+}
+
+static void the_agent_is_where_its_channel_is_connected(void) {
+        check_agent("<target type='virtio' name='org.qemu.guest_agent.0' state='connected'/>", AGENT_THERE);
+        check_agent("<target type='virtio' name='org.qemu.guest_agent.0' state='disconnected'/>", AGENT_AWAY);
+        check_agent("<target type='virtio' name='org.qemu.guest_agent.0'/>", AGENT_AWAY);
+        check_agent("<target type='virtio' name='com.redhat.spice.0' state='connected'/>", AGENT_NONE);
+        check_agent("", AGENT_NONE);
+}
+
 static void names_that_cannot_be_files_are_refused(void) {
         static const char *const names[] = { "../../etc", "a/b", ".hidden", "", "-x", "v\xc3\xa4", "a&#10;b",
                                              "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
@@ -155,6 +173,7 @@ int main(void) {
         RUN(disks_are_told_apart);
         RUN(images_are_named_from_the_top_down);
         RUN(local_file_is_known_by_more_than_its_name);
+        RUN(the_agent_is_where_its_channel_is_connected);
         RUN(names_that_cannot_be_files_are_refused);
         RUN(two_disks_of_a_name_are_refused);
         RUN(entities_and_other_documents_are_refused);
