@@ -218,9 +218,10 @@ static int keep_files(Run *run, const char *definition, Reason *reterr) {
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < run->source_vm.file_count; i++) {
-                const SourceFile *file = &run->source_vm.files[i];
+                SourceFile *file = &run->source_vm.files[i];
 
                 rc = draft_keep_file(&run->draft, file->name, file->content, file->length, reterr);
+                free(STEAL_PTR(file->content)); /* it may be large */
         }
         if (rc == 0 && definition)
                 rc = draft_keep_file(&run->draft, BASE_CHECKPOINT_FILE, definition, strlen(definition), reterr);

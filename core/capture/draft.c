@@ -61,6 +61,8 @@ int draft_begin(Draft *draft, const char *newest, struct timespec moment, const 
         if (rc < 0)
                 return fail_oom(reterr);
         manifest = draft->manifest;
+        if (newest[0])
+                (void) manifest_read(draft->vm, newest, &draft->previous, NULL);
         rc = point_name_next(moment.tv_sec, newest, manifest->name);
         if (rc < 0)
                 return fail_errno(reterr, rc, "no name for the point");
@@ -88,6 +90,22 @@ int draft_begin(Draft *draft, const char *newest, struct timespec moment, const 
         return make_directory(vm_fd(draft->vm), path, reterr);
 }
 
+/* A kernel with its initrd is as large as many an incremental: where nothing has changed it gets a second name. */
+static bool link_previous(const Draft *draft, const char *path, const char *name, const void *content, size_t length) {
+        CLEANUP(freep) char *before = NULL, *previous = NULL;
+        size_t previous_length;
+
+        if (!draft->previous ||
+            manifest_read_file(draft->vm, draft->previous, name, &before, &previous_length, NULL) < 0 ||
+            previous_length != length || memcmp(before, content, length) != 0)
+                return false;
+        if (asprintf(&previous, "data/%s/%s", draft->previous->capture, name) < 0) {
+                previous = NULL;
+                return false;
+        }
+        return linkat(vm_fd(draft->vm), previous, vm_fd(draft->vm), path, 0) == 0;
+}
+
 int draft_keep_file(Draft *draft, const char *name, const void *content, size_t length, Reason *reterr) {
         Manifest *manifest = draft->manifest;
         CLEANUP(freep) char *path = draft_path(draft, name);
@@ -100,9 +118,11 @@ int draft_keep_file(Draft *draft, const char *name, const void *content, size_t 
                 return fail_oom(reterr);
         }
         manifest->files = grown;
-        rc = create_file(vm_fd(draft->vm), path, content, length, reterr);
-        if (rc < 0)
-                return rc;
+        if (!link_previous(draft, path, name, content, length)) {
+                rc = create_file(vm_fd(draft->vm), path, content, length, reterr);
+                if (rc < 0)
+                        return rc;
+        }
         grown[manifest->file_count] = (ManifestFile) { strdup(name), length, checksum(content, length) };
         if (!grown[manifest->file_count].name)
                 return fail_oom(reterr);
@@ -162,4 +182,5 @@ void draft_discard(Draft *draft) {
 
 void draft_clear(Draft *draft) {
         draft->manifest = manifest_unref(draft->manifest);
+        draft->previous = manifest_unref(draft->previous);
 }

@@ -11,6 +11,7 @@
 typedef struct Draft {
         Vm *vm;             /* borrowed */
         Manifest *manifest; /* as far as it is known; NULL before draft_begin() */
+        Manifest *previous; /* of the newest point, or NULL */
         bool commit_tried;
 } Draft;
 
@@ -21,7 +22,7 @@ int draft_random_text(char ret[static 9], Reason *reterr);
  * made. */
 int draft_begin(Draft *draft, const char *newest, struct timespec moment, const char *checkpoint, Reason *reterr);
 
-/* Keeps a file with the point. */
+/* Keeps a file with the point: one that is what it was at the newest point before is not stored again. */
 int draft_keep_file(Draft *draft, const char *name, const void *content, size_t length, Reason *reterr);
 
 /* Syncs the directories and makes the point visible, under another name where its own has been taken. 1 where it is

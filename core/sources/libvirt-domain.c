@@ -25,7 +25,9 @@ void domain_clear(Domain *domain) {
         for (size_t i = 0; i < domain->disk_count; i++)
                 disk_clear(&domain->disks[i]);
         free(domain->disks);
-        free(domain->nvram);
+        for (size_t i = 0; i < domain->file_count; i++)
+                free(domain->files[i].path);
+        free(domain->tpm_path);
         *domain = (Domain) { 0 };
 }
 
@@ -137,6 +139,51 @@ static int parse_disks(const xmlNode *devices, bool local, Domain *domain, Reaso
         return 0;
 }
 
+/* path is the domain's from here on. */
+static void add_file(Domain *domain, const char *name, char *path, bool written) {
+        if (path && path[0] != '/')
+                free(STEAL_PTR(path));
+        domain->files[domain->file_count++] = (DomainFile) { .name = name, .path = path, .written = written };
+}
+
+static void take_files(const xmlNode *os, Domain *domain) {
+        const char *const plain[] = { "kernel", "initrd", "dtb", "shim", "loader" };
+        const xmlNode *nvram = xml_child(os, "nvram"), *varstore = xml_child(os, "varstore");
+        CLEANUP(freep) char *content = NULL;
+
+        for (size_t i = 0; i < sizeof plain / sizeof *plain; i++) {
+                char *path = xml_content(xml_child(os, plain[i]));
+
+                if (path && *path)
+                        add_file(domain, plain[i], path, false);
+                else
+                        free(path);
+        }
+        /* Where libvirt chooses it when the VM is started, it is named without a path until then. */
+        content = xml_content(nvram);
+        if (xml_child(nvram, "source"))
+                add_file(domain, "nvram", xml_attribute(xml_child(nvram, "source"), "file"), true);
+        else if (content && *content)
+                add_file(domain, "nvram", STEAL_PTR(content), true);
+        free(STEAL_PTR(content));
+        content = xml_attribute(varstore, "path");
+        if (content)
+                add_file(domain, "varstore", STEAL_PTR(content), true);
+}
+
+static void take_tpm(const xmlNode *devices, Domain *domain) {
+        const xmlNode *backend = xml_child(xml_child(devices, "tpm"), "backend");
+        const xmlNode *source = xml_child(backend, "source");
+
+        if (!xml_attribute_is(backend, "type", "emulator"))
+                return;
+        domain->tpm = xml_attribute_is(backend, "version", "1.2") ? "tpm1.2" : "tpm2";
+        if (xml_attribute_is(source, "type", "dir"))
+                domain->tpm_path = xml_attribute(source, "path");
+        if (domain->tpm_path && domain->tpm_path[0] != '/')
+                free(STEAL_PTR(domain->tpm_path));
+}
+
 static DomainAgent find_agent(const xmlNode *devices) {
         for (const xmlNode *node = xml_child(devices, "channel"); node; node = xml_next(node)) {
                 const xmlNode *target = xml_child(node, "target");
@@ -150,7 +197,7 @@ static DomainAgent find_agent(const xmlNode *devices) {
 int domain_parse(const char *text, bool local, Domain *ret, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
         CLEANUP(domain_clear) Domain domain = { 0 };
-        const xmlNode *root, *nvram;
+        const xmlNode *root;
         int rc;
 
         rc = xml_parse(text, "domain", "the domain XML", &doc, reterr);
@@ -161,12 +208,8 @@ int domain_parse(const char *text, bool local, Domain *ret, Reason *reterr) {
         if (rc < 0)
                 return rc;
         domain.agent = find_agent(xml_child(root, "devices"));
-        nvram = xml_child(xml_child(root, "os"), "nvram");
-        if (nvram) {
-                domain.nvram = xml_attribute(xml_child(nvram, "source"), "file") ?: xml_content(nvram);
-                if (domain.nvram && domain.nvram[0] != '/')
-                        free(STEAL_PTR(domain.nvram));
-        }
+        take_files(xml_child(root, "os"), &domain);
+        take_tpm(xml_child(root, "devices"), &domain);
         *ret = domain;
         domain = (Domain) { 0 };
         return 0;

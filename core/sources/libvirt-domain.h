@@ -18,6 +18,14 @@ typedef struct DomainDisk {
         Strings images;     /* identities, the image written to first, as SourceDisk has them */
 } DomainDisk;
 
+/* A file beside the disks that the VM needs. */
+typedef struct DomainFile {
+        const char *name;   /* static: "kernel", "nvram" */
+        char *path;         /* absolute; NULL: it is no file */
+        bool written;       /* by QEMU */
+} DomainFile;
+#define DOMAIN_FILES_MAX 8
+
 /* The guest agent's channel. */
 typedef enum DomainAgent {
         AGENT_NONE,  /* there is none */
@@ -28,7 +36,10 @@ typedef enum DomainAgent {
 typedef struct Domain {
         DomainDisk *disks;
         size_t disk_count;
-        char *nvram;        /* path, or NULL */
+        DomainFile files[DOMAIN_FILES_MAX];
+        size_t file_count;
+        const char *tpm;    /* of swtpm: the last part of its directory's name, static; NULL: there is none */
+        char *tpm_path;     /* of the directory, where the definition tells; or NULL */
         DomainAgent agent;
 } Domain;
 void domain_clear(Domain *domain);

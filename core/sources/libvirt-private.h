@@ -3,6 +3,7 @@
  * libvirt.c              the table, and what is looked at: identify, inspect, readers, watch
  * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
  * libvirt-job.c          backup jobs: begun, found, ended
+ * libvirt-files.c        what is kept of the VM beside its disks
  * libvirt-stillness.c    file systems frozen, the VM paused, while a job begins
  * libvirt-agent.c        the guest agent: asked, but not waited for without end
  * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
@@ -66,6 +67,12 @@ int libvirt_check_active(virDomainPtr domain, Reason *reterr); /* -EHOSTDOWN */
 int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
 int libvirt_end(Source *base, Reason *reterr);
 int libvirt_end_leftovers(Source *base, Reason *reterr);
+
+/* ---- libvirt-files.c ---- */
+
+/* Adds the definition, which is its own from here on, and the files of the last inspected domain that can be read, with a
+ * warning for each other one. -ENOMEM. */
+int libvirt_take_files(const LibvirtSource *source, char *definition, SourceVm *vm);
 
 /* ---- libvirt-stillness.c ---- */
 

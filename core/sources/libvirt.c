@@ -1,13 +1,10 @@
 #include "sources/libvirt.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "sources/libvirt-private.h"
 #include "sources/nbd-reader.h"
-
-#define NVRAM_LIMIT (64u << 20)
 
 static int libvirt_identify(Source *base, char **ret, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
@@ -66,48 +63,6 @@ static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
         return 0;
 }
 
-static int add_file(SourceVm *vm, const char *name, char *content, size_t length) {
-        SourceFile *grown = reallocarray(vm->files, vm->file_count + 1, sizeof *grown);
-
-        if (!grown) {
-                free(content);
-                return -ENOMEM;
-        }
-        vm->files = grown;
-        grown[vm->file_count] = (SourceFile) { .name = strdup(name), .content = content, .length = length };
-        return grown[vm->file_count++].name ? 0 : -ENOMEM;
-}
-
-/* The directory may be reached over symbolic links, the file may be none. */
-static int read_absolute(const char *path, size_t limit, char **ret, size_t *ret_length, Reason *reterr) {
-        CLEANUP(freep) char *directory = strdup(path);
-        CLEANUP(close_fd) int fd = -1;
-        char *name = directory ? strrchr(directory, '/') : NULL;
-
-        if (!name)
-                return fail_oom(reterr);
-        *name++ = 0;
-        fd = open(*directory ? directory : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-        if (fd < 0)
-                return fail_errno(reterr, -errno, "cannot open %s", directory);
-        return read_file(fd, name, limit, ret, ret_length, reterr);
-}
-
-static int take_nvram(LibvirtSource *source, SourceVm *vm) {
-        char *content;
-        size_t length;
-        Reason reason;
-
-        if (!source->domain.nvram)
-                return 0;
-        if (!source->uri.local || read_absolute(source->domain.nvram, NVRAM_LIMIT, &content, &length, &reason) < 0) {
-                libvirt_warn(source, "the VM's NVRAM file %s cannot be read and is not kept with the backup: %s",
-                     source->domain.nvram, source->uri.local ? reason.text : "it is on another machine");
-                return 0;
-        }
-        return add_file(vm, "nvram", content, length);
-}
-
 static int libvirt_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
@@ -134,9 +89,7 @@ static int libvirt_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         rc = take_disks(source, &vm, reterr);
         if (rc < 0)
                 return rc;
-        rc = add_file(&vm, "domain.xml", text, strlen(text));
-        text = NULL;
-        if (rc < 0 || !vm.uuid || take_nvram(source, &vm) < 0)
+        if (!vm.uuid || libvirt_take_files(source, STEAL_PTR(text), &vm) < 0)
                 return fail_oom(reterr);
         *ret = vm;
         vm = (SourceVm) { 0 };

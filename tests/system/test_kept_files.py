@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import xml.etree.ElementTree as ElementTree
 
+import pytest
 from mount import mounted
 from vm import MIB, VM, Disk
 
@@ -54,6 +56,53 @@ def test_the_nvram_of_a_uefi_guest_is_kept(session, repository, program, place):
         point = repository.capture(vm)
         with mounted(program, repository.path, place) as mount:
             assert read(mount / f"uefi/{point}/nvram") == read(f"{session.files}/uefi.nvram")
+            assert read(mount / f"uefi/{point}/loader") == read("/usr/share/OVMF/OVMF_CODE_4M.fd")
+
+
+def test_the_kernel_and_its_initrd_are_kept_once(session, repository, program, place, guest):
+    os.symlink(f"{guest}/kernel", f"{place}/vmlinuz")
+    boot = f"<kernel>{place}/vmlinuz</kernel><initrd>{guest}/initrd</initrd>"
+    with VM(session, "direct", [Disk("vda", 2 * MIB)], os_extra=boot) as vm:
+        vm.start()
+        repository.add(vm)
+        points = [repository.capture(vm) for _ in range(3)]
+        with mounted(program, repository.path, place) as mount:
+            for point in points:
+                assert read(mount / f"direct/{point}/kernel") == read(f"{guest}/kernel")
+                assert read(mount / f"direct/{point}/initrd") == read(f"{guest}/initrd")
+        kept = repository.stored_files(vm, "data/*/kernel")
+        assert len(kept) == 3 and len({os.stat(path).st_ino for path in kept}) == 1
+
+
+def test_a_file_that_is_not_there_is_a_warning(session, repository, guest):
+    boot = f"<kernel>{guest}/kernel</kernel><initrd>{session.files}/initrd-that-goes</initrd>"
+    shutil.copy(f"{guest}/initrd", f"{session.files}/initrd-that-goes")
+    with VM(session, "going", [Disk("vda", 2 * MIB)], os_extra=boot) as vm:
+        vm.start()
+        os.unlink(f"{session.files}/initrd-that-goes")
+        repository.add(vm)
+        result = repository.try_capture(vm, check=True)
+        assert f"initrd {session.files}/initrd-that-goes is not kept" in result.stderr, result.stderr
+
+
+def check_tpm(hypervisor, repository, program, place, name, state):
+    with VM(hypervisor, name, [Disk("vda", 2 * MIB)],
+            extra="<tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>") as vm:
+        vm.start()
+        repository.add(vm)
+        point = repository.capture(vm)
+        with mounted(program, repository.path, place) as mount:
+            kept = read(mount / f"{name}/{point}/tpm2-00.permall")
+        assert kept and kept == read(f"{state}/{vm.uuid}/tpm2/tpm2-00.permall")
+
+
+def test_the_state_of_a_tpm_is_kept(session, repository, program, place, person):
+    check_tpm(session, repository, program, place, "trusted", f"{person.directory}/.config/libvirt/qemu/swtpm")
+
+
+@pytest.mark.needs_root
+def test_root_keeps_the_state_of_a_tpm_too(system, repository, program, place):
+    check_tpm(system, repository, program, place, "vbfs-trusted", "/var/lib/libvirt/swtpm")
 
 
 def test_what_a_point_says_of_itself_is_what_list_says(session, repository, program, place):

@@ -153,20 +153,58 @@ static void huge_documents_are_refused(void) {
         CHECK_INT(parse(text, &d, &reason), -EBADMSG);
 }
 
-static void nvram_is_found_in_both_forms(void) {
-        CLEANUP(domain_clear) Domain old = { 0 };
-        CLEANUP(domain_clear) Domain new = { 0 };
-        CLEANUP(domain_clear) Domain none = { 0 };
+static void check_file(const Domain *d, const char *name, const char *path) {
+        for (size_t i = 0; i < d->file_count; i++)
+                if (strcmp(d->files[i].name, name) == 0) {
+                        if (path)
+                                CHECK_TEXT(d->files[i].path, path);
+                        else
+                                CHECK(!d->files[i].path);
+                        return;
+                }
+        CHECK(!"the file is there");
+}
+
+static void what_the_vm_needs_beside_its_disks_is_found(void) {
+        CLEANUP(domain_clear) Domain old = { 0 }, new = { 0 }, network = { 0 }, plain = { 0 };
         Reason reason;
 
         CHECK_INT(parse("<domain><os><nvram template='/t'>/var/n.fd</nvram></os></domain>", &old, &reason), 0);
-        CHECK_TEXT(old.nvram, "/var/n.fd");
-        CHECK_INT(parse("<domain><os><nvram type='file'><source file='/var/m.fd'/></nvram></os></domain>",
-                        &new, &reason), 0);
-        CHECK_TEXT(new.nvram, "/var/m.fd");
+        CHECK_INT(old.file_count, 1);
+        check_file(&old, "nvram", "/var/n.fd");
+        CHECK_INT(parse("<domain><os><loader readonly='yes' type='pflash'>/usr/code.fd</loader>"
+                        "<nvram type='file'><source file='/var/m.fd'/></nvram><kernel>/k</kernel><initrd>/i</initrd>"
+                        "<dtb>/d</dtb><varstore template='/t' path='/var/v.json'/></os></domain>", &new, &reason), 0);
+        CHECK_INT(new.file_count, 6);
+        check_file(&new, "nvram", "/var/m.fd");
+        check_file(&new, "loader", "/usr/code.fd");
+        check_file(&new, "kernel", "/k");
+        check_file(&new, "initrd", "/i");
+        check_file(&new, "dtb", "/d");
+        check_file(&new, "varstore", "/var/v.json");
         CHECK_INT(parse("<domain><os><nvram type='network'><source protocol='iscsi'/></nvram></os></domain>",
-                        &none, &reason), 0);
-        CHECK(!none.nvram);
+                        &network, &reason), 0);
+        check_file(&network, "nvram", NULL);
+        CHECK_INT(parse("<domain><os><loader type='rom'/><nvram template='/t'/></os></domain>", &plain, &reason), 0);
+        CHECK_INT(plain.file_count, 0);
+}
+
+static void only_an_emulated_tpm_has_state(void) {
+        CLEANUP(domain_clear) Domain two = { 0 }, old = { 0 }, elsewhere = { 0 }, real = { 0 };
+
+        CHECK_INT(parse("<domain><devices><tpm><backend type='emulator' version='2.0'/></tpm></devices></domain>", &two,
+                        &(Reason) { "" }), 0);
+        CHECK_TEXT(two.tpm, "tpm2");
+        CHECK(!two.tpm_path);
+        CHECK_INT(parse("<domain><devices><tpm><backend type='emulator' version='1.2'/></tpm></devices></domain>", &old,
+                        &(Reason) { "" }), 0);
+        CHECK_TEXT(old.tpm, "tpm1.2");
+        CHECK_INT(parse("<domain><devices><tpm><backend type='emulator'><source type='dir' path='/var/t'/></backend></tpm>"
+                        "</devices></domain>", &elsewhere, &(Reason) { "" }), 0);
+        CHECK_TEXT(elsewhere.tpm_path, "/var/t");
+        CHECK_INT(parse("<domain><devices><tpm><backend type='passthrough'/></tpm></devices></domain>", &real,
+                        &(Reason) { "" }), 0);
+        CHECK(!real.tpm);
 }
 
 int main(void) {
@@ -178,6 +216,7 @@ int main(void) {
         RUN(two_disks_of_a_name_are_refused);
         RUN(entities_and_other_documents_are_refused);
         RUN(huge_documents_are_refused);
-        RUN(nvram_is_found_in_both_forms);
+        RUN(what_the_vm_needs_beside_its_disks_is_found);
+        RUN(only_an_emulated_tpm_has_state);
         return unit_result();
 }

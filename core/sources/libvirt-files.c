@@ -1,0 +1,156 @@
+#include "sources/libvirt-private.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#define FILE_LIMIT (256u << 20) /* bytes: a manifest takes no longer ones */
+#define TPM_FILES_MAX 16
+#define SYSTEM_TPM_DIRECTORY "/var/lib/libvirt/swtpm"
+
+static int add_file(SourceVm *vm, const char *name, char *content, size_t length) {
+        SourceFile *grown = reallocarray(vm->files, vm->file_count + 1, sizeof *grown);
+
+        if (!grown) {
+                free(content);
+                return -ENOMEM;
+        }
+        vm->files = grown;
+        grown[vm->file_count] = (SourceFile) { .name = strdup(name), .content = content, .length = length };
+        return grown[vm->file_count++].name ? 0 : -ENOMEM;
+}
+
+static bool has_file(const SourceVm *vm, const char *name) {
+        for (size_t i = 0; i < vm->file_count; i++)
+                if (strcmp(vm->files[i].name, name) == 0)
+                        return true;
+        return false;
+}
+
+/* The directory may be reached over symbolic links, the file may be none. */
+static int read_absolute(const char *path, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(freep) char *directory = strdup(path);
+        CLEANUP(close_fd) int fd = -1;
+        char *name = directory ? strrchr(directory, '/') : NULL;
+
+        if (!name)
+                return fail_oom(reterr);
+        *name++ = 0;
+        fd = open(*directory ? directory : "/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        if (fd < 0)
+                return fail_errno(reterr, -errno, "cannot open %s", directory);
+        return read_file(fd, name, FILE_LIMIT, ret, ret_length, reterr);
+}
+
+/* What QEMU may write to is no link that it could have put there: a link is followed where only an administrator makes it. */
+static int read_named(const DomainFile *file, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(freep) char *real = NULL;
+
+        if (file->written)
+                return read_absolute(file->path, ret, ret_length, reterr);
+        real = realpath(file->path, NULL);
+        if (!real)
+                return fail_errno(reterr, -errno, "cannot open it");
+        return read_absolute(real, ret, ret_length, reterr);
+}
+
+static int take_file(const LibvirtSource *source, const DomainFile *file, SourceVm *vm) {
+        char *content;
+        size_t length;
+        Reason reason;
+        int rc;
+
+        if (!file->path)
+                rc = fail(&reason, -ENOTSUP, "it is no file");
+        else if (!source->uri.local)
+                rc = fail(&reason, -EREMOTE, "it is on another machine");
+        else
+                rc = read_named(file, &content, &length, &reason);
+        if (rc < 0) {
+                libvirt_warn(source, "the VM's %s%s%s is not kept with the backup: %s", file->name, file->path ? " " : "",
+                             file->path ?: "", reason.text);
+                return 0;
+        }
+        return add_file(vm, file->name, content, length);
+}
+
+/* Where libvirt has swtpm keep the state of the VM's TPM: NULL without memory. */
+static char *tpm_directory(const LibvirtSource *source) {
+        const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
+        const Domain *domain = &source->domain;
+        char *path = NULL;
+        int rc;
+
+        if (domain->tpm_path)
+                return strdup(domain->tpm_path);
+        if (!source->uri.session)
+                rc = asprintf(&path, SYSTEM_TPM_DIRECTORY "/%s/%s", source->uuid, domain->tpm);
+        else if (config && config[0] == '/')
+                rc = asprintf(&path, "%s/libvirt/qemu/swtpm/%s/%s", config, source->uuid, domain->tpm);
+        else
+                rc = asprintf(&path, "%s/.config/libvirt/qemu/swtpm/%s/%s", home ?: "", source->uuid, domain->tpm);
+        return rc < 0 ? NULL : path;
+}
+
+static int open_tpm(const char *path, Strings *ret_names, int *ret, Reason *reterr) {
+        CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        int rc;
+
+        if (fd < 0)
+                return fail_errno(reterr, -errno, "cannot open %s", path);
+        rc = list_directory(fd, ".", ret_names, reterr);
+        if (rc == 0 && ret_names->count == 0)
+                rc = fail(reterr, -ENOENT, "there is nothing in %s", path);
+        if (rc == 0)
+                *ret = STEAL_FD(fd);
+        return rc;
+}
+
+/* swtpm's own files: "tpm2-00.permall", or "tpm-00.permall" of a TPM 1.2. */
+static bool is_tpm_state(const char *name) {
+        return strncmp(name, "tpm", 3) == 0 && strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-.") == strlen(name);
+}
+
+static int take_tpm(const LibvirtSource *source, SourceVm *vm) {
+        CLEANUP(freep) char *path = NULL;
+        CLEANUP(strings_free) Strings names = { 0 };
+        CLEANUP(close_fd) int fd = -1;
+        size_t taken = 0;
+        Reason reason;
+        int rc;
+
+        if (!source->domain.tpm)
+                return 0;
+        path = tpm_directory(source);
+        if (!path)
+                return -ENOMEM;
+        if (!source->uri.local)
+                rc = fail(&reason, -EREMOTE, "it is on another machine");
+        else
+                rc = open_tpm(path, &names, &fd, &reason);
+        for (size_t i = 0; rc == 0 && i < names.count; i++) {
+                char *content;
+                size_t length;
+
+                if (!is_tpm_state(names.items[i]) || has_file(vm, names.items[i]) || taken == TPM_FILES_MAX)
+                        continue;
+                rc = read_file(fd, names.items[i], FILE_LIMIT, &content, &length, &reason);
+                if (rc == 0 && add_file(vm, names.items[i], content, length) < 0)
+                        return -ENOMEM;
+                taken++;
+        }
+        if (rc < 0)
+                libvirt_warn(source, "the state of the VM's TPM is not kept with the backup: %s", reason.text);
+        return 0;
+}
+
+int libvirt_take_files(const LibvirtSource *source, char *definition, SourceVm *vm) {
+        const Domain *domain = &source->domain;
+        int rc;
+
+        rc = add_file(vm, "domain.xml", definition, strlen(definition));
+        for (size_t i = 0; rc == 0 && i < domain->file_count; i++)
+                rc = take_file(source, &domain->files[i], vm);
+        return rc == 0 ? take_tpm(source, vm) : rc;
+}
