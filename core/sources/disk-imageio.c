@@ -1,0 +1,516 @@
+#include "sources/disk-imageio.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <string.h>
+
+#include "sources/imageio-extents.h"
+#include "sources/imageio-http.h"
+#include "util/bytes.h"
+
+#define READ_MAX (2u << 20)     /* longest read that is offered */
+#define OPTIONS_MAX (64u << 10) /* bytes of JSON */
+#define CHANGES_MAX (4u << 20)  /* of an extent list: 32 MiB of memory */
+#define SOCKET_MAX 107          /* bytes of a Unix socket's address */
+#define IDLE_S 5                /* oVirt gives a transfer up that was idle for a minute */
+
+/* What the server says of the ticket. */
+typedef struct Offer {
+        bool extents;
+        size_t max_readers;
+        char *socket; /* of the server's, as imageio_connection_new() wants it; NULL: none */
+} Offer;
+
+typedef struct ImageioSource {
+        DiskSource source;
+        ImageioUri uri;
+        Offer offer;
+        ImageioConnection *connection; /* of inspection and begin; none while there are readers */
+        bool began;
+        uint64_t size;
+        ImageioExtents *zero, *dirty; /* of the job, immutable while there are readers; NULL: not known */
+        _Atomic size_t readers;
+        _Atomic time_t used; /* the last time that anything was asked; monotonic seconds */
+} ImageioSource;
+
+typedef struct ImageioReader {
+        SourceReader reader;
+        ImageioSource *source;
+        ImageioConnection *connection;
+        const ImageioExtents *zero, *dirty; /* the source's, as far as the view has them */
+} ImageioReader;
+
+static void offer_clear(Offer *offer) {
+        free(offer->socket);
+        *offer = (Offer) { 0 };
+}
+
+static void imageio_free(DiskSource *base) {
+        ImageioSource *source = (ImageioSource *) base;
+
+        imageio_connection_free(source->connection);
+        imageio_extents_free(source->zero);
+        imageio_extents_free(source->dirty);
+        imageio_uri_clear(&source->uri);
+        offer_clear(&source->offer);
+        free(base->bitmap);
+        free(base->checkpoint);
+        free(source);
+}
+
+static void imageio_freep(ImageioSource **source) {
+        if (*source)
+                imageio_free(&(*source)->source);
+}
+
+static time_t seconds_now(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec;
+}
+
+static void warn(const DiskSource *base, const char *words) {
+        Reason line;
+
+        if (!base->owner->warn)
+                return;
+        fail(&line, 0, "%s: %s", base->disk, words);
+        base->owner->warn(base->owner->context, line.text);
+}
+
+static int imageio_open(const SourceOwner *owner, const char *disk, const char *text, DiskSource **ret, Reason *reterr) {
+        CLEANUP(imageio_freep) ImageioSource *source = calloc(1, sizeof *source);
+        int rc;
+
+        if (!source)
+                return fail_oom(reterr);
+        rc = imageio_uri_parse(text, &source->uri, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = &STEAL_PTR(source)->source;
+        return 0;
+}
+
+static int imageio_settle(DiskSource *base, char **ret, Reason *reterr) {
+        return imageio_uri_format(&((ImageioSource *) base)->uri, ret) < 0 ? fail_oom(reterr) : 0;
+}
+
+/* A body that is short. */
+typedef struct Body {
+        char *bytes;
+        size_t size, length; /* of the room, and what is in it */
+} Body;
+
+static int take_bytes(void *context, const char *bytes, size_t length, Reason *reterr) {
+        Body *body = context;
+
+        if (length > body->size - body->length)
+                return fail(reterr, -EPROTO, "the server answers with more than was asked for");
+        memcpy(body->bytes + body->length, bytes, length);
+        body->length += length;
+        return 0;
+}
+
+static int ask(ImageioSource *source, ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret,
+               Reason *reterr) {
+        int rc = imageio_request(connection, request, ret, reterr);
+
+        atomic_store(&source->used, seconds_now());
+        return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
+}
+
+static int take_socket(const json_t *socket, Offer *offer) {
+        const char *name = json_string_value(socket);
+        size_t length = json_string_length(socket);
+
+        /* An abstract one begins with a NUL; another NUL would be a name that cannot be told to libcurl. */
+        if (length < 2 || length > SOCKET_MAX || strlen(name + 1) != length - 1 || (*name && *name != '/'))
+                return 0;
+        if (asprintf(&offer->socket, "%s%s", *name ? "" : "@", *name ? name : name + 1) < 0) {
+                offer->socket = NULL;
+                return -ENOMEM;
+        }
+        return 0;
+}
+
+static int load_offer(const Body *body, Offer *ret, Reason *reterr) {
+        json_t *options = json_loadb(body->bytes, body->length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+        const json_t *features = json_object_get(options, "features"), *readers = json_object_get(options, "max_readers");
+        const json_t *feature;
+        size_t i;
+        int rc = 0;
+
+        *ret = (Offer) { .max_readers = 1 };
+        json_array_foreach(features, i, feature)
+                if (json_is_string(feature) && strcmp(json_string_value(feature), "extents") == 0)
+                        ret->extents = true;
+        if (json_is_integer(readers) && json_integer_value(readers) > 0)
+                ret->max_readers = (size_t) json_integer_value(readers);
+        if (!json_is_object(options))
+                rc = fail(reterr, -EPROTO, "the server's options are no JSON object");
+        else if (take_socket(json_object_get(options, "unix_socket"), ret) < 0)
+                rc = fail_oom(reterr);
+        json_decref(options);
+        return rc;
+}
+
+static int get_offer(ImageioSource *source, ImageioConnection *connection, Offer *ret, Reason *reterr) {
+        CLEANUP(freep) char *room = malloc(OPTIONS_MAX);
+        Body body = { room, OPTIONS_MAX, 0 };
+        ImageioAnswer answer;
+        int rc;
+
+        if (!room)
+                return fail_oom(reterr);
+        rc = ask(source, connection, &(ImageioRequest) { .method = "OPTIONS", .take = take_bytes, .context = &body }, &answer,
+                 reterr);
+        if (answer.status == 204 || answer.status == 405) { /* servers of long ago */
+                *ret = (Offer) { .max_readers = 1 };
+                return 0;
+        }
+        if (rc < 0)
+                return rc;
+        rc = load_offer(&body, ret, reterr);
+        return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
+}
+
+static int open_connection(ImageioSource *source, const char *socket, ImageioConnection **ret, Reason *reterr) {
+        return imageio_connection_new(&source->uri, socket, source->source.owner->cancel, ret, reterr);
+}
+
+/* The server's socket on this host is quicker than TLS. It may be another server's: then it does not know the ticket. */
+static int try_socket(ImageioSource *source, ImageioConnection **connection, Offer *offer, Reason *reterr) {
+        CLEANUP(imageio_connection_freep) ImageioConnection *local = NULL;
+        CLEANUP(offer_clear) Offer said = { 0 };
+        int rc;
+
+        if (!offer->socket)
+                return 0;
+        if (!imageio_connection_is_local(*connection)) {
+                free(STEAL_PTR(offer->socket));
+                return 0;
+        }
+        rc = open_connection(source, offer->socket, &local, reterr);
+        if (rc == 0)
+                rc = get_offer(source, local, &said, reterr);
+        if (rc == -ECANCELED || rc == -ENOMEM)
+                return rc;
+        if (rc < 0) {
+                free(STEAL_PTR(offer->socket));
+                return 0;
+        }
+        imageio_connection_free(*connection);
+        *connection = STEAL_PTR(local);
+        return 0;
+}
+
+static int connect_source(ImageioSource *source, Reason *reterr) {
+        CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
+        CLEANUP(offer_clear) Offer offer = { 0 };
+        int rc;
+
+        rc = open_connection(source, NULL, &connection, reterr);
+        if (rc == 0)
+                rc = get_offer(source, connection, &offer, reterr);
+        if (rc == 0)
+                rc = try_socket(source, &connection, &offer, reterr);
+        if (rc < 0)
+                return rc;
+        offer_clear(&source->offer);
+        source->offer = offer;
+        offer = (Offer) { 0 };
+        imageio_connection_free(source->connection);
+        source->connection = STEAL_PTR(connection);
+        return 0;
+}
+
+static int take_extents(void *context, const char *bytes, size_t length, Reason *reterr) {
+        return imageio_extents_take(context, bytes, length, reterr);
+}
+
+/* *ret stays NULL where the server has no such list. */
+static int get_extents(ImageioSource *source, bool dirty, ImageioExtents **ret, Reason *reterr) {
+        CLEANUP(imageio_extents_freep) ImageioExtents *list = NULL;
+        ImageioRequest request = {
+                .method = "GET",
+                .below = dirty ? "/extents?context=dirty" : "/extents?context=zero",
+                .take = take_extents,
+        };
+        ImageioAnswer answer;
+        int rc;
+
+        if (!source->offer.extents)
+                return 0;
+        if (imageio_extents_new(dirty ? "dirty" : "zero", dirty, CHANGES_MAX, &list) < 0)
+                return fail_oom(reterr);
+        request.context = list;
+        rc = ask(source, source->connection, &request, &answer, reterr);
+        if (dirty && answer.status == 404)
+                return 0;
+        if (rc == 0) {
+                rc = imageio_extents_finish(list, reterr);
+                if (rc < 0)
+                        return fail_within(reterr, rc, "%s", source->uri.shown);
+        }
+        if (rc == 0)
+                *ret = STEAL_PTR(list);
+        return rc;
+}
+
+static int copy_text(const char *text, char **ret) {
+        free(*ret);
+        *ret = text ? strdup(text) : NULL;
+        return text && !*ret ? -ENOMEM : 0;
+}
+
+/* What names the disk, over tickets: as far as it is told. */
+static int add_identity(const ImageioSource *source, Strings *images) {
+        CLEANUP(freep) char *text = NULL;
+
+        if (asprintf(&text, "imageio:%s", source->uri.image ?: "") < 0) {
+                text = NULL;
+                return -ENOMEM;
+        }
+        return strings_add(images, text);
+}
+
+/* Asks the server; what is dirty is kept for the job. */
+static int look(ImageioSource *source, Reason *reterr) {
+        DiskSource *base = &source->source;
+        int rc;
+
+        rc = connect_source(source, reterr);
+        source->dirty = imageio_extents_free(source->dirty);
+        if (rc == 0 && source->uri.bitmap)
+                rc = get_extents(source, true, &source->dirty, reterr);
+        if (rc < 0)
+                return rc;
+        if (copy_text(source->dirty ? source->uri.bitmap : NULL, &base->bitmap) < 0 ||
+            copy_text(source->uri.checkpoint, &base->checkpoint) < 0)
+                return fail_oom(reterr);
+        if (!source->uri.tls)
+                warn(base, "http:// protects neither the ticket nor the data on their way");
+        return 0;
+}
+
+static int imageio_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
+        ImageioSource *source = (ImageioSource *) base;
+        int rc = source->began ? 0 : look(source, reterr);
+
+        if (rc < 0)
+                return rc;
+        ret->tracks_changes = base->bitmap;
+        if (!base->bitmap)
+                ret->why_not = strdup(source->uri.bitmap ? "its transfer is not that of an incremental backup"
+                                                         : "its URI names no bitmap, the checkpoint that the backup starts from");
+        if ((!base->bitmap && !ret->why_not) || add_identity(source, &ret->images) < 0)
+                return fail_oom(reterr);
+        return 0;
+}
+
+/* The server's answer to the first byte says how many there are, as far as it serves them. */
+static int get_total(ImageioSource *source, uint64_t *ret, Reason *reterr) {
+        char byte;
+        Body body = { &byte, 1, 0 };
+        ImageioAnswer answer;
+        int rc;
+
+        rc = ask(source, source->connection,
+                 &(ImageioRequest) { .method = "GET", .length = 1, .take = take_bytes, .context = &body }, &answer, reterr);
+        if (rc == 0 && body.length == 0)
+                rc = fail(reterr, -EPROTO, "%s: the server answers with nothing", source->uri.shown);
+        if (rc == 0)
+                *ret = answer.total;
+        return rc;
+}
+
+/* Extents tell the size of the image, which may be on a device that is larger than the disk; ranges that of the disk. */
+static int learn_size(ImageioSource *source, Reason *reterr) {
+        const ImageioExtents *list = source->zero ?: source->dirty;
+        uint64_t total = UINT64_MAX;
+        int rc;
+
+        source->size = list ? imageio_extents_end(list) : 0;
+        if (list && source->size == 0)
+                return 0;
+        rc = get_total(source, &total, reterr);
+        if (rc < 0)
+                return rc;
+        if (total == UINT64_MAX && !list)
+                return fail(reterr, -EPROTO, "%s: the server does not tell the disk's size", source->uri.shown);
+        if (list && total != UINT64_MAX && total > source->size)
+                return fail(reterr, -EPROTO, "%s: the server's extents end at byte %llu of %llu", source->uri.shown,
+                            (unsigned long long) source->size, (unsigned long long) total);
+        source->size = min_u64(total, list ? source->size : UINT64_MAX);
+        if (source->dirty && imageio_extents_end(source->dirty) < source->size)
+                return fail(reterr, -EPROTO, "%s: the server's dirty extents end before the disk does", source->uri.shown);
+        return 0;
+}
+
+static int imageio_begin(DiskSource *base, const SourceView *view, Reason *reterr) {
+        ImageioSource *source = (ImageioSource *) base;
+        int rc = 0;
+
+        if (view->top)
+                return fail(reterr, -ENOTSUP, "%s: an imageio server does not tell what lies below the top image", base->disk);
+        if (!source->connection)
+                rc = connect_source(source, reterr);
+        if (!view->incremental)
+                source->dirty = imageio_extents_free(source->dirty);
+        else if (rc == 0 && !source->dirty)
+                rc = get_extents(source, true, &source->dirty, reterr);
+        if (rc == 0 && view->incremental && !source->dirty)
+                rc = fail(reterr, -ESTALE, "%s: its transfer is not that of an incremental backup", base->disk);
+        source->zero = imageio_extents_free(source->zero);
+        if (rc == 0 && (view->ask_zero || !source->dirty))
+                rc = get_extents(source, false, &source->zero, reterr);
+        if (rc == 0)
+                rc = learn_size(source, reterr);
+        /* The server counts connections, and so does what it reads from. */
+        source->connection = imageio_connection_free(source->connection);
+        source->began = rc == 0;
+        return rc;
+}
+
+static void reader_free(SourceReader *base) {
+        ImageioReader *reader = (ImageioReader *) base;
+
+        imageio_connection_free(reader->connection);
+        atomic_fetch_sub(&reader->source->readers, 1);
+        free(reader);
+}
+
+static void reader_freep(ImageioReader **reader) {
+        if (*reader)
+                reader_free(&(*reader)->reader);
+}
+
+static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr) {
+        CLEANUP(source_extents_clear) SourceExtents extents = { 0 };
+        const ImageioReader *reader = (const ImageioReader *) base;
+
+        for (uint64_t at = start, end = start + length; at < end;) {
+                uint64_t zero_end = end, dirty_end = end;
+                SourceExtent extent = { .start = at, .dirty = true };
+
+                if (reader->zero)
+                        extent.zero = imageio_extents_at(reader->zero, at, &zero_end);
+                if (reader->dirty)
+                        extent.dirty = imageio_extents_at(reader->dirty, at, &dirty_end);
+                extent.length = min_u64(end, min_u64(zero_end, dirty_end)) - at;
+                if (extents.count == extents.capacity) {
+                        size_t capacity = extents.capacity ? extents.capacity * 2 : 64;
+                        SourceExtent *grown = reallocarray(extents.items, capacity, sizeof *grown);
+
+                        if (!grown)
+                                return fail_oom(reterr);
+                        extents.items = grown;
+                        extents.capacity = capacity;
+                }
+                extents.items[extents.count++] = extent;
+                at += extent.length;
+        }
+        *ret = extents;
+        extents = (SourceExtents) { 0 };
+        return 0;
+}
+
+static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        ImageioReader *reader = (ImageioReader *) base;
+        Body body = { buffer, length, 0 };
+        ImageioRequest request = { .method = "GET", .start = offset, .length = length, .take = take_bytes, .context = &body };
+        const char *shown = reader->source->uri.shown;
+        ImageioAnswer answer;
+        int rc;
+
+        if (base->lost)
+                return fail(reterr, -ENOTCONN, "%s: the connection is gone", shown);
+        rc = ask(reader->source, reader->connection, &request, &answer, reterr);
+        base->lost = rc < 0 && answer.broken;
+        if (rc == 0 && body.length < length)
+                rc = fail(reterr, -EPROTO, "%s: the server answers with %zu bytes instead of %zu", shown, body.length, length);
+        if (rc == 0 && answer.total != UINT64_MAX && answer.total < base->size)
+                rc = fail(reterr, -EPROTO, "%s: the disk has become smaller", shown);
+        return rc;
+}
+
+static const SourceReaderOps reader_ops = {
+        .extents = reader_extents,
+        .read = reader_read,
+        .free = reader_free,
+};
+
+/* One connection is left for keeping the transfer alive, where the server allows as many. */
+static size_t readers_max(const ImageioSource *source) {
+        return source->offer.max_readers > 1 ? source->offer.max_readers - 1 : 1;
+}
+
+static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceReader **ret, Reason *reterr) {
+        CLEANUP(reader_freep) ImageioReader *reader = NULL;
+        CLEANUP(offer_clear) Offer offer = { 0 };
+        ImageioSource *source = (ImageioSource *) base;
+        int rc;
+
+        if (atomic_load(&source->readers) >= readers_max(source))
+                return fail(reterr, -EMFILE, "%s: the server allows no more than %zu connections", source->uri.shown,
+                            source->offer.max_readers);
+        if (view->incremental && !source->dirty)
+                return fail(reterr, -EINVAL, "%s: what is dirty was not asked for", source->uri.shown);
+        reader = calloc(1, sizeof *reader);
+        if (!reader)
+                return fail_oom(reterr);
+        reader->reader = (SourceReader) {
+                .ops = &reader_ops,
+                .size = source->size,
+                .read_max = READ_MAX,
+                .multi = readers_max(source) > 1,
+        };
+        reader->source = source;
+        reader->zero = view->ask_zero ? source->zero : NULL;
+        reader->dirty = view->incremental ? source->dirty : NULL;
+        atomic_fetch_add(&source->readers, 1);
+        rc = open_connection(source, source->offer.socket, &reader->connection, reterr);
+        if (rc == 0)
+                rc = get_offer(source, reader->connection, &offer, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = &STEAL_PTR(reader)->reader;
+        return 0;
+}
+
+/* oVirt gives a transfer up that is idle, as one may be while other disks are read. */
+static int imageio_watch(DiskSource *base, Reason *reterr) {
+        CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
+        CLEANUP(offer_clear) Offer offer = { 0 };
+        ImageioSource *source = (ImageioSource *) base;
+        time_t idle = seconds_now() - atomic_load(&source->used);
+        int rc;
+
+        if (idle < IDLE_S || atomic_load(&source->readers) >= source->offer.max_readers)
+                return 0;
+        rc = open_connection(source, source->offer.socket, &connection, reterr);
+        if (rc == 0)
+                rc = get_offer(source, connection, &offer, reterr);
+        return rc == -EACCES ? rc : 0; /* whatever else it is, readers find out if it stays */
+}
+
+static int imageio_end(DiskSource *base, Reason *reterr) {
+        ImageioSource *source = (ImageioSource *) base;
+
+        source->connection = imageio_connection_free(source->connection);
+        return 0;
+}
+
+const DiskSourceOps disk_imageio_ops = {
+        .name = "imageio",
+        .claims = imageio_uri_claims,
+        .open = imageio_open,
+        .settle = imageio_settle,
+        .inspect = imageio_inspect,
+        .begin = imageio_begin,
+        .open_reader = imageio_open_reader,
+        .watch = imageio_watch,
+        .end = imageio_end,
+        .free = imageio_free,
+};
