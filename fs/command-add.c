@@ -3,6 +3,7 @@
 
 #include "command.h"
 #include "repository/vm.h"
+#include "source-words.h"
 #include "sources/source.h"
 
 static void warn(void *context, const char *line) {
@@ -35,23 +36,29 @@ static int add(const char *path, const char *name, const char *uri, Reason *rete
 }
 
 static int run(const Command *command, int argc, char **argv) {
+        CLEANUP(freep) char *source = NULL;
         CommandParse parse = { 0 };
         Reason reason;
+        int rc = 0;
 
         while (command_parse(command, argc, argv, &parse))
                 ;
         if (parse.status >= 0)
                 return parse.status;
-        if (add(argv[optind], argv[optind + 1], argv[optind + 2], &reason) < 0)
+        for (int i = optind + 2; rc == 0 && i < argc; i++)
+                rc = source_words_take(argv[i], &source, &reason);
+        if (rc == 0)
+                rc = add(argv[optind], argv[optind + 1], source ?: "", &reason);
+        if (rc < 0)
                 return command_failed(&reason);
         return STATUS_DONE;
 }
 
 const Command command_add = {
         .name = "add",
-        .arguments = "REPO VM SOURCE",
-        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system",
+        .arguments = "REPO VM SOURCE…",
+        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, or DISK=URI for each disk",
         .words_min = 3,
-        .words_max = 3,
+        .words_max = -1,
         .run = run,
 };

@@ -12,14 +12,16 @@
 #include "formats/native/layer-writer.h"
 #include "log.h"
 #include "progress.h"
+#include "source-words.h"
 #include "util/bytes.h"
 #include "util/io.h"
 
-enum { OPTION_FULL, OPTION_INCREMENTAL, OPTION_SCRATCH_DIR, OPTION_CODEC, OPTION_BLOCK_SIZE, OPTION_NOTIFY_FD };
+enum { OPTION_FULL, OPTION_INCREMENTAL, OPTION_SOURCE, OPTION_SCRATCH_DIR, OPTION_CODEC, OPTION_BLOCK_SIZE, OPTION_NOTIFY_FD };
 
 static const CommandOption options[] = {
         [OPTION_FULL] = { "full", 0, NULL, "store all of every disk" },
         [OPTION_INCREMENTAL] = { "incremental", 0, NULL, "store what changed since the newest point, or fail" },
+        [OPTION_SOURCE] = { "source", 0, "SOURCE", "read from there this time, not from the VM's own; - for standard input" },
         [OPTION_SCRATCH_DIR] = { "scratch-dir", 0, "DIR", "where the hypervisor keeps what the guest overwrites" },
         [OPTION_CODEC] = { "codec", 0, "NAME", "lz4 (default), zstd or none" },
         [OPTION_BLOCK_SIZE] = { "block-size", 0, "N", "bytes that are compressed together; 64K unless told" },
@@ -114,8 +116,10 @@ static int parse_number(const char *text, unsigned long long max, unsigned long 
 }
 
 /* -1 where the options are right, else the status to exit with. */
-static int parse_options(const Command *command, int argc, char **argv, CaptureOptions *ret, Notice *notice) {
+static int parse_options(const Command *command, int argc, char **argv, CaptureOptions *ret, char **ret_source,
+                         Notice *notice) {
         CommandParse parse = { 0 };
+        Reason reason = REASON_INIT;
         unsigned long long number;
         bool full = false, incremental = false;
 
@@ -126,6 +130,10 @@ static int parse_options(const Command *command, int argc, char **argv, CaptureO
                         break;
                 case OPTION_INCREMENTAL:
                         incremental = true;
+                        break;
+                case OPTION_SOURCE:
+                        if (source_words_take(parse.argument, ret_source, &reason) < 0)
+                                return command_failed(&reason);
                         break;
                 case OPTION_SCRATCH_DIR:
                         ret->scratch_directory = parse.argument;
@@ -153,6 +161,7 @@ static int parse_options(const Command *command, int argc, char **argv, CaptureO
                 return parse.status;
         if (full && incremental)
                 return command_misused(command, "either --full or --incremental");
+        ret->source = *ret_source;
         ret->wish = full ? CAPTURE_FULL : incremental ? CAPTURE_INCREMENTAL : CAPTURE_AUTO;
         return -1;
 }
@@ -199,6 +208,7 @@ static int capture(const char *path, const char *name, CaptureOptions *capture_o
 
 static int run(const Command *command, int argc, char **argv) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
+        CLEANUP(freep) char *source = NULL;
         Context context = { .notice = { -1 } };
         CaptureOptions capture_options = {
                 .codec = codec_by_name("lz4"),
@@ -213,7 +223,7 @@ static int run(const Command *command, int argc, char **argv) {
         char line[VM_NAME_MAX + POINT_NAME_MAX + 3];
         int rc, status;
 
-        status = parse_options(command, argc, argv, &capture_options, &context.notice);
+        status = parse_options(command, argc, argv, &capture_options, &source, &context.notice);
         if (status >= 0) {
                 notify(&context.notice, -EIO);
                 return status;

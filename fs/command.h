@@ -41,7 +41,7 @@ extern const Command command_add, command_capture, command_forget, command_guard
  * When all options are done, optind is the first of the remaining words, whose number has been checked. */
 typedef struct CommandParse {
         int option;           /* index in command->options */
-        const char *argument; /* of that option */
+        char *argument;       /* of that option, in argv */
         int status;           /* when the walk has ended: < 0: go on; else return it */
 } CommandParse;
 bool command_parse(const Command *command, int argc, char **argv, CommandParse *parse);

@@ -11,7 +11,7 @@ _virtbackupfs() {
         if [[ $cur == -* ]]; then
                 case $command in
                 forget) words='--points --force' ;;
-                capture) words='--full --incremental --scratch-dir --codec --block-size' ;;
+                capture) words='--full --incremental --source --scratch-dir --codec --block-size' ;;
                 list | map) words='--json' ;;
                 mount) words='-f -o' ;;
                 esac

@@ -88,7 +88,7 @@ static int check_inspection(const Run *run, Reason *reterr) {
 
 static int open_source(Run *run, Reason *reterr) {
         SourceOwner owner = {
-                .source = vm_source(run->vm),
+                .source = run->options->source ?: vm_source(run->vm),
                 .vm = vm_name(run->vm),
                 .vm_uuid = vm_uuid(run->vm),
                 .repository = repository_uuid(vm_repository(run->vm)),
@@ -370,7 +370,8 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
 
         rc = reporter_start(run->reporter, &reason);
         if (rc == 0)
-                rc = guardian_start(options->guardian_argv, options->scratch_directory, lock_fd, &run->guardian, &reason);
+                rc = guardian_start(options->guardian_argv, options->source, options->scratch_directory, lock_fd, &run->guardian,
+                                    &reason);
         if (rc == 0)
                 rc = watcher_start(run->guardian, options->cancel, &run->stop, &run->watcher, &reason);
         if (rc == 0)

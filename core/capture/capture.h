@@ -53,6 +53,7 @@ typedef struct CaptureOptions {
         bool top;                          /* only what is above the backing file */
         bool no_zero_detection;            /* the source is not asked what is zero */
         bool compare;                      /* what was stored is read again, from both sides */
+        const char *source;                /* in place of the VM's own, this time; NULL: that */
         const char *scratch_directory;     /* NULL: the source's choice */
         const char *const *guardian_argv;  /* how to start a guardian; see guardian.h */
         const atomic_bool *cancel;         /* set from a signal handler: ends the capture cleanly with -ECANCELED */

@@ -18,19 +18,20 @@
 #include "util/timestamp.h"
 
 #define CAPTURE_ID_MAX 64      /* bytes, NUL included */
-#define MESSAGE_MAX 8192       /* bytes: a path and a letter */
+#define MESSAGE_MAX (64u << 10) /* bytes: a letter and a path or a source */
 #define GUARDIAN_PATIENCE_S 60 /* for a hypervisor's daemon that is being restarted */
 
 /* Messages: a letter, then texts that each end with a NUL. */
 enum {
         MESSAGE_SCRATCH = 's', /* the scratch directory */
+        MESSAGE_SOURCE = 'u',  /* the source */
         MESSAGE_EXPECT = 'e',  /* point, capture */
         MESSAGE_GOODBYE = 'g',
 };
 
 struct Guardian {
         const char *const *argv;
-        const char *scratch_directory;
+        const char *source, *scratch_directory;
         int lock_fd; /* borrowed */
 
         pthread_mutex_t lock; /* of all that follows */
@@ -111,6 +112,8 @@ static int start_process(Guardian *guardian, Reason *reterr) {
                 return fail_errno(reterr, rc, "cannot start the guardian");
         }
         guardian->socket_fd = STEAL_FD(ours);
+        if (guardian->source)
+                (void) send_message(guardian->socket_fd, MESSAGE_SOURCE, guardian->source, NULL);
         if (guardian->scratch_directory)
                 (void) send_message(guardian->socket_fd, MESSAGE_SCRATCH, guardian->scratch_directory, NULL);
         if (guardian->point[0])
@@ -118,13 +121,15 @@ static int start_process(Guardian *guardian, Reason *reterr) {
         return 0;
 }
 
-int guardian_start(const char *const *argv, const char *scratch_directory, int lock_fd, Guardian **ret, Reason *reterr) {
+int guardian_start(const char *const *argv, const char *source, const char *scratch_directory, int lock_fd, Guardian **ret,
+                   Reason *reterr) {
         Guardian *guardian = calloc(1, sizeof *guardian);
         int rc;
 
         if (!guardian)
                 return fail_oom(reterr);
         guardian->argv = argv;
+        guardian->source = source;
         guardian->scratch_directory = scratch_directory;
         guardian->lock_fd = lock_fd;
         guardian->socket_fd = -1;
@@ -193,7 +198,7 @@ Guardian *guardian_hand_over(Guardian *guardian) {
 
 /* What a guardian has been told. */
 typedef struct Orders {
-        char scratch_directory[MESSAGE_MAX];
+        char source[MESSAGE_MAX], scratch_directory[MESSAGE_MAX];
         char point[POINT_NAME_MAX], capture[CAPTURE_ID_MAX];
 } Orders;
 
@@ -211,6 +216,9 @@ static bool hear_out(int socket_fd, Orders *orders) {
                         return false;
                 message[length] = 0;
                 switch (message[0]) {
+                case MESSAGE_SOURCE:
+                        snprintf(orders->source, sizeof orders->source, "%s", first);
+                        break;
                 case MESSAGE_SCRATCH:
                         snprintf(orders->scratch_directory, sizeof orders->scratch_directory, "%s", first);
                         break;
@@ -248,7 +256,7 @@ static bool may_pass(int rc) {
 
 static int end_job(Vm *vm, const Orders *orders, Reason *reterr) {
         SourceOwner owner = {
-                .source = vm_source(vm),
+                .source = orders->source[0] ? orders->source : vm_source(vm),
                 .vm = vm_name(vm),
                 .vm_uuid = vm_uuid(vm),
                 .repository = repository_uuid(vm_repository(vm)),

@@ -12,8 +12,10 @@
 
 typedef struct Guardian Guardian;
 
-/* scratch_directory: as the capture has it, or NULL. argv and it are borrowed while the guardian lives. */
-int guardian_start(const char *const *argv, const char *scratch_directory, int lock_fd, Guardian **ret, Reason *reterr);
+/* source: where it is not the VM's own, or NULL. scratch_directory: as the capture has it, or NULL. argv and both are borrowed
+ * while the guardian lives. */
+int guardian_start(const char *const *argv, const char *source, const char *scratch_directory, int lock_fd, Guardian **ret,
+                   Reason *reterr);
 /* Starts another where it has died; cheap otherwise. */
 int guardian_check(Guardian *guardian, Reason *reterr);
 /* Tells it that this capture is about to commit the point of this name: if it is there afterwards, it succeeded. */
