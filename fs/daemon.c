@@ -16,6 +16,8 @@
 /* What uses the session, and has to end before it. */
 static void mount_quiet(Mount *mount) {
         open_files_close_all(&mount->files);
+        if (mount->prefetcher)
+                mount->prefetcher = prefetcher_free(mount->prefetcher);
         if (mount->triggers)
                 mount->triggers = triggers_free(mount->triggers);
 }
@@ -40,6 +42,8 @@ static int mount_init(Mount *mount, const char *path, const MountOptions *option
         rc = catalogue_new(mount->tree.repository, &mount->tree.catalogue);
         if (rc == 0)
                 rc = completeness_new(&mount->tree.completeness);
+        if (rc >= 0)
+                rc = prefetcher_new(&mount->prefetcher);
         if (rc >= 0)
                 rc = triggers_new(mount->tree.repository, stop_fd, &mount->triggers);
         return rc < 0 ? fail_errno(reterr, rc, "cannot mount") : 0;

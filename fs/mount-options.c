@@ -189,6 +189,10 @@ static int add_word(MountOptions *options, const char *word, Reason *reterr) {
                 options->allow_other = true;
                 return 0;
         }
+        if (strcmp(word, "direct_io") == 0 || strcmp(word, "kernel_cache") == 0) {
+                options->disk_reads = *word == 'd' ? DISK_READS_DIRECT : DISK_READS_CACHED;
+                return 0;
+        }
         if (strcmp(word, "ro") == 0)
                 options->read_only = true;
         if (strcmp(word, "rw") == 0)

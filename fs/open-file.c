@@ -9,6 +9,8 @@
 #include "util/bytes.h"
 
 OpenFile *open_file_free(OpenFile *file) {
+        if (file->prefetch)
+                prefetch_free(file->prefetch);
         chain_unref(file->chain);
         if (file->trigger)
                 trigger_close(file->trigger);

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "chain/chain.h"
+#include "prefetch.h"
 #include "tree.h"
 #include "trigger.h"
 
@@ -15,6 +16,8 @@ typedef struct OpenFile OpenFile;
 struct OpenFile {
         Item item;
         Chain *chain;              /* NODE_RAW */
+        bool direct;               /* the kernel reads it past its page cache */
+        Prefetch *prefetch;        /* where it is read directly; or NULL */
         TriggerFile *trigger;      /* NODE_TRIGGER */
         Strings names;             /* directories: as they were when it was opened */
         char *text;                /* the others */

@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #include "attributes.h"
+#include "direct-mapping.h"
 #include "reader.h"
 #include "util/scratch.h"
 
@@ -146,6 +147,12 @@ static bool is_made_up(NodeKind kind) {
         return kind == NODE_TRIGGER || kind == NODE_INFO || kind == NODE_MAP;
 }
 
+/* Whether disks are read past the page cache. */
+static bool reads_directly(const MountOptions *options) {
+        return options->disk_reads == DISK_READS_DIRECT ||
+               (options->disk_reads == DISK_READS_BEST && direct_mapping_granted());
+}
+
 static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
         OpenFile *file;
         Node node;
@@ -161,7 +168,10 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
                 return;
         }
         info->noflush = 1;
-        info->direct_io = is_made_up(node.kind);
+        file->direct = node.kind == NODE_RAW && reads_directly(mount_of(req)->tree.options);
+        if (file->direct)
+                (void) prefetch_new(mount_of(req)->prefetcher, file->chain, &file->prefetch); /* it reads without, too */
+        info->direct_io = file->direct || is_made_up(node.kind);
         info->keep_cache = !is_made_up(node.kind);
         reply_open(req, file, info);
 }
@@ -194,16 +204,18 @@ static void read_text(fuse_req_t req, OpenFile *file, size_t size, uint64_t offs
 
 static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, struct fuse_file_info *info) {
         OpenFile *file = open_file(info);
-        const void *bytes = NULL;
-        size_t length = 0;
+        Answer answer = { 0 };
 
         (void) number;
-        if (!file->chain)
+        if (!file->chain) {
                 read_text(req, file, size, (uint64_t) offset);
-        else if (reader_read(file->chain, &file->item, size, (uint64_t) offset, &bytes, &length) < 0)
+                return;
+        }
+        if (reader_read(file, size, (uint64_t) offset, &answer) < 0)
                 reply_error(req, -EIO);
         else
-                fuse_reply_buf(req, bytes, length);
+                fuse_reply_buf(req, answer.bytes, answer.length);
+        reader_release(&answer);
 }
 
 static void op_write(fuse_req_t req, fuse_ino_t number, const char *bytes, size_t size, off_t offset,

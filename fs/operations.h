@@ -14,6 +14,7 @@ typedef struct Mount {
         Tree tree;
         Triggers *triggers;
         OpenFiles files;
+        Prefetcher *prefetcher;
 } Mount;
 
 extern const struct fuse_lowlevel_ops mount_operations;

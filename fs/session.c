@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "direct-mapping.h"
 #include "log.h"
 #include "util/cleanup.h"
 
@@ -120,8 +121,11 @@ static struct fuse_session *try_to_mount(Mount *mount, struct fuse_args *args, c
 
         if (!session)
                 return NULL;
-        if (fuse_session_mount(session, mountpoint) == 0)
-                return session;
+        if (fuse_session_mount(session, mountpoint) == 0) {
+                if (direct_mapping_request(session) == 0)
+                        return session;
+                fuse_session_unmount(session);
+        }
         fuse_session_destroy(session);
         return NULL;
 }

@@ -69,6 +69,23 @@ def test_a_damaged_block_is_lost_alone_and_told_once(person, program, place):
         os.close(descriptor)
 
 
+@pytest.mark.parametrize("options", ["direct_io", "kernel_cache"])
+def test_what_lies_before_damage_is_read(person, program, place, options):
+    made = Made(person, place, "--points", "1", "--unreadable")
+    right = read(made.images[made.points[0]]["vda"])
+    with mounted(program, made.path, place, options=options) as mount:
+        path = mount / f"vm1/{made.points[0]}/vda.raw"
+        lost = differing(path, made.images[made.points[0]]["vda"])
+        assert lost
+        descriptor, got = os.open(path, os.O_RDONLY), b""
+        with pytest.raises(OSError) as raised:
+            while piece := os.read(descriptor, 1 << 20):
+                got += piece
+        os.close(descriptor)
+        assert raised.value.errno == errno.EIO
+        assert got == right[:lost[0]]
+
+
 def test_unreadable_ranges_are_errors_and_never_zeroes(person, program, place):
     made = Made(person, place, "--points", "3", "--unreadable")
     with mounted(program, made.path, place) as mount:

@@ -1,11 +1,13 @@
 """Every byte of a mounted disk, read in every way that people read files."""
 
 import filecmp
+import mmap
 import os
 import random
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from made import Made
@@ -86,6 +88,47 @@ def test_direct_reads_are_the_image(mount, made, place):
     for path, image in list(disks(mount, made))[:8]:
         run("dd", f"if={path}", f"of={place}/copy", "bs=4M", "iflag=direct", "status=none")
         assert filecmp.cmp(f"{place}/copy", image, shallow=False), path
+
+
+def from_front_to_back(path, length):
+    """All of a file, by read(2) with a buffer of that length."""
+    pieces, descriptor = [], os.open(path, os.O_RDONLY)
+    try:
+        while piece := os.read(descriptor, length):
+            pieces.append(piece)
+    finally:
+        os.close(descriptor)
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("options", [None, "direct_io", "kernel_cache"])
+def test_reads_from_front_to_back_are_the_image(program, made, place, options):
+    with mounted(program, made.path, place, options=options) as mount:
+        for (path, image), length in zip(disks(mount, made), [8192, 1 << 20, 12345, 100001, 128 << 10, 5 << 20, 70000] * 8):
+            with open(image, "rb") as file:
+                assert from_front_to_back(path, length) == file.read(), (path, length)
+
+
+def test_many_go_from_front_to_back_through_one_descriptor(mount, made):
+    path, image = list(disks(mount, made))[-4]
+    descriptor = os.open(path, os.O_RDONLY)
+    with open(image, "rb") as file:
+        right = file.read()
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            for offset, got in pool.map(lambda at: (at, os.pread(descriptor, 100000, at)), range(0, len(right), 100000)):
+                assert got == right[offset:offset + 100000]
+    finally:
+        os.close(descriptor)
+
+
+@pytest.mark.parametrize("options", [None, "kernel_cache"])
+def test_a_shared_mapping_is_the_image(program, made, place, options):
+    with mounted(program, made.path, place, options=options) as mount:
+        path, image = list(disks(mount, made))[-4]
+        with open(path, "rb") as ours, open(image, "rb") as theirs:
+            with mmap.mmap(ours.fileno(), 0, mmap.MAP_SHARED, mmap.PROT_READ) as mapping:
+                assert mapping[:] == theirs.read()
 
 
 def test_holes_are_where_zeroes_are_and_only_there(mount, made):
