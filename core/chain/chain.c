@@ -3,11 +3,11 @@
 #include <assert.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
 
+#include "chain/ancestry.h"
 #include "chain/region.h"
 #include "codec/checksum.h"
 #include "util/bytes.h"
@@ -31,7 +31,6 @@ struct Chain {
         uint64_t size;
         char *vm, *point, *disk, *capture;
         char *damage;      /* or NULL */
-        pthread_mutex_t open_lock; /* taken to open a layer */
         ChainPart *parts;  /* newest first */
         size_t part_count, part_capacity;
 };
@@ -45,7 +44,6 @@ static void chain_destroy(void *value) {
                 free(chain->parts[i].format);
                 free(chain->parts[i].path);
         }
-        pthread_mutex_destroy(&chain->open_lock);
         free(chain->parts);
         free(chain->vm);
         free(chain->point);
@@ -163,10 +161,14 @@ static int add_known(Chain *chain, Vm *vm, const Manifest *manifest, const char 
 
 /* Follows the parents. What is lost of them is damage, no failure. */
 static int add_ancestors(Chain *chain, Vm *vm, const Manifest *newest, const char *disk, uint64_t limit, Reason *reterr) {
+        CLEANUP(ancestry_freep) Ancestry *ancestry = NULL;
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
         const Manifest *child = newest;
         Reason reason = REASON_INIT;
         int rc = 1;
+
+        if (ancestry_new(vm, &ancestry) < 0)
+                return fail_oom(reterr);
 
         while (rc == 1) {
                 Manifest *parent = NULL;
@@ -177,7 +179,7 @@ static int add_ancestors(Chain *chain, Vm *vm, const Manifest *newest, const cha
                 else if (strcmp(child->parent, child->name) >= 0)
                         rc = fail(&reason, -EBADMSG, "point %s is older than its parent %s", child->name, child->parent);
                 else
-                        rc = manifest_read(vm, child->parent, &parent, &reason);
+                        rc = ancestry_read(ancestry, child->parent, &parent, &reason);
                 if (rc < 0)
                         break;
                 manifest_unref(manifest);
@@ -210,7 +212,6 @@ static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost,
 
         if (!chain)
                 return fail_oom(reterr);
-        pthread_mutex_init(&chain->open_lock, NULL);
         chain->store = repository_layers(vm_repository(request->vm));
         chain->owner = cache_new_owner();
         chain->size = manifest_find_disk(request->manifest, request->disk)->size;
@@ -286,28 +287,27 @@ const char *chain_damage(const Chain *chain) {
 static int open_part(Chain *chain, size_t index, Layer **ret, Reason *reterr) {
         ChainPart *part = &chain->parts[index];
         LayerLocation location = { part->format, part->path, part->length, part->seal };
-        Layer *layer = atomic_load_explicit(&part->layer, memory_order_acquire);
-        int rc = 0;
+        Layer *layer = atomic_load_explicit(&part->layer, memory_order_acquire), *opened;
+        int rc;
 
         if (!layer) {
-                pthread_mutex_lock(&chain->open_lock);
-                layer = atomic_load_explicit(&part->layer, memory_order_acquire);
-                if (!layer) {
-                        rc = layer_open(chain->store, &location, &layer, reterr);
-                        if (rc == 0)
-                                atomic_store_explicit(&part->layer, layer, memory_order_release);
-                }
-                pthread_mutex_unlock(&chain->open_lock);
+                rc = layer_open(chain->store, &location, &opened, reterr);
+                if (rc < 0)
+                        return rc;
+                if (atomic_compare_exchange_strong(&part->layer, &layer, opened))
+                        layer = opened;
+                else
+                        layer_unref(opened); /* another thread was first */
         }
-        if (rc == 0)
-                *ret = layer;
-        return rc;
+        *ret = layer;
+        return 0;
 }
 
-static Layer *region_layer(void *context, size_t part) {
+static int region_extents(void *context, size_t part, uint64_t start, uint64_t length, ExtentMap **ret) {
         Layer *layer;
+        int rc = open_part(context, part, &layer, NULL);
 
-        return open_part(context, part, &layer, NULL) == 0 ? layer : NULL;
+        return rc < 0 ? rc : layer_extents(layer, start, length, ret, NULL);
 }
 
 static uint64_t region_limit(void *context, size_t part) {
@@ -317,7 +317,7 @@ static uint64_t region_limit(void *context, size_t part) {
 }
 
 static int flatten(Chain *chain, uint64_t start, uint32_t size, size_t limit, Region **ret) {
-        RegionSource source = { chain->part_count, region_layer, region_limit, chain };
+        RegionSource source = { chain->part_count, region_extents, region_limit, chain };
 
         return region_flatten(&source, start, (uint32_t) min_u64(size, chain->size - start), limit, ret);
 }
@@ -455,7 +455,7 @@ int chain_read(Chain *chain, void *buffer, size_t length, uint64_t offset, Reaso
                 extent = region_find(cache_value(entry), (uint32_t) (offset - region_start));
                 for (; region_left > 0; extent++) {
                         size_t part = min_u64(region_left, region_start + extent->start + extent->length - offset);
-                        Layer *layer;
+                        Layer *layer = NULL;
 
                         if (extent->state == EXTENT_ZERO)
                                 memset(to, 0, part);

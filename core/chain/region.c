@@ -4,6 +4,11 @@
 #include <string.h>
 
 #include "util/bytes.h"
+#include "util/parallel.h"
+
+#define ONE_BY_ONE 8
+#define BATCH 64
+#define THREADS 8
 
 /* A growing list of extents of one region, in any order. */
 typedef struct List {
@@ -102,11 +107,35 @@ static int cover(Flattening *f, const ExtentMap *map, uint32_t part) {
         return 0;
 }
 
-static int ask_part(Flattening *f, uint32_t part) {
-        CLEANUP(extent_map_freep) ExtentMap *map = NULL;
+/* What some neighbouring parts have in a range, asked at once: most of the time is waiting for the disk. */
+typedef struct Batch {
+        const RegionSource *source;
+        uint32_t first; /* part */
+        uint64_t start, end;
+        ExtentMap *maps[BATCH];
+        int results[BATCH];
+} Batch;
+
+static void ask_one(void *context, size_t index) {
+        Batch *batch = context;
+        const RegionSource *source = batch->source;
+        size_t part = batch->first + index;
+        uint64_t end = min_u64(batch->end, source->limit(source->context, part));
+
+        batch->results[index] = -EIO;
+        if (end > batch->start)
+                batch->results[index] = source->extents(source->context, part, batch->start, end - batch->start,
+                                                        &batch->maps[index]);
+}
+
+static void batch_clear(Batch *batch) {
+        for (size_t i = 0; i < BATCH; i++)
+                extent_map_free(batch->maps[i]);
+}
+
+/* Takes what a part has, which result and map tell of all that was open when it was asked. */
+static int take_part(Flattening *f, uint32_t part, int result, const ExtentMap *map) {
         uint64_t limit = f->source->limit(f->source->context, part);
-        uint64_t first, end;
-        Layer *layer;
         int rc;
 
         /* A disk that was smaller then: what lies behind its end is not in this layer, nor in any older one. */
@@ -115,18 +144,31 @@ static int ask_part(Flattening *f, uint32_t part) {
                 if (rc < 0 || f->open.count == 0)
                         return rc;
         }
-        layer = f->source->layer(f->source->context, part);
-        if (!layer)
+        if (result == -ENOMEM)
+                return result;
+        if (result < 0)
                 return lose_open(f, 0, part);
-        first = f->start + f->open.items[0].start;
-        end = f->start + end_of(&f->open.items[f->open.count - 1]);
-        rc = layer_extents(layer, first, end - first, &map, NULL);
-        if (rc == -ENOMEM)
-                return rc;
-        if (rc < 0)
-                return lose_open(f, 0, part);
-        f->damaged |= rc > 0;
+        f->damaged |= result > 0;
         return cover(f, map, part);
+}
+
+/* Asks some parts, one after the other or at once, and takes what they have. */
+static int ask_parts(Flattening *f, uint32_t first, uint32_t count, size_t limit) {
+        CLEANUP(batch_clear) Batch batch = {
+                .source = f->source,
+                .first = first,
+                .start = f->start + f->open.items[0].start,
+                .end = f->start + end_of(&f->open.items[f->open.count - 1]),
+        };
+        int rc = 0;
+
+        parallel_for(count, THREADS, ask_one, &batch);
+        for (uint32_t i = 0; rc >= 0 && i < count && f->open.count > 0; i++) {
+                rc = take_part(f, first + i, batch.results[i], batch.maps[i]);
+                if (rc >= 0 && f->covered.count + f->open.count > limit)
+                        rc = -E2BIG;
+        }
+        return rc;
 }
 
 static int compare_starts(const void *a, const void *b) {
@@ -163,10 +205,10 @@ int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, 
         Flattening f = { .source = source, .start = start };
         int rc = list_add(&f.open, 0, length, 0, 0);
 
-        for (uint32_t part = 0; rc >= 0 && part < source->part_count && f.open.count > 0; part++) {
-                rc = ask_part(&f, part);
-                if (rc >= 0 && f.covered.count + f.open.count > limit)
-                        rc = -E2BIG;
+        for (uint32_t part = 0, count; rc >= 0 && part < source->part_count && f.open.count > 0; part += count) {
+                /* The newest often cover all, or too much: those are asked one by one. */
+                count = part < ONE_BY_ONE ? 1 : (uint32_t) min_u64(source->part_count - part, BATCH);
+                rc = ask_parts(&f, part, count, limit);
         }
         if (rc >= 0)
                 rc = lose_open(&f, 0, REGION_LOST);

@@ -8,7 +8,6 @@
 #include <stdint.h>
 
 #include "extent/extent-map.h"
-#include "formats/layer.h"
 #include "util/reason.h"
 
 #define REGION_SIZE (32u << 20)       /* bytes: what a read flattens at least */
@@ -31,8 +30,9 @@ typedef struct Region {
 /* What a region is made of: a chain's layers, newest first. */
 typedef struct RegionSource {
         size_t part_count;
-        /* The layer, borrowed; NULL where it cannot be opened: all that newer ones leave is lost then. */
-        Layer *(*layer)(void *context, size_t part);
+        /* What the part has in a range, as layer_extents() tells it; where it fails all that newer ones leave is lost. Called
+         * from several threads at once where there are many parts. */
+        int (*extents)(void *context, size_t part, uint64_t start, uint64_t length, ExtentMap **ret);
         /* The smallest disk size of this part and all newer ones: what lies behind is none of this part's. */
         uint64_t (*limit)(void *context, size_t part);
         void *context;
