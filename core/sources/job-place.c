@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/un.h>
@@ -45,10 +46,10 @@ void job_tag(const char *repository, const char *vm_uuid, char tag[static JOB_TA
         snprintf(tag + length, JOB_TAG_MAX - length, "%s", digits);
 }
 
-bool job_is_ours(const char *socket, const char *tag) {
-        const char *found = socket ? strstr(socket, tag) : NULL;
+bool job_is_ours(const char *path, const char *tag) {
+        const char *found = strstr(path, tag);
 
-        return found && found > socket && found[-1] == '/';
+        return found && found > path && found[-1] == '/';
 }
 
 static int add_made(JobPlace *place, char *path) {
@@ -170,6 +171,10 @@ static int choose(const JobPlaceWish *wish, JobPlace *place, Reason *reterr) {
         CLEANUP(freep) char *own = NULL;
         int rc;
 
+        if (wish->remote) {
+                place->scratch_directory = strdup(wish->session ? SHARED_DIRECTORY : DOMAINS_DIRECTORY);
+                return place->scratch_directory ? 0 : fail_oom(reterr);
+        }
         if (wish->session) {
                 rc = use_runtime_directory(place, reterr);
                 return rc < 0 ? rc : use_cache_directory(place, reterr);
@@ -194,12 +199,32 @@ static int space_of(const JobPlace *place, uint64_t *ret_free, uint64_t *ret_res
         return 0;
 }
 
-int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
-        CLEANUP(job_place_remove) JobPlace place = { 0 };
+/* From the start there must be more than is ever used up. */
+static int check_space(JobPlace *place, Reason *reterr) {
         uint64_t left = 0, reserve = 0;
         int rc;
 
+        rc = space_of(place, &left, &reserve, reterr);
+        if (rc < 0)
+                return rc;
+        if (left <= reserve)
+                return fail(reterr, -ENOSPC, "%s has %llu MiB left, too little for what the guest writes while it is "
+                                             "backed up: make room or choose another scratch directory",
+                            place->scratch_directory, (unsigned long long) (left >> 20));
+        clock_gettime(CLOCK_MONOTONIC, &place->sampled);
+        place->free_then = left;
+        return 0;
+}
+
+int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
+        CLEANUP(job_place_remove) JobPlace place = { .remote = wish->remote };
+        uint32_t random;
+        int rc;
+
         job_tag(wish->repository, wish->vm_uuid, place.tag);
+        if (getrandom(&random, sizeof random, 0) != sizeof random)
+                return fail_errno(reterr, -errno, "no random numbers");
+        snprintf(place.serial, sizeof place.serial, "%08x", random);
         rc = choose(wish, &place, reterr);
         if (rc < 0)
                 return rc;
@@ -209,15 +234,9 @@ int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
                 if (!place.scratch_directory)
                         return fail_oom(reterr);
         }
-        rc = space_of(&place, &left, &reserve, reterr);
+        rc = place.remote ? 0 : check_space(&place, reterr);
         if (rc < 0)
                 return rc;
-        if (left <= reserve)
-                return fail(reterr, -ENOSPC, "%s has %llu MiB left, too little for what the guest writes while it is "
-                                             "backed up: make room or choose another scratch directory",
-                            place.scratch_directory, (unsigned long long) (left >> 20));
-        clock_gettime(CLOCK_MONOTONIC, &place.sampled);
-        place.free_then = left;
         *ret = place;
         place = (JobPlace) { 0 };
         return 0;
@@ -226,7 +245,9 @@ int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
 char *job_place_scratch(const JobPlace *place, const char *disk) {
         char *path;
 
-        return asprintf(&path, "%s/%s-%s.scratch", place->scratch_directory, place->tag, disk) < 0 ? NULL : path;
+        if (asprintf(&path, "%s/%s-%s-%s.scratch", place->scratch_directory, place->tag, place->serial, disk) < 0)
+                return NULL;
+        return path;
 }
 
 int job_place_watch(JobPlace *place, Reason *reterr) {
@@ -235,6 +256,8 @@ int job_place_watch(JobPlace *place, Reason *reterr) {
         int64_t elapsed;
         int rc;
 
+        if (place->remote)
+                return 0;
         rc = space_of(place, &left, &reserve, reterr);
         if (rc < 0)
                 return rc;
@@ -292,7 +315,7 @@ void job_place_forget(JobPlace *place) {
 }
 
 void job_place_remove(JobPlace *place) {
-        if (place->scratch_directory)
+        if (place->scratch_directory && !place->remote)
                 sweep(place->scratch_directory, place->tag);
         if (place->socket)
                 unlink(place->socket);
@@ -303,11 +326,14 @@ void job_place_remove(JobPlace *place) {
 }
 
 void job_place_sweep(const JobPlaceWish *wish) {
-        CLEANUP(freep) char *own = domain_directory(wish);
+        CLEANUP(freep) char *own = NULL;
         JobPlace place = { 0 };
         const char *runtime = getenv("XDG_RUNTIME_DIR");
         char fallback[64];
 
+        if (wish->remote)
+                return;
+        own = domain_directory(wish);
         job_tag(wish->repository, wish->vm_uuid, place.tag);
         snprintf(fallback, sizeof fallback, "/run/user/%u", (unsigned) geteuid());
         if (wish->scratch_directory)

@@ -6,6 +6,8 @@
  *     a user, qemu:///session       a directory below $XDG_RUNTIME_DIR; scratch files below the user's cache directory
  *     a user, qemu:///system        a directory in /var/tmp that nobody can list, and in it one that QEMU can write to.
  *                                   It is setgid: the socket becomes the user's group's, and QEMU's umask lets it write
+ *     another host                  no socket; scratch files below /var/lib/libvirt/qemu there, or /var/tmp in a session.
+ *                                   libvirtd removes them; nothing of that host is looked at or swept from here
  * Every name made begins with a tag of repository and VM, by which leftovers are found.
  * Threads: job_place_watch() may run beside reads of the struct; all else belongs to one thread. */
 #pragma once
@@ -21,8 +23,10 @@
 
 typedef struct JobPlace {
         char tag[JOB_TAG_MAX];
+        bool remote;
+        char serial[9];           /* makes the names of this job's scratch files its own */
         char *made[3];            /* directories made for this job, innermost last; or NULL */
-        char *socket;
+        char *socket;             /* NULL on another host */
         char *scratch_directory;
         struct timespec sampled;  /* by job_place_watch() */
         uint64_t free_then, rate; /* bytes, bytes per second */
@@ -31,7 +35,8 @@ typedef struct JobPlace {
 typedef struct JobPlaceWish {
         const char *repository;        /* UUID */
         const char *vm_uuid;
-        bool session;                  /* QEMU runs as this user */
+        bool session;                  /* QEMU runs as this user, or as one on the other host */
+        bool remote;                   /* the hypervisor is on another host */
         int domain_id;
         const char *domain_name;
         const char *scratch_directory; /* or NULL */
@@ -42,7 +47,8 @@ typedef struct JobPlaceWish {
 void job_repository_prefix(const char *repository, char prefix[static JOB_TAG_MAX]);
 /* The prefix with 8 hex digits of the VM's. */
 void job_tag(const char *repository, const char *vm_uuid, char tag[static JOB_TAG_MAX]);
-bool job_is_ours(const char *socket, const char *tag);
+/* path: of a job's socket or scratch file. */
+bool job_is_ours(const char *path, const char *tag);
 
 /* Makes the directories. -ENOSPC where there is too little for scratch files from the start. */
 int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr);

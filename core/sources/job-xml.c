@@ -1,6 +1,7 @@
 #include "sources/job-xml.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sources/xml.h"
@@ -43,7 +44,24 @@ static void add_backup_disk(xmlNode *disks, const JobDisk *disk, const char *bas
         xml_set(child, "file", disk->scratch, rc);
 }
 
-int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const char *socket, char **ret, Reason *reterr) {
+static void add_server(xmlNode *root, const JobServer *server, int *rc) {
+        xmlNode *node = xml_add(root, "server", NULL, rc);
+        char port[16];
+
+        xml_set(node, "transport", server->socket ? "unix" : "tcp", rc);
+        if (server->socket) {
+                xml_set(node, "socket", server->socket, rc);
+                return;
+        }
+        snprintf(port, sizeof port, "%u", server->port);
+        xml_set(node, "name", server->host, rc);
+        xml_set(node, "port", port, rc);
+        if (server->tls)
+                xml_set(node, "tls", "yes", rc);
+}
+
+int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const JobServer *server, char **ret,
+                   Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
         xmlNode *root = NULL, *node;
         int rc;
@@ -52,9 +70,7 @@ int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const c
         if (rc < 0)
                 return rc;
         xml_set(root, "mode", "pull", &rc);
-        node = xml_add(root, "server", NULL, &rc);
-        xml_set(node, "transport", "unix", &rc);
-        xml_set(node, "socket", socket, &rc);
+        add_server(root, server, &rc);
         node = xml_add(root, "disks", NULL, &rc);
         for (size_t i = 0; i < count; i++)
                 add_backup_disk(node, &disks[i], base, &rc);
@@ -81,14 +97,29 @@ int job_xml_checkpoint(const JobDisk *disks, size_t count, const char *name, cha
         return finish_document(doc, rc, ret, reterr);
 }
 
-int job_xml_socket(const char *backup, char **ret, Reason *reterr) {
+static int add_path(const xmlNode *node, const char *attribute, Strings *paths) {
+        CLEANUP(freep) char *path = xml_attribute(node, attribute);
+
+        return path ? strings_add(paths, path) : 0;
+}
+
+int job_xml_paths(const char *backup, Strings *ret, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        CLEANUP(strings_free) Strings paths = { 0 };
+        const xmlNode *root;
         int rc;
 
         rc = xml_parse(backup, "domainbackup", "the XML of the running job", &doc, reterr);
         if (rc < 0)
                 return rc;
-        *ret = xml_attribute(xml_child(xmlDocGetRootElement(doc), "server"), "socket");
+        root = xmlDocGetRootElement(doc);
+        rc = add_path(xml_child(root, "server"), "socket", &paths);
+        for (const xmlNode *disk = xml_child(xml_child(root, "disks"), "disk"); disk && rc == 0; disk = xml_next(disk))
+                rc = add_path(xml_child(disk, "scratch"), "file", &paths);
+        if (rc < 0)
+                return fail_oom(reterr);
+        *ret = paths;
+        paths = (Strings) { 0 };
         return 0;
 }
 

@@ -15,13 +15,22 @@ typedef struct JobDisk {
         const char *scratch; /* path of the file that takes what guest writes would overwrite */
 } JobDisk;
 
+/* Where the job's NBD server listens. */
+typedef struct JobServer {
+        const char *socket; /* path; NULL: by TCP */
+        const char *host;   /* name or address */
+        unsigned port;
+        bool tls;
+} JobServer;
+
 /* The disk's name is its export's, and that of its bitmap's export. base may be NULL where no disk is incremental.
  * The caller frees *ret of all these. */
-int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const char *socket, char **ret, Reason *reterr);
+int job_xml_backup(const JobDisk *disks, size_t count, const char *base, const JobServer *server, char **ret,
+                   Reason *reterr);
 int job_xml_checkpoint(const JobDisk *disks, size_t count, const char *name, char **ret, Reason *reterr);
 
-/* The socket of a running job as virDomainBackupGetXMLDesc() gives it, or NULL where it listens elsewhere. */
-int job_xml_socket(const char *backup, char **ret, Reason *reterr);
+/* The paths by which a running job, as virDomainBackupGetXMLDesc() gives it, is known: its socket, its scratch files. */
+int job_xml_paths(const char *backup, Strings *ret, Reason *reterr);
 
 /* A checkpoint's definition as it can be redefined: without its parent, which may be unknown by now, and with
  * the disks named alone (not NULL, not empty). -EBADMSG, also where it is not the checkpoint of that name. */

@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sources/nbd-reader.h"
+
 #define PATIENCE_MS 30000 /* for libvirtd to come back, and for a job to end */
 #define POLL_MS 50
 #define RECONNECT_MS 250
+#define JOB_PORT_FIRST 10809u /* that of NBD */
+#define JOB_PORTS 64u
 
 typedef enum JobFound {
         JOB_NONE,
@@ -15,7 +19,7 @@ typedef enum JobFound {
 
 static int find_job(LibvirtSource *source, virDomainPtr domain, JobFound *ret, Reason *reterr) {
         CLEANUP(freep) char *text = virDomainBackupGetXMLDesc(domain, 0);
-        CLEANUP(freep) char *socket = NULL;
+        CLEANUP(strings_free) Strings paths = { 0 };
         char tag[JOB_TAG_MAX];
         int rc;
 
@@ -27,17 +31,33 @@ static int find_job(LibvirtSource *source, virDomainPtr domain, JobFound *ret, R
                 *ret = JOB_NONE;
                 return 0;
         }
-        rc = job_xml_socket(text, &socket, reterr);
+        rc = job_xml_paths(text, &paths, reterr);
         if (rc < 0)
                 return rc;
         job_tag(source->source.owner.repository, source->uuid, tag);
-        *ret = job_is_ours(socket, tag) ? JOB_OURS : JOB_OTHER;
+        *ret = JOB_OTHER;
+        for (size_t i = 0; i < paths.count; i++)
+                if (job_is_ours(paths.items[i], tag))
+                        *ret = JOB_OURS;
         return 0;
 }
 
 static int busy_with_other(Reason *reterr) {
         return fail(reterr, -EBUSY, "the VM has a backup job that another program began: wait for it, or end it with "
                                     "virsh domjobabort");
+}
+
+/* A write that failed as the scratch file was full has stopped the VM, and will be tried again. */
+static void go_on_after_error(const LibvirtSource *source, virDomainPtr domain) {
+        int state = VIR_DOMAIN_NOSTATE, why = 0;
+
+        virDomainGetState(domain, &state, &why, 0);
+        if (state != VIR_DOMAIN_PAUSED || why != VIR_DOMAIN_PAUSED_IOERROR)
+                return;
+        if (virDomainResume(domain) < 0)
+                libvirt_warn(source, "the VM was stopped by a write that failed, and cannot go on: %s", libvirt_words());
+        else
+                libvirt_warn(source, "the VM was stopped by a write that failed, and goes on now");
 }
 
 /* One attempt to end the job of ours; 0 as well when none is there any more. */
@@ -63,6 +83,8 @@ static int try_to_end(LibvirtSource *source, JobFound *ret_left, Reason *reterr)
                         return rc;
                 if (found != JOB_OURS) {
                         *ret_left = found;
+                        if (asked)
+                                go_on_after_error(source, domain);
                         return 0;
                 }
                 /* A failure to abort is looked at again: the job may just have ended by itself. */
@@ -103,6 +125,7 @@ int libvirt_end(Source *base, Reason *reterr) {
         rc = end_ours(source, &left, reterr);
         if (rc < 0)
                 return rc; /* QEMU may still use the files */
+        libvirt_meanwhile_end(source);
         job_place_remove(&source->place);
         free(STEAL_PTR(source->checkpoint));
         source->begun = false;
@@ -116,6 +139,7 @@ static JobPlaceWish place_wish(const LibvirtSource *source, virDomainPtr domain)
                 .repository = source->source.owner.repository,
                 .vm_uuid = source->source.owner.vm_uuid ?: source->uuid,
                 .session = source->uri.session,
+                .remote = !source->uri.local,
                 .domain_id = (int) id,
                 .domain_name = source->name,
                 .scratch_directory = source->source.owner.scratch_directory,
@@ -197,6 +221,7 @@ static void undo_begin(LibvirtSource *source, const char *checkpoint) {
         JobFound left;
 
         end_ours(source, &left, NULL);
+        libvirt_meanwhile_end(source);
         job_place_remove(&source->place);
         if (!checkpoint || libvirt_find_domain(source, &domain, NULL) < 0)
                 return;
@@ -216,40 +241,115 @@ static int begin_failed(virDomainPtr domain, bool incremental, Reason *reterr) {
         return rc;
 }
 
+/* What is tried to begin, perhaps more than once. */
+typedef struct BeginTry {
+        LibvirtSource *source;
+        virDomainPtr domain;
+        const JobDisk *disks;
+        const char *base, *checkpoint; /* the latter is XML; may be NULL */
+        bool incremental;
+} BeginTry;
+
+static int try_to_begin(const BeginTry *try, const JobServer *server, struct timespec *ret_moment, Reason *reterr) {
+        CLEANUP(freep) char *backup = NULL;
+        int rc;
+
+        rc = job_xml_backup(try->disks, try->source->domain.disk_count, try->base, server, &backup, reterr);
+        if (rc < 0)
+                return rc;
+        /* The moment lies between here and the return; the checkpoint's own creation time is taken the same way. */
+        clock_gettime(CLOCK_REALTIME, ret_moment);
+        if (virDomainBackupBegin(try->domain, backup, try->checkpoint, 0) < 0)
+                return begin_failed(try->domain, try->incremental, reterr);
+        try->source->server = *server;
+        return 0;
+}
+
+static int begin_here(const BeginTry *try, struct timespec *ret_moment, Reason *reterr) {
+        return try_to_begin(try, &(JobServer) { .socket = try->source->place.socket }, ret_moment, reterr);
+}
+
+/* libvirt wants to be told a port: one of those that are free. */
+static int begin_on_a_port(const BeginTry *try, bool tls, struct timespec *ret_moment, Reason *reterr) {
+        const LibvirtUri *uri = &try->source->uri;
+        JobServer server = { .host = uri->nbd_host, .port = uri->nbd_port, .tls = tls };
+        unsigned first = (unsigned) strtoul(try->source->place.serial, NULL, 16) % JOB_PORTS;
+        Reason reason = REASON_INIT;
+        int rc = -EADDRINUSE;
+
+        if (uri->nbd_port)
+                return try_to_begin(try, &server, ret_moment, reterr);
+        for (unsigned i = 0; rc < 0 && i < JOB_PORTS; i++) {
+                server.port = JOB_PORT_FIRST + (first + i) % JOB_PORTS;
+                rc = try_to_begin(try, &server, ret_moment, &reason);
+                if (rc < 0 && !strstr(reason.text, strerror(EADDRINUSE)))
+                        break;
+        }
+        return rc < 0 ? fail(reterr, rc, "%s", reason.text) : 0;
+}
+
+/* Encrypted where both sides can, or must. */
+static int begin_elsewhere(const BeginTry *try, struct timespec *ret_moment, Reason *reterr) {
+        const LibvirtSource *source = try->source;
+        const LibvirtUri *uri = &source->uri;
+        Reason why = REASON_INIT;
+        int rc;
+
+        if (uri->nbd_tls == NBD_TLS_YES)
+                return begin_on_a_port(try, true, ret_moment, reterr);
+        if (uri->nbd_tls == NBD_TLS_AUTO && !nbd_has_certificates(uri->nbd_certificates))
+                fail(&why, 0, "there is no certificate of an authority to verify it by");
+        else if (uri->nbd_tls == NBD_TLS_AUTO && begin_on_a_port(try, true, ret_moment, &why) == 0)
+                return 0;
+        rc = begin_on_a_port(try, false, ret_moment, reterr);
+        if (rc == 0 && why.text[0])
+                libvirt_warn(source, "its disks come from %s without encryption: %s", uri->nbd_host, why.text);
+        return rc;
+}
+
+static int make_checkpoint(const LibvirtSource *source, const SourceJob *job, const JobDisk *disks, char **ret,
+                           Reason *reterr) {
+        bool marked = false;
+
+        for (size_t i = 0; i < source->domain.disk_count; i++)
+                marked |= disks[i].checkpoint;
+        if (!marked || !job->checkpoint)
+                return 0;
+        return job_xml_checkpoint(disks, source->domain.disk_count, job->checkpoint, ret, reterr);
+}
+
 static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const SourceJob *job, struct timespec *ret_moment,
                           Reason *reterr) {
-        CLEANUP(freep) char *backup = NULL, *checkpoint = NULL, *name = NULL;
+        CLEANUP(freep) char *checkpoint = NULL, *name = NULL;
         CLEANUP(job_disks_free) JobDisk *disks = NULL;
-        bool incremental = false, marked = false;
+        BeginTry try = { .source = source, .domain = domain, .base = job->base };
         Reason reason;
         int rc;
 
         rc = job_disks(source, job, &disks, reterr);
         if (rc < 0)
                 return rc;
-        for (size_t i = 0; i < source->domain.disk_count; i++) {
-                incremental |= disks[i].incremental;
-                marked |= disks[i].checkpoint;
-        }
-        if (incremental) {
+        for (size_t i = 0; i < source->domain.disk_count; i++)
+                try.incremental |= disks[i].incremental;
+        if (try.incremental) {
                 rc = libvirt_ensure_base(source, domain, job, disks, reterr);
                 if (rc < 0)
                         return rc;
         }
-        rc = job_xml_backup(disks, source->domain.disk_count, job->base, source->place.socket, &backup, reterr);
-        if (rc == 0 && marked && job->checkpoint) {
-                rc = job_xml_checkpoint(disks, source->domain.disk_count, job->checkpoint, &checkpoint, reterr);
-                name = strdup(job->checkpoint);
-        }
-        if (rc < 0 || (checkpoint && !name))
-                return rc < 0 ? rc : fail_oom(reterr);
-        /* The moment lies between here and the return; the checkpoint's own creation time is taken the same way. */
+        rc = make_checkpoint(source, job, disks, &checkpoint, reterr);
+        if (rc < 0)
+                return rc;
+        name = checkpoint ? strdup(job->checkpoint) : NULL;
+        if (checkpoint && !name)
+                return fail_oom(reterr);
+        try.disks = disks;
+        try.checkpoint = checkpoint;
+        rc = libvirt_meanwhile_start(source, domain, reterr);
+        if (rc < 0)
+                return rc;
         rc = libvirt_hold_still(source, domain, job, reterr);
-        if (rc == 0) {
-                clock_gettime(CLOCK_REALTIME, ret_moment);
-                if (virDomainBackupBegin(domain, backup, checkpoint, 0) < 0)
-                        rc = begin_failed(domain, incremental, reterr);
-        }
+        if (rc == 0)
+                rc = source->uri.local ? begin_here(&try, ret_moment, reterr) : begin_elsewhere(&try, ret_moment, reterr);
         if (libvirt_let_go(source, &reason) < 0)
                 libvirt_warn(source, "%s", reason.text);
         if (rc < 0)
@@ -265,9 +365,6 @@ int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_momen
         JobPlaceWish wish;
         int rc;
 
-        if (!source->uri.local)
-                return fail(reterr, -EOPNOTSUPP, "%s is on another machine, whose backup socket cannot be reached from "
-                                                 "here: capture there", source->uri.shown);
         rc = libvirt_find_domain(source, &domain, reterr);
         if (rc < 0)
                 return rc;

@@ -4,6 +4,7 @@
  * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
  * libvirt-job.c          backup jobs: begun, found, ended
  * libvirt-files.c        what is kept of the VM beside its disks
+ * libvirt-meanwhile.c    what happens to the VM while a job runs
  * libvirt-stillness.c    file systems frozen, the VM paused, while a job begins
  * libvirt-agent.c        the guest agent: asked, but not waited for without end
  * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
@@ -19,6 +20,8 @@
 #include "sources/libvirt-uri.h"
 #include "sources/source.h"
 
+typedef struct Meanwhile Meanwhile;
+
 typedef struct LibvirtSource {
         Source source;
         LibvirtUri uri;
@@ -30,6 +33,8 @@ typedef struct LibvirtSource {
         char uuid[VIR_UUID_STRING_BUFLEN];
         bool begun;
         JobPlace place;         /* of the job that was begun */
+        JobServer server;       /* of the same; its texts are the place's and the URI's */
+        Meanwhile *meanwhile;   /* while the job runs */
         char *checkpoint;       /* made with it, or NULL */
         JobNote note;           /* what is frozen or paused now */
 } LibvirtSource;
@@ -67,6 +72,15 @@ int libvirt_check_active(virDomainPtr domain, Reason *reterr); /* -EHOSTDOWN */
 int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
 int libvirt_end(Source *base, Reason *reterr);
 int libvirt_end_leftovers(Source *base, Reason *reterr);
+
+/* ---- libvirt-meanwhile.c ---- */
+
+/* Has libvirt tell of what happens to the VM from here on, and of another host's scratch files. */
+int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *reterr);
+void libvirt_meanwhile_end(LibvirtSource *source);
+bool libvirt_was_started(const LibvirtSource *source);
+/* -ENOSPC: a failed write has stopped the VM. Asks nobody, so it never waits. */
+int libvirt_watch_meanwhile(LibvirtSource *source, Reason *reterr);
 
 /* ---- libvirt-files.c ---- */
 

@@ -1,18 +1,18 @@
 #include "sources/libvirt-uri.h"
 
 #include <errno.h>
-#include <libxml/uri.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "util/cleanup.h"
 #include "util/uri.h"
 
-#define PARAMETER "domain="
-
 void libvirt_uri_clear(LibvirtUri *uri) {
         free(uri->uri);
         free(uri->shown);
         free(uri->domain);
+        free(uri->nbd_host);
+        free(uri->nbd_certificates);
         *uri = (LibvirtUri) { 0 };
 }
 
@@ -20,44 +20,116 @@ bool libvirt_uri_claims(const char *text) {
         return strncmp(text, "qemu:", 5) == 0 || strncmp(text, "qemu+", 5) == 0 || strncmp(text, "test:", 5) == 0;
 }
 
-static int unescape(const char *text, size_t length, char **ret) {
-        char *copy, *plain;
+/* HOST, HOST:PORT, [ADDRESS]:PORT. An IPv6 address without brackets has no port. */
+static int split_address(const char *text, size_t length, char **ret_host, unsigned *ret_port, Reason *reterr) {
+        const char *end = text + length, *host = text, *host_end = end, *colon = memchr(text, ':', length);
+        unsigned long port = 0;
 
-        copy = strndup(text, length);
-        if (!copy)
-                return -ENOMEM;
-        plain = xmlURIUnescapeString(copy, 0, NULL);
-        free(copy);
-        if (!plain)
-                return -ENOMEM;
-        *ret = strdup(plain);
-        xmlFree(plain);
-        return *ret ? 0 : -ENOMEM;
+        if (length > 0 && *text == '[') {
+                host = text + 1;
+                host_end = memchr(text, ']', length);
+                if (!host_end || (host_end + 1 < end && host_end[1] != ':'))
+                        return fail(reterr, -EINVAL, "\"%.*s\" is no address", (int) length, text);
+                colon = host_end + 1 < end ? host_end + 1 : NULL;
+        } else if (colon && memchr(colon + 1, ':', (size_t) (end - colon - 1))) {
+                colon = NULL;
+        } else if (colon) {
+                host_end = colon;
+        }
+        if (colon) {
+                char *stop;
+
+                port = strtoul(colon + 1, &stop, 10);
+                if (stop != end || colon[1] < '0' || colon[1] > '9' || port == 0 || port > 65535)
+                        return fail(reterr, -EINVAL, "\"%.*s\" has no port that could be", (int) length, text);
+        }
+        if (host == host_end)
+                return fail(reterr, -EINVAL, "\"%.*s\" names no host", (int) length, text);
+        *ret_host = strndup(host, (size_t) (host_end - host));
+        *ret_port = (unsigned) port;
+        return *ret_host ? 0 : fail_oom(reterr);
 }
 
-/* Copies the query's other parameters behind the URI, and takes ours out. */
-static int split_query(const char *query, LibvirtUri *uri) {
+static int take_tls(const char *value, NbdTls *ret, Reason *reterr) {
+        static const char *const words[] = { [NBD_TLS_AUTO] = "auto", [NBD_TLS_YES] = "yes", [NBD_TLS_NO] = "no" };
+
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+                if (strcmp(value, words[i]) == 0) {
+                        *ret = (NbdTls) i;
+                        return 0;
+                }
+        return fail(reterr, -EINVAL, "nbd-tls is yes, no or auto, not \"%s\"", value);
+}
+
+/* 1 where the parameter is ours. */
+static int take_parameter(const char *name, char **value, LibvirtUri *uri, Reason *reterr) {
+        char **into = NULL;
+        int rc;
+
+        if (strcmp(name, "domain") == 0)
+                into = &uri->domain;
+        else if (strcmp(name, "nbd-certificates") == 0)
+                into = &uri->nbd_certificates;
+        else if (strcmp(name, "nbd-tls") == 0)
+                return (rc = take_tls(*value, &uri->nbd_tls, reterr)) < 0 ? rc : 1;
+        else if (strcmp(name, "nbd-address") != 0)
+                return 0;
+        if (into && !**value)
+                return fail(reterr, -EINVAL, strcmp(name, "domain") == 0 ? "it names no domain" : "it names no directory");
+        if (into == &uri->nbd_certificates && **value != '/')
+                return fail(reterr, -EINVAL, "nbd-certificates is no absolute path");
+        if (into) {
+                free(*into);
+                *into = STEAL_PTR(*value);
+                return 1;
+        }
+        free(STEAL_PTR(uri->nbd_host));
+        rc = split_address(*value, strlen(*value), &uri->nbd_host, &uri->nbd_port, reterr);
+        return rc < 0 ? rc : 1;
+}
+
+/* Copies the query's other parameters behind the URI, as they are, and takes ours out. */
+static int split_query(const char *query, LibvirtUri *uri, Reason *reterr) {
         char *end = uri->uri + strlen(uri->uri);
         char separator = '?';
 
-        while (*query) {
-                size_t length = strcspn(query, "&");
+        for (;;) {
+                CLEANUP(freep) char *name = NULL, *value = NULL;
+                const char *start = query + strspn(query, "&");
+                size_t length = strcspn(start, "&");
+                int rc;
 
-                if (strncmp(query, PARAMETER, strlen(PARAMETER)) == 0) {
-                        free(uri->domain);
-                        uri->domain = NULL;
-                        if (unescape(query + strlen(PARAMETER), length - strlen(PARAMETER), &uri->domain) < 0)
-                                return -ENOMEM;
-                } else if (length > 0) {
+                rc = uri_next_parameter(&query, &name, &value);
+                if (rc == -EINVAL)
+                        return fail(reterr, rc, "its query has a \"%%\" that is no escape");
+                if (rc < 0)
+                        return fail_oom(reterr);
+                if (rc == 0)
+                        break;
+                rc = take_parameter(name, &value, uri, reterr);
+                if (rc < 0)
+                        return rc;
+                if (rc == 0) {
                         *end++ = separator;
-                        memcpy(end, query, length);
+                        memcpy(end, start, length);
                         end += length;
                         separator = '&';
                 }
-                query += length + (query[length] == '&');
         }
         *end = 0;
         return 0;
+}
+
+/* The host of an authority "user@host:port"; its port is that of libvirt. */
+static int take_host(const char *authority, size_t length, LibvirtUri *uri, Reason *reterr) {
+        const char *at = memrchr(authority, '@', length);
+        unsigned port;
+
+        if (at) {
+                length -= (size_t) (at + 1 - authority);
+                authority = at + 1;
+        }
+        return split_address(authority, length, &uri->nbd_host, &port, reterr);
 }
 
 int libvirt_uri_parse(const char *text, LibvirtUri *ret, Reason *reterr) {
@@ -65,24 +137,28 @@ int libvirt_uri_parse(const char *text, LibvirtUri *ret, Reason *reterr) {
         CLEANUP(freep) char *shown = NULL;
         const char *authority = strstr(text, "://"), *query = strchr(text, '?');
         size_t length = query ? (size_t) (query - text) : strlen(text);
-        const char *path;
+        size_t host_length;
+        int rc = 0;
 
         if (uri_hide_passwords(text, &shown) < 0)
                 return fail_oom(reterr);
         if (!authority || authority > text + length)
                 return fail(reterr, -EINVAL, "%s is no libvirt URI: that is written like qemu:///system", shown);
-        path = strchr(authority + 3, '/');
-        uri.local = path == authority + 3;
-        uri.session = path && strncmp(path, "/session", 8) == 0 && geteuid() != 0;
+        authority += 3;
         uri.uri = malloc(strlen(text) + 1);
         if (!uri.uri)
                 return fail_oom(reterr);
         memcpy(uri.uri, text, length);
         uri.uri[length] = 0;
-        if (query && split_query(query + 1, &uri) < 0)
-                return fail_oom(reterr);
-        if (uri.domain && !*uri.domain)
-                return fail(reterr, -EINVAL, "%s names no domain", shown);
+        if (query)
+                rc = split_query(query + 1, &uri, reterr);
+        host_length = strcspn(authority, "/?");
+        if (rc == 0 && !uri.nbd_host && host_length > 0)
+                rc = take_host(authority, host_length, &uri, reterr);
+        if (rc < 0)
+                return fail_within(reterr, rc, "%s", shown);
+        uri.local = !uri.nbd_host;
+        uri.session = strncmp(authority + host_length, "/session", 8) == 0 && (!uri.local || geteuid() != 0);
         if (uri_hide_passwords(uri.uri, &uri.shown) < 0)
                 return fail_oom(reterr);
         *ret = uri;

@@ -108,19 +108,28 @@ static int libvirt_open_reader(Source *base, size_t disk, const SourceView *view
                 bitmap = NULL;
                 return fail_oom(reterr);
         }
-        return nbd_reader_open(&(NbdAddress) { .socket_path = source->place.socket, .export_name = name, .bitmap = bitmap },
+        return nbd_reader_open(&(NbdAddress) { .socket_path = source->server.socket, .host = source->server.host,
+                                               .port = source->server.port, .tls = source->server.tls,
+                                               .certificates = source->uri.nbd_certificates, .export_name = name,
+                                               .bitmap = bitmap },
                                source->source.owner.cancel, ret, reterr);
 }
 
 static int libvirt_watch(Source *base, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
 
-        return source->begun ? job_place_watch(&source->place, reterr) : 0;
+        int rc;
+
+        if (!source->begun)
+                return 0;
+        rc = job_place_watch(&source->place, reterr);
+        return rc == 0 ? libvirt_watch_meanwhile(source, reterr) : rc;
 }
 
 static void libvirt_free(Source *base) {
         LibvirtSource *source = (LibvirtSource *) base;
 
+        libvirt_meanwhile_end(source);
         if (source->connection)
                 virConnectClose(source->connection);
         libvirt_uri_clear(&source->uri);

@@ -10,6 +10,7 @@
 
 #define PATIENCE_MS 60000u
 #define CANCEL_POLL_MS 200u
+#define ADDRESS_MAX 256             /* bytes, NUL included, of what is shown */
 #define READ_MAX (2u << 20)         /* longest read that is offered */
 #define MINIMUM_LIMIT (64u << 10)   /* the protocol allows no larger minimum block */
 #define STATUS_MAX (UINT64_C(2) << 30) /* range of one block status request; the protocol ends below 4 GiB */
@@ -259,22 +260,69 @@ static int prepare(NbdReader *reader, const NbdAddress *address, Reason *reterr)
         return 0;
 }
 
+static bool has_authority(const char *directory, const char *below) {
+        CLEANUP(freep) char *path = NULL;
+
+        if (asprintf(&path, "%s%s/ca-cert.pem", directory, below) < 0) {
+                path = NULL;
+                return false;
+        }
+        return access(path, R_OK) == 0;
+}
+
+bool nbd_has_certificates(const char *directory) {
+        const char *home = getenv("HOME");
+
+        if (directory)
+                return has_authority(directory, "");
+        if (geteuid() != 0 && home && (has_authority(home, "/.pki/libnbd") || has_authority(home, "/.config/pki/libnbd")))
+                return true;
+        return has_authority("/etc/pki/libnbd", "");
+}
+
+static int start_connecting(NbdReader *reader, const NbdAddress *address) {
+        struct nbd_handle *nbd = reader->nbd;
+        char port[16];
+
+        if (address->socket_path)
+                return nbd_aio_connect_unix(nbd, address->socket_path);
+        if (address->tls && (nbd_set_tls(nbd, LIBNBD_TLS_REQUIRE) < 0 || nbd_set_tls_verify_peer(nbd, true) < 0 ||
+                             (address->certificates && nbd_set_tls_certificates(nbd, address->certificates) < 0)))
+                return -1;
+        snprintf(port, sizeof port, "%u", address->port);
+        return nbd_aio_connect_tcp(nbd, address->host, port);
+}
+
+/* The address for people. */
+static void show_address(const NbdAddress *address, char text[static ADDRESS_MAX]) {
+        if (address->socket_path)
+                snprintf(text, ADDRESS_MAX, "%s", address->socket_path);
+        else
+                snprintf(text, ADDRESS_MAX, "%s port %u", address->host, address->port);
+}
+
 static int connect_to(NbdReader *reader, const NbdAddress *address, Reason *reterr) {
+        char shown[ADDRESS_MAX];
         unsigned silent_ms = 0;
         int rc;
 
-        rc = nbd_aio_connect_unix(reader->nbd, address->socket_path);
+        show_address(address, shown);
+        /* libnbd 1.14 verifies nothing where it finds no authority to verify by (CVE-2024-7383). */
+        if (address->tls && !nbd_has_certificates(address->certificates))
+                return fail(reterr, -ENOKEY, "cannot verify the NBD server at %s: there is no ca-cert.pem in %s", shown,
+                            address->certificates ?: "/etc/pki/libnbd");
+        rc = start_connecting(reader, address);
         while (rc >= 0 && nbd_aio_is_connecting(reader->nbd) > 0) {
                 rc = wait_for_server(reader, &silent_ms, reterr);
                 if (rc < 0)
-                        return fail_within(reterr, rc, "cannot connect to the NBD server at %s", address->socket_path);
+                        return fail_within(reterr, rc, "cannot connect to the NBD server at %s", shown);
         }
         if (rc >= 0 && nbd_aio_is_ready(reader->nbd) > 0)
                 return 0;
         rc = nbd_code(-ECONNREFUSED);
         if (rc == -ENOENT) /* callers take that for a VM that is not there */
                 rc = -ECONNREFUSED;
-        return fail(reterr, rc, "cannot connect to the NBD server at %s: %s", address->socket_path, nbd_words());
+        return fail(reterr, rc, "cannot connect to the NBD server at %s: %s", shown, nbd_words());
 }
 
 /* What the server said of the export, checked. */

@@ -57,7 +57,7 @@ def test_an_agent_that_does_not_answer_is_no_failure(talking, agent, repository)
     agent.mute.update((PING, "guest-sync"))
     result = repository.try_capture(talking, check=True)
     assert "not frozen" in result.stderr and "does not answer" in result.stderr
-    assert agent.calls == [PING]
+    assert agent.calls in ([], [PING])
     agent.mute.clear()
     agent.say({"return": 1})  # it comes to itself: others can ask it again
     talking.virsh("domtime")

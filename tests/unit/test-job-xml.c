@@ -10,10 +10,12 @@ static const JobDisk disks[] = {
         { .name = "sda" },
 };
 
+static const JobServer local = { .socket = "/run/s" };
+
 static void every_disk_of_a_job_is_named(void) {
         CLEANUP(freep) char *text = NULL;
 
-        CHECK_INT(job_xml_backup(disks, 3, "base", "/run/s", &text, NULL), 0);
+        CHECK_INT(job_xml_backup(disks, 3, "base", &local, &text, NULL), 0);
         CHECK(strstr(text, "<domainbackup mode=\"pull\">"));
         CHECK(strstr(text, "<server transport=\"unix\" socket=\"/run/s\"/>"));
         CHECK(strstr(text, "<disk name=\"vda\" backup=\"yes\" type=\"file\" backupmode=\"incremental\" incremental=\"base\" "
@@ -43,7 +45,7 @@ static void text_that_is_not_utf_8_is_refused(void) {
         char *text;
         Reason reason = REASON_INIT;
 
-        CHECK_INT(job_xml_backup(&bad, 1, NULL, "/run/s", &text, &reason), -EINVAL);
+        CHECK_INT(job_xml_backup(&bad, 1, NULL, &local, &text, &reason), -EINVAL);
         CHECK_SAYS(reason, "cannot write the XML");
 }
 
@@ -64,17 +66,31 @@ static void redefinition_has_no_parent_and_only_named_disks(void) {
         CHECK_SAYS(reason, "not that of c2");
 }
 
-static void socket_of_a_job_is_found(void) {
-        CLEANUP(freep) char *socket = NULL;
+static void job_on_another_host_is_read_by_tcp(void) {
+        CLEANUP(freep) char *plain = NULL, *tls = NULL;
+
+        CHECK_INT(job_xml_backup(disks, 3, "base", &(JobServer) { .host = "10.0.0.7", .port = 10810 }, &plain, NULL), 0);
+        CHECK(strstr(plain, "<server transport=\"tcp\" name=\"10.0.0.7\" port=\"10810\"/>"));
+        CHECK_INT(job_xml_backup(disks, 3, "base", &(JobServer) { .host = "::1", .port = 1, .tls = true }, &tls, NULL), 0);
+        CHECK(strstr(tls, "<server transport=\"tcp\" name=\"::1\" port=\"1\" tls=\"yes\"/>"));
+}
+
+static void paths_of_a_job_are_found(void) {
+        CLEANUP(strings_free) Strings paths = { 0 }, none = { 0 };
         Reason reason = REASON_INIT;
 
-        CHECK_INT(job_xml_socket("<domainbackup mode='pull'><server transport='unix' socket='/x/y'/></domainbackup>",
-                                 &socket, &reason), 0);
-        CHECK_TEXT(socket, "/x/y");
-        free(STEAL_PTR(socket));
-        CHECK_INT(job_xml_socket("<domainbackup mode='push'/>", &socket, &reason), 0);
-        CHECK(!socket);
-        CHECK_INT(job_xml_socket("<other/>", &socket, &reason), -EBADMSG);
+        CHECK_INT(job_xml_paths("<domainbackup mode='pull'><server transport='unix' socket='/x/y'/><disks>"
+                                "<disk name='vda' type='file'><scratch file='/s/a'/></disk><disk name='vdb'/>"
+                                "<disk name='vdc' type='block'><scratch dev='/dev/x'/></disk>"
+                                "<disk name='vdd' type='file'><scratch file='/s/d'/></disk></disks></domainbackup>",
+                                &paths, &reason), 0);
+        CHECK_INT(paths.count, 3);
+        CHECK_TEXT(paths.items[0], "/x/y");
+        CHECK_TEXT(paths.items[1], "/s/a");
+        CHECK_TEXT(paths.items[2], "/s/d");
+        CHECK_INT(job_xml_paths("<domainbackup mode='push'/>", &none, &reason), 0);
+        CHECK_INT(none.count, 0);
+        CHECK_INT(job_xml_paths("<other/>", &none, &reason), -EBADMSG);
 }
 
 int main(void) {
@@ -82,6 +98,7 @@ int main(void) {
         RUN(checkpoint_marks_only_what_can_carry_it);
         RUN(text_that_is_not_utf_8_is_refused);
         RUN(redefinition_has_no_parent_and_only_named_disks);
-        RUN(socket_of_a_job_is_found);
+        RUN(job_on_another_host_is_read_by_tcp);
+        RUN(paths_of_a_job_are_found);
         return unit_result();
 }

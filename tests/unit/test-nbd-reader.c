@@ -67,7 +67,8 @@ static void freeze(void) {
 
 static int open_with(const char *export_name, const char *bitmap, unsigned patience_ms, const atomic_bool *cancel,
                      SourceReader **ret, Reason *reterr) {
-        return nbd_reader_open(&(NbdAddress) { socket_path, export_name, bitmap, patience_ms }, cancel, ret, reterr);
+        return nbd_reader_open(&(NbdAddress) { .socket_path = socket_path, .export_name = export_name, .bitmap = bitmap,
+                                               .patience_ms = patience_ms }, cancel, ret, reterr);
 }
 
 static SourceReader *must_open(const char *export_name, const char *bitmap) {
