@@ -16,12 +16,20 @@
 #include "util/bytes.h"
 #include "util/io.h"
 
-enum { OPTION_FULL, OPTION_INCREMENTAL, OPTION_SOURCE, OPTION_SCRATCH_DIR, OPTION_CODEC, OPTION_BLOCK_SIZE, OPTION_NOTIFY_FD };
+enum {
+        OPTION_FULL,
+        OPTION_INCREMENTAL,
+        OPTION_SOURCE,
+        OPTION_SCRATCH_DIR,
+        OPTION_CODEC,
+        OPTION_BLOCK_SIZE,
+        OPTION_NOTIFY_FD,
+};
 
 static const CommandOption options[] = {
         [OPTION_FULL] = { "full", 0, NULL, "store all of every disk" },
         [OPTION_INCREMENTAL] = { "incremental", 0, NULL, "store what changed since the newest point, or fail" },
-        [OPTION_SOURCE] = { "source", 0, "SOURCE", "read from there this time, not from the VM's own; - for standard input" },
+        [OPTION_SOURCE] = { "source", 0, "SOURCE", "read from there this time; - for standard input" },
         [OPTION_SCRATCH_DIR] = { "scratch-dir", 0, "DIR", "where the hypervisor keeps what the guest overwrites" },
         [OPTION_CODEC] = { "codec", 0, "NAME", "lz4 (default), zstd or none" },
         [OPTION_BLOCK_SIZE] = { "block-size", 0, "N", "bytes that are compressed together; 64K unless told" },

@@ -370,8 +370,8 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
 
         rc = reporter_start(run->reporter, &reason);
         if (rc == 0)
-                rc = guardian_start(options->guardian_argv, options->source, options->scratch_directory, lock_fd, &run->guardian,
-                                    &reason);
+                rc = guardian_start(options->guardian_argv, options->source, options->scratch_directory, lock_fd,
+                                    &run->guardian, &reason);
         if (rc == 0)
                 rc = watcher_start(run->guardian, options->cancel, &run->stop, &run->watcher, &reason);
         if (rc == 0)

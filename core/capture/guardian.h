@@ -12,8 +12,8 @@
 
 typedef struct Guardian Guardian;
 
-/* source: where it is not the VM's own, or NULL. scratch_directory: as the capture has it, or NULL. argv and both are borrowed
- * while the guardian lives. */
+/* source: where it is not the VM's own, or NULL. scratch_directory: as the capture has it, or NULL. argv and both are
+ * borrowed while the guardian lives. */
 int guardian_start(const char *const *argv, const char *source, const char *scratch_directory, int lock_fd, Guardian **ret,
                    Reason *reterr);
 /* Starts another where it has died; cheap otherwise. */

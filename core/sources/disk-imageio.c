@@ -1,30 +1,23 @@
 #include "sources/disk-imageio.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <string.h>
 
 #include "sources/imageio-extents.h"
 #include "sources/imageio-http.h"
+#include "sources/imageio-offer.h"
 #include "util/bytes.h"
 
 #define READ_MAX (2u << 20)     /* longest read that is offered */
 #define OPTIONS_MAX (64u << 10) /* bytes of JSON */
 #define CHANGES_MAX (4u << 20)  /* of an extent list: 32 MiB of memory */
-#define SOCKET_MAX 107          /* bytes of a Unix socket's address */
+#define NOT_INCREMENTAL "its transfer is not that of an incremental backup"
 #define IDLE_S 5                /* oVirt gives a transfer up that was idle for a minute */
-
-/* What the server says of the ticket. */
-typedef struct Offer {
-        bool extents;
-        size_t max_readers;
-        char *socket; /* of the server's, as imageio_connection_new() wants it; NULL: none */
-} Offer;
 
 typedef struct ImageioSource {
         DiskSource source;
         ImageioUri uri;
-        Offer offer;
+        ImageioOffer offer;
         ImageioConnection *connection; /* of inspection and begin; none while there are readers */
         bool began;
         uint64_t size;
@@ -40,11 +33,6 @@ typedef struct ImageioReader {
         const ImageioExtents *zero, *dirty; /* the source's, as far as the view has them */
 } ImageioReader;
 
-static void offer_clear(Offer *offer) {
-        free(offer->socket);
-        *offer = (Offer) { 0 };
-}
-
 static void imageio_free(DiskSource *base) {
         ImageioSource *source = (ImageioSource *) base;
 
@@ -52,7 +40,7 @@ static void imageio_free(DiskSource *base) {
         imageio_extents_free(source->zero);
         imageio_extents_free(source->dirty);
         imageio_uri_clear(&source->uri);
-        offer_clear(&source->offer);
+        imageio_offer_clear(&source->offer);
         free(base->bitmap);
         free(base->checkpoint);
         free(source);
@@ -120,84 +108,49 @@ static int ask(ImageioSource *source, ImageioConnection *connection, const Image
         return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
 }
 
-static int take_socket(const json_t *socket, Offer *offer) {
-        const char *name = json_string_value(socket);
-        size_t length = json_string_length(socket);
-
-        /* An abstract one begins with a NUL; another NUL would be a name that cannot be told to libcurl. */
-        if (length < 2 || length > SOCKET_MAX || strlen(name + 1) != length - 1 || (*name && *name != '/'))
-                return 0;
-        if (asprintf(&offer->socket, "%s%s", *name ? "" : "@", *name ? name : name + 1) < 0) {
-                offer->socket = NULL;
-                return -ENOMEM;
-        }
-        return 0;
-}
-
-static int load_offer(const Body *body, Offer *ret, Reason *reterr) {
-        json_t *options = json_loadb(body->bytes, body->length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
-        const json_t *features = json_object_get(options, "features"), *readers = json_object_get(options, "max_readers");
-        const json_t *feature;
-        size_t i;
-        int rc = 0;
-
-        *ret = (Offer) { .max_readers = 1 };
-        json_array_foreach(features, i, feature)
-                if (json_is_string(feature) && strcmp(json_string_value(feature), "extents") == 0)
-                        ret->extents = true;
-        if (json_is_integer(readers) && json_integer_value(readers) > 0)
-                ret->max_readers = (size_t) json_integer_value(readers);
-        if (!json_is_object(options))
-                rc = fail(reterr, -EPROTO, "the server's options are no JSON object");
-        else if (take_socket(json_object_get(options, "unix_socket"), ret) < 0)
-                rc = fail_oom(reterr);
-        json_decref(options);
-        return rc;
-}
-
-static int get_offer(ImageioSource *source, ImageioConnection *connection, Offer *ret, Reason *reterr) {
+static int get_offer(ImageioSource *source, ImageioConnection *connection, ImageioOffer *ret, Reason *reterr) {
         CLEANUP(freep) char *room = malloc(OPTIONS_MAX);
         Body body = { room, OPTIONS_MAX, 0 };
+        ImageioRequest request = { .method = "OPTIONS", .take = take_bytes, .context = &body };
         ImageioAnswer answer;
         int rc;
 
         if (!room)
                 return fail_oom(reterr);
-        rc = ask(source, connection, &(ImageioRequest) { .method = "OPTIONS", .take = take_bytes, .context = &body }, &answer,
-                 reterr);
+        rc = ask(source, connection, &request, &answer, reterr);
         if (answer.status == 204 || answer.status == 405) { /* servers of long ago */
-                *ret = (Offer) { .max_readers = 1 };
+                *ret = (ImageioOffer) { .max_readers = 1 };
                 return 0;
         }
         if (rc < 0)
                 return rc;
-        rc = load_offer(&body, ret, reterr);
+        rc = imageio_offer_parse(body.bytes, body.length, ret, reterr);
         return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
 }
 
-static int open_connection(ImageioSource *source, const char *socket, ImageioConnection **ret, Reason *reterr) {
-        return imageio_connection_new(&source->uri, socket, source->source.owner->cancel, ret, reterr);
+static int open_connection(ImageioSource *source, const char *local, ImageioConnection **ret, Reason *reterr) {
+        return imageio_connection_new(&source->uri, local, source->source.owner->cancel, ret, reterr);
 }
 
 /* The server's socket on this host is quicker than TLS. It may be another server's: then it does not know the ticket. */
-static int try_socket(ImageioSource *source, ImageioConnection **connection, Offer *offer, Reason *reterr) {
+static int try_local(ImageioSource *source, ImageioConnection **connection, ImageioOffer *offer, Reason *reterr) {
         CLEANUP(imageio_connection_freep) ImageioConnection *local = NULL;
-        CLEANUP(offer_clear) Offer said = { 0 };
+        CLEANUP(imageio_offer_clear) ImageioOffer said = { 0 };
         int rc;
 
-        if (!offer->socket)
+        if (!offer->local)
                 return 0;
         if (!imageio_connection_is_local(*connection)) {
-                free(STEAL_PTR(offer->socket));
+                free(STEAL_PTR(offer->local));
                 return 0;
         }
-        rc = open_connection(source, offer->socket, &local, reterr);
+        rc = open_connection(source, offer->local, &local, reterr);
         if (rc == 0)
                 rc = get_offer(source, local, &said, reterr);
         if (rc == -ECANCELED || rc == -ENOMEM)
                 return rc;
         if (rc < 0) {
-                free(STEAL_PTR(offer->socket));
+                free(STEAL_PTR(offer->local));
                 return 0;
         }
         imageio_connection_free(*connection);
@@ -207,19 +160,19 @@ static int try_socket(ImageioSource *source, ImageioConnection **connection, Off
 
 static int connect_source(ImageioSource *source, Reason *reterr) {
         CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
-        CLEANUP(offer_clear) Offer offer = { 0 };
+        CLEANUP(imageio_offer_clear) ImageioOffer offer = { 0 };
         int rc;
 
         rc = open_connection(source, NULL, &connection, reterr);
         if (rc == 0)
                 rc = get_offer(source, connection, &offer, reterr);
         if (rc == 0)
-                rc = try_socket(source, &connection, &offer, reterr);
+                rc = try_local(source, &connection, &offer, reterr);
         if (rc < 0)
                 return rc;
-        offer_clear(&source->offer);
+        imageio_offer_clear(&source->offer);
         source->offer = offer;
-        offer = (Offer) { 0 };
+        offer = (ImageioOffer) { 0 };
         imageio_connection_free(source->connection);
         source->connection = STEAL_PTR(connection);
         return 0;
@@ -302,8 +255,7 @@ static int imageio_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
                 return rc;
         ret->tracks_changes = base->bitmap;
         if (!base->bitmap)
-                ret->why_not = strdup(source->uri.bitmap ? "its transfer is not that of an incremental backup"
-                                                         : "its URI names no bitmap, the checkpoint that the backup starts from");
+                ret->why_not = strdup(source->uri.bitmap ? NOT_INCREMENTAL : "its URI names no bitmap");
         if ((!base->bitmap && !ret->why_not) || add_identity(source, &ret->images) < 0)
                 return fail_oom(reterr);
         return 0;
@@ -313,11 +265,11 @@ static int imageio_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
 static int get_total(ImageioSource *source, uint64_t *ret, Reason *reterr) {
         char byte;
         Body body = { &byte, 1, 0 };
+        ImageioRequest request = { .method = "GET", .length = 1, .take = take_bytes, .context = &body };
         ImageioAnswer answer;
         int rc;
 
-        rc = ask(source, source->connection,
-                 &(ImageioRequest) { .method = "GET", .length = 1, .take = take_bytes, .context = &body }, &answer, reterr);
+        rc = ask(source, source->connection, &request, &answer, reterr);
         if (rc == 0 && body.length == 0)
                 rc = fail(reterr, -EPROTO, "%s: the server answers with nothing", source->uri.shown);
         if (rc == 0)
@@ -353,7 +305,7 @@ static int imageio_begin(DiskSource *base, const SourceView *view, Reason *reter
         int rc = 0;
 
         if (view->top)
-                return fail(reterr, -ENOTSUP, "%s: an imageio server does not tell what lies below the top image", base->disk);
+                return fail(reterr, -ENOTSUP, "an imageio server does not tell what lies below the top image");
         if (!source->connection)
                 rc = connect_source(source, reterr);
         if (!view->incremental)
@@ -361,7 +313,7 @@ static int imageio_begin(DiskSource *base, const SourceView *view, Reason *reter
         else if (rc == 0 && !source->dirty)
                 rc = get_extents(source, true, &source->dirty, reterr);
         if (rc == 0 && view->incremental && !source->dirty)
-                rc = fail(reterr, -ESTALE, "%s: its transfer is not that of an incremental backup", base->disk);
+                rc = fail(reterr, -ESTALE, NOT_INCREMENTAL);
         source->zero = imageio_extents_free(source->zero);
         if (rc == 0 && (view->ask_zero || !source->dirty))
                 rc = get_extents(source, false, &source->zero, reterr);
@@ -419,7 +371,13 @@ static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, S
 static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         ImageioReader *reader = (ImageioReader *) base;
         Body body = { buffer, length, 0 };
-        ImageioRequest request = { .method = "GET", .start = offset, .length = length, .take = take_bytes, .context = &body };
+        ImageioRequest request = {
+                .method = "GET",
+                .start = offset,
+                .length = length,
+                .take = take_bytes,
+                .context = &body,
+        };
         const char *shown = reader->source->uri.shown;
         ImageioAnswer answer;
         int rc;
@@ -429,7 +387,8 @@ static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t
         rc = ask(reader->source, reader->connection, &request, &answer, reterr);
         base->lost = rc < 0 && answer.broken;
         if (rc == 0 && body.length < length)
-                rc = fail(reterr, -EPROTO, "%s: the server answers with %zu bytes instead of %zu", shown, body.length, length);
+                rc = fail(reterr, -EPROTO, "%s: the server answers with %zu bytes instead of %zu", shown, body.length,
+                          length);
         if (rc == 0 && answer.total != UINT64_MAX && answer.total < base->size)
                 rc = fail(reterr, -EPROTO, "%s: the disk has become smaller", shown);
         return rc;
@@ -448,7 +407,7 @@ static size_t readers_max(const ImageioSource *source) {
 
 static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceReader **ret, Reason *reterr) {
         CLEANUP(reader_freep) ImageioReader *reader = NULL;
-        CLEANUP(offer_clear) Offer offer = { 0 };
+        CLEANUP(imageio_offer_clear) ImageioOffer offer = { 0 };
         ImageioSource *source = (ImageioSource *) base;
         int rc;
 
@@ -470,7 +429,7 @@ static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceR
         reader->zero = view->ask_zero ? source->zero : NULL;
         reader->dirty = view->incremental ? source->dirty : NULL;
         atomic_fetch_add(&source->readers, 1);
-        rc = open_connection(source, source->offer.socket, &reader->connection, reterr);
+        rc = open_connection(source, source->offer.local, &reader->connection, reterr);
         if (rc == 0)
                 rc = get_offer(source, reader->connection, &offer, reterr);
         if (rc < 0)
@@ -482,14 +441,14 @@ static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceR
 /* oVirt gives a transfer up that is idle, as one may be while other disks are read. */
 static int imageio_watch(DiskSource *base, Reason *reterr) {
         CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
-        CLEANUP(offer_clear) Offer offer = { 0 };
+        CLEANUP(imageio_offer_clear) ImageioOffer offer = { 0 };
         ImageioSource *source = (ImageioSource *) base;
         time_t idle = seconds_now() - atomic_load(&source->used);
         int rc;
 
         if (idle < IDLE_S || atomic_load(&source->readers) >= source->offer.max_readers)
                 return 0;
-        rc = open_connection(source, source->offer.socket, &connection, reterr);
+        rc = open_connection(source, source->offer.local, &connection, reterr);
         if (rc == 0)
                 rc = get_offer(source, connection, &offer, reterr);
         return rc == -EACCES ? rc : 0; /* whatever else it is, readers find out if it stays */

@@ -99,7 +99,8 @@ static int take_entry(ImageioExtents *list, Reason *reterr) {
         if (!entry)
                 rc = bad(reterr, "is no JSON");
         else if (!json_is_integer(start) || !json_is_integer(length) || !json_is_boolean(flag))
-                rc = fail(reterr, -EPROTO, "the server's list of extents has one that lacks start, length or %s", list->flag);
+                rc = fail(reterr, -EPROTO, "the server's list of extents has one that lacks start, length or %s",
+                          list->flag);
         else if (json_integer_value(start) < 0 || (uint64_t) json_integer_value(start) != at)
                 rc = bad(reterr, "has gaps or overlaps");
         else if (json_integer_value(length) <= 0 || __builtin_add_overflow((int64_t) at, json_integer_value(length), &end))

@@ -8,8 +8,8 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-#define PATIENCE_S 60         /* for a server that says nothing; while it says less than SLOW bytes a second it says nothing */
-#define SLOW 512
+#define PATIENCE_S 60         /* for a server that says nothing */
+#define SLOW 512              /* bytes a second: less is nothing */
 #define CONNECT_S 30          /* as far as TLS */
 #define POLL_MS 100           /* the cancel flag is looked at so often */
 #define BUFFER_SIZE (256l << 10)
@@ -387,7 +387,7 @@ static int prepare(ImageioConnection *connection, const ImageioRequest *request,
 }
 
 int imageio_request(ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret, Reason *reterr) {
-        CURLcode code;
+        CURLcode code = CURLE_OK;
         long status;
         int rc;
 

@@ -1,6 +1,7 @@
-/* core/sources/imageio-http.h - a connection to an imageio server, and requests on it, by libcurl: HTTP/1.1, kept open between
- * requests; the server's certificate is always verified; redirects are not followed; a proxy is used where the environment names
- * one (https_proxy, no_proxy), but for a Unix socket. No reason shows the ticket.
+/* core/sources/imageio-http.h - a connection to an imageio server, and requests on it, by libcurl.
+ *
+ * HTTP/1.1, kept open between requests. The server's certificate is always verified; redirects are not followed; a proxy is
+ * used where the environment names one (https_proxy, no_proxy), but for a Unix socket. No reason shows the ticket.
  * Threads: each connection belongs to one thread at a time. */
 #pragma once
 
@@ -15,8 +16,9 @@
 
 typedef struct ImageioConnection ImageioConnection;
 
-/* Connects with the first request. local: a socket of the server's on this host, "@NAME" for an abstract one; NULL: as the URI says. It
- * must be served by root, a system user or ourselves: else anybody could wait there for a ticket. uri and local are borrowed. */
+/* Connects with the first request. local: a socket of the server's on this host, "@NAME" for an abstract one; NULL: as the
+ * URI says. It must be served by root, a system user or ourselves: else anybody could wait there for a ticket. uri and local
+ * are borrowed. */
 int imageio_connection_new(const ImageioUri *uri, const char *local, const atomic_bool *cancel, ImageioConnection **ret,
                            Reason *reterr);
 ImageioConnection *imageio_connection_free(ImageioConnection *connection); /* always NULL */
@@ -37,9 +39,9 @@ typedef struct ImageioAnswer {
         uint64_t total;  /* bytes there are, as the answer to a range says; UINT64_MAX: it does not */
 } ImageioAnswer;
 
-/* 0 for status 200, and with a range for 206 and the range asked for, to which the body is then known to belong; its length is
- * for take() to check. -EACCES: the ticket is not (or no longer) good, or TLS fails; -EPROTO: the server does not keep to the
- * API; -ETIMEDOUT: it says nothing; -ECANCELED; … *ret is filled in any case. */
+/* 0 for status 200, and with a range for 206 and the range asked for, to which the body is then known to belong; its length
+ * is for take() to check. -EACCES: the ticket is not (or no longer) good, or TLS fails; -EPROTO: the server does not keep to
+ * the API; -ETIMEDOUT: it says nothing; -ECANCELED; … *ret is filled in any case. */
 int imageio_request(ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret, Reason *reterr);
 
 /* Whether the server of the last answer has the address that we have: it is on this host. */

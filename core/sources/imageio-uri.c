@@ -47,8 +47,8 @@ static int take_parameter(ImageioUri *uri, const char *name, char **value, Reaso
         if (strcmp(name, "timeout") == 0)
                 return take_timeout(uri, *value, reterr);
         if (!place)
-                return fail(reterr, -EINVAL, "\"%s\" is no parameter of an image transfer: cafile, bitmap, checkpoint, image "
-                            "and timeout are", name);
+                return fail(reterr, -EINVAL, "\"%s\" is no parameter of an image transfer: cafile, bitmap, checkpoint, "
+                            "image and timeout are", name);
         if (!**value || *place)
                 return fail(reterr, -EINVAL, "%s is there twice or says nothing", name);
         *place = STEAL_PTR(*value);

@@ -1,7 +1,7 @@
 /* core/sources/imageio-uri.h - the URI of an image transfer of oVirt, with our parameters. Needs no libcurl.
  *
- * https://HOST:54322/images/TICKET?cafile=PATH&bitmap=ID&checkpoint=ID&image=ID&timeout=SECONDS, all of the query optional. Who
- * knows the ticket can read the disk: it is shown to nobody. The server gets the URL without the query. */
+ * https://HOST:54322/images/TICKET?cafile=PATH&bitmap=ID&checkpoint=ID&image=ID&timeout=SECONDS, all of the query optional.
+ * Who knows the ticket can read the disk: it is shown to nobody. The server gets the URL without the query. */
 #pragma once
 
 #include <stdbool.h>
@@ -14,7 +14,7 @@ typedef struct ImageioUri {
         char *shown;        /* the url for people */
         bool tls;
         char *cafile;       /* whom to trust, an absolute path; NULL: whom the system trusts */
-        char *bitmap;       /* the checkpoint that the backup starts from, its dirty extents tell what changed since; or NULL */
+        char *bitmap;       /* the checkpoint that the backup starts from, since which dirty extents tell changes; or NULL */
         char *checkpoint;   /* the one that the backup makes; or NULL */
         char *image;        /* what stays the same as long as the disk is the same one; or NULL */
         unsigned timeout;   /* seconds that the server may say nothing; 0: not said */

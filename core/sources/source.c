@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sources/disk-list.h"
 #include "sources/libvirt.h"
 #include "util/uri.h"
 
@@ -14,6 +15,7 @@ static const SourceOps *registered[REGISTERED_MAX];
 static size_t registered_count;
 
 static const SourceOps *const built_in[] = {
+        &disk_list_source_ops,
         &libvirt_source_ops,
 };
 
@@ -41,8 +43,8 @@ int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
         if (uri_hide_passwords(owner->source, &shown) < 0)
                 return fail_oom(reterr);
         if (!ops)
-                return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system",
-                            shown);
+                return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system, "
+                            "and DISK=URI for each disk", shown);
         rc = ops->open(owner, &source, reterr);
         if (rc < 0)
                 return rc;

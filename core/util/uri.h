@@ -4,7 +4,8 @@
 #include <stddef.h>
 
 /* The text with "***" in the place of each password ("scheme://user:password@host") and each ticket
- * ("https://host/images/ticket"), which are no one's business: neither a list's nor a log's. The caller frees *ret. -ENOMEM. */
+ * ("https://host/images/ticket"), which are no one's business: neither a list's nor a log's. -ENOMEM. The caller frees
+ * *ret. */
 int uri_hide_passwords(const char *text, char **ret);
 
 /* Takes the next parameter off a query, the text behind the "?": 1, 0 where there is no more, -EINVAL for a "%" that is no

@@ -1,4 +1,5 @@
-"""An imageio server of our own, as oVirt documents it: raw files behind tickets, over TLS and a Unix socket. It misbehaves on demand."""
+"""An imageio server of our own, as oVirt documents it: raw files behind tickets, over TLS and a Unix socket. It misbehaves
+on demand."""
 
 import contextlib
 import http.server
@@ -16,9 +17,12 @@ import threading
 # What it can do instead of answering well; see Handler.misbehave().
 STATUSES = {302: "Found", 400: "Bad Request", 401: "Unauthorized", 403: "Forbidden", 404: "Not Found", 409: "Conflict",
             416: "Range Not Satisfiable", 500: "Internal Server Error", 503: "Service Unavailable"}
-TROUBLES = (*(f"status {number}" for number in STATUSES), "close", "garbage", "half a head", "half a body", "short body",
-            "long body", "half a chunk", "wrong range", "other total", "no range", "two ranges", "whole disk", "no content", "encoded",
-            "endless headers", "stall", "stall in the body")
+# After those of the first line another connection may do better.
+BROKEN = ("close", "garbage", "half a head", "half a body", "half a chunk", "stall", "stall in the body")
+TROUBLES = (*BROKEN, *(f"status {number}" for number in STATUSES), "short body", "long body", "wrong range", "other total",
+            "no range", "two ranges", "whole disk", "no content", "encoded", "endless headers")
+
+NEW_KEY = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
 
 
 class Authority:
@@ -27,8 +31,7 @@ class Authority:
     def __init__(self, directory, name):
         self.directory, self.name = directory, name
         self.path, self.key = f"{directory}/{name}.pem", f"{directory}/{name}.key"
-        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
-                      f"/CN={name}", "-keyout", self.key, "-out", self.path)
+        self._openssl("req", "-x509", "-days", "2", *NEW_KEY, "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.path)
 
     @staticmethod
     def _openssl(*arguments):
@@ -37,34 +40,35 @@ class Authority:
     def certificate(self, *names):
         """The file of a certificate for these names ("DNS:localhost"), and that of its key."""
         path = f"{self.directory}/{self.name}-{secrets.token_hex(4)}"
-        self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=imageio", "-keyout",
-                      f"{path}.key", "-out", f"{path}.csr")
+        self._openssl("req", *NEW_KEY, "-subj", "/CN=imageio", "-keyout", f"{path}.key", "-out", f"{path}.csr")
         with open(f"{path}.ext", "w", encoding="utf-8") as file:
             file.write(f"subjectAltName={','.join(names)}\n")
-        self._openssl("x509", "-req", "-in", f"{path}.csr", "-CA", self.path, "-CAkey", self.key, "-CAcreateserial", "-days", "2",
-                      "-extfile", f"{path}.ext", "-out", f"{path}.pem")
+        self._openssl("x509", "-req", "-in", f"{path}.csr", "-CA", self.path, "-CAkey", self.key, "-CAcreateserial",
+                      "-days", "2", "-extfile", f"{path}.ext", "-out", f"{path}.pem")
         return f"{path}.pem", f"{path}.key"
 
 
 class Ticket:
-    """A transfer of a raw file. dirty: ranges (start, length), where it is that of an incremental backup."""
+    """A transfer of a raw file. dirty: ranges (start, length), where it is that of an incremental backup. size: of the disk,
+    which may lie in a larger file."""
 
-    def __init__(self, path, dirty=None):
+    def __init__(self, path, dirty=None, size=None):
         self.path, self.dirty = path, dirty
-        self.size = os.stat(path).st_size
+        self.file_size = os.stat(path).st_size
+        self.size = self.file_size if size is None else size
 
     def zero_ranges(self):
         """(start, end, zero) of the file, by its holes."""
         at = 0
         with open(self.path, "rb") as file:
-            while at < self.size:
+            while at < self.file_size:
                 try:
                     data = os.lseek(file.fileno(), at, os.SEEK_DATA)
                 except OSError:  # nothing but a hole
-                    data = self.size
+                    data = self.file_size
                 if data > at:
                     yield at, data, True
-                if data < self.size:
+                if data < self.file_size:
                     at = os.lseek(file.fileno(), data, os.SEEK_HOLE)
                     yield data, at, False
                 else:
@@ -103,9 +107,11 @@ class Request:
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = False  # not for a Unix socket
+    wbufsize = 1 << 20  # a head and its body go together
 
     def setup(self):
+        if self.server.address_family != socket.AF_UNIX:
+            self.request.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.server.context:
             self.request = self.server.context.wrap_socket(self.request, server_side=True)
         super().setup()
@@ -199,20 +205,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.raw(f"{head}Transfer-Encoding: chunked\n\n{len(body):x}\n", body[:len(body) // 2])
         elif trouble == "wrong range":
             self.raw(f"HTTP/1.1 206 Partial Content\nContent-Range: bytes {start + 1}-{end + 1}/{ticket.size}\n"
-                     f"Content-Length: {len(body)}\n\n", body)
+                     f"Content-Length: {len(body)}\n\n", body[1:] + b"x")
         elif trouble == "other total":
-            self.raw(f"HTTP/1.1 206 Partial Content\nContent-Range: bytes {start}-{end}/{end}\nContent-Length: {len(body)}\n\n", body)
+            self.raw(f"HTTP/1.1 206 Partial Content\nContent-Range: bytes {start}-{end}/{end}\n"
+                     f"Content-Length: {len(body)}\n\n", body)
         elif trouble == "no range":
-            self.raw(f"HTTP/1.1 206 Partial Content\nContent-Length: {len(body)}\n\n", body)
+            self.raw(f"HTTP/1.1 206 Partial Content\nContent-Length: {len(body)}\n\n", body[::-1])
         elif trouble == "two ranges":
             self.raw(f"HTTP/1.1 206 Partial Content\nContent-Range: bytes 0-{end - start}/{ticket.size}\n"
-                     f"Content-Range: bytes {start}-{end}/{ticket.size}\nContent-Length: {len(body)}\n\n", body)
+                     f"Content-Range: bytes {start}-{end}/{ticket.size}\nContent-Length: {len(body)}\n\n", body[::-1])
         elif trouble == "whole disk":
             self.raw(f"HTTP/1.1 200 OK\nContent-Length: {ticket.size}\n\n", ticket.read(0, ticket.size))
         elif trouble == "no content":
             self.raw("HTTP/1.1 206 Partial Content\nContent-Length: 0\n\n")
         elif trouble == "encoded":
-            self.raw(f"{head}Content-Encoding: gzip\nContent-Length: {len(body)}\n\n", body)
+            self.raw(f"{head}Content-Encoding: gzip\nContent-Length: {len(body)}\n\n", body[::-1])
         elif trouble == "endless headers":
             self.raw(head)
             for number in range(100000):
@@ -243,12 +250,12 @@ class LocalServer(Server):
 
 
 class ImageioServer:
-    """Serves for the time of a `with` block. certificate: of an Authority; None: no TLS. local: the address of a Unix socket to
-    serve too, "\\0name" for an abstract one."""
+    """Serves for the time of a `with` block. certificate: of an Authority; None: no TLS. local: the address of a Unix socket
+    to serve too, "\\0name" for an abstract one; local_owner: the number of the user that serves it."""
 
-    def __init__(self, certificate, local=None):
+    def __init__(self, certificate, local=None, local_owner=None):
         self.tickets, self.requests, self.options = {}, [], {}
-        self.trouble = lambda request: None
+        self.trouble = lambda request: None  # of TROUBLES
         self.max_readers, self.hides_total, self.socket_name = 8, False, local
         self.connections = self.connections_max = 0
         self.over, self.lock = threading.Event(), threading.Lock()
@@ -259,8 +266,17 @@ class ImageioServer:
         self.scheme = "https" if certificate else "http"
         self.servers = [Server(self, ("127.0.0.1", 0), context)]
         if local:
-            self.servers.append(LocalServer(self, local, None))
+            self.servers.append(self._listen(local, os.geteuid() if local_owner is None else local_owner))
         self.port = self.servers[0].server_address[1]
+
+    def _listen(self, local, owner):
+        """Who listens is who serves, as peers see it."""
+        before = os.geteuid()
+        os.seteuid(owner)
+        try:
+            return LocalServer(self, local, None)
+        finally:
+            os.seteuid(before)
 
     def __enter__(self):
         for server in self.servers:
@@ -289,10 +305,10 @@ class ImageioServer:
 
     # What tests do
 
-    def transfer(self, path, dirty=None):
+    def transfer(self, path, dirty=None, size=None):
         """Begins a transfer of the file; the ticket."""
         ticket = f"ticket-{secrets.token_hex(8)}"
-        self.tickets[ticket] = Ticket(path, dirty)
+        self.tickets[ticket] = Ticket(path, dirty, size)
         return ticket
 
     def url(self, ticket, host="localhost", **parameters):

@@ -80,7 +80,8 @@ static void list_with_more_changes_than_there_is_room_for_ends_in_what_is_safe(v
 
         to += sprintf(to, "[");
         for (unsigned i = 0; i < 20000; i++)
-                to += sprintf(to, "%s{\"start\":%u,\"length\":3,\"zero\":%s}", i ? "," : "", 3 * i, i % 2 ? "true" : "false");
+                to += sprintf(to, "%s{\"start\":%u,\"length\":3,\"zero\":%s}", i ? "," : "", 3 * i,
+                              i % 2 ? "true" : "false");
         sprintf(to, "]");
         CHECK_INT(parse_pieces(text, 4096, "zero", 1000, &list, NULL), 0);
         CHECK_INT(imageio_extents_end(list), 60000);
@@ -130,8 +131,10 @@ static void hostile_lists_are_refused(void) {
                 { "[{\"start\": 0, \"length\": null, \"zero\": true}]", "lacks start" },
                 { "[{\"start\": 1, \"length\": 10, \"zero\": true}]", "gaps" },
                 { "[{\"start\": -1, \"length\": 10, \"zero\": true}]", "gaps" },
-                { "[{\"start\": 0, \"length\": 10, \"zero\": true}, {\"start\": 9, \"length\": 10, \"zero\": true}]", "overlaps" },
-                { "[{\"start\": 0, \"length\": 10, \"zero\": true}, {\"start\": 11, \"length\": 1, \"zero\": true}]", "gaps" },
+                { "[{\"start\": 0, \"length\": 10, \"zero\": true}, {\"start\": 9, \"length\": 10, \"zero\": true}]",
+                  "overlaps" },
+                { "[{\"start\": 0, \"length\": 10, \"zero\": true}, {\"start\": 11, \"length\": 1, \"zero\": true}]",
+                  "gaps" },
                 { "[{\"start\": 0, \"length\": 0, \"zero\": true}]", "length that cannot be" },
                 { "[{\"start\": 0, \"length\": -5, \"zero\": true}]", "length that cannot be" },
                 { "[{\"start\": 0, \"length\": 10, \"zero\": true},"

@@ -36,7 +36,9 @@ static void tickets_are_hidden(void) {
 }
 
 static void parameters_are_taken_one_by_one(void) {
-        static const char *const expected[][2] = { { "a", "b" }, { "c d", "e&f=" }, { "flag", "" }, { "", "x" }, { "g", "h=i" } };
+        static const char *const expected[][2] = {
+                { "a", "b" }, { "c d", "e&f=" }, { "flag", "" }, { "", "x" }, { "g", "h=i" },
+        };
         const char *query = "&a=b&c%20d=e%26f%3D&&flag&=x&g=h=i&";
 
         for (size_t i = 0; i < 5; i++) {
