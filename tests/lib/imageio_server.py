@@ -222,8 +222,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.raw(f"{head}Content-Encoding: gzip\nContent-Length: {len(body)}\n\n", body[::-1])
         elif trouble == "endless headers":
             self.raw(head)
-            for number in range(100000):
-                self.raw(f"X-{number}: {'x' * 100}\n")
+            while True:
+                self.raw(f"X-Header: {'x' * 100}\n" * 100)
         elif trouble == "stall":
             self.imageio.over.wait()
         elif trouble == "stall in the body":

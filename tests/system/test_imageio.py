@@ -165,7 +165,7 @@ def test_several_connections_are_kept(case):
     assert case.server.connections_max > 1 and len(asked) > case.server.connections_max
 
 
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_no_more_connections_than_the_server_allows(case, number):
     case.server.max_readers, case.server.connections_max = number, 0
     case.capture(case.url())
