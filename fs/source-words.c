@@ -46,8 +46,8 @@ static int take_input(char **source, Reason *reterr) {
 }
 
 int source_words_take(char *word, char **source, Reason *reterr) {
-        int rc = strcmp(word, "-") == 0 ? take_input(source, reterr) : append(word, source, reterr);
+        int rc = strcmp(word, "-") == 0 ? take_input(source, reterr) : *word ? append(word, source, reterr) : 0;
 
         hide(word);
-        return rc;
+        return rc == 0 && !*source ? fail(reterr, -EINVAL, "the source is empty") : rc;
 }

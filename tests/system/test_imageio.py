@@ -328,6 +328,14 @@ def test_tickets_leave_the_process_list(case):
         case.server.cause("stall", lambda request: request.number == 3)
 
 
+@pytest.mark.parametrize("arguments, text", [(["--source", "-"], ""), (["--source", "-"], " \n \n"), (["--source", ""], None)])
+def test_an_empty_source_is_refused(case, arguments, text):
+    result = case.repository.try_capture("vm", *arguments, input=text)
+    assert result.returncode == 1 and "the source is empty" in result.stderr, result.stderr
+    result = case.program.run("add", case.repository.path, "other", arguments[1], input=text, check=False)
+    assert result.returncode == 1 and "the source is empty" in result.stderr, result.stderr
+
+
 @pytest.mark.parametrize("source, words", [
     ("https://localhost/images/t?cafil=x", "\"cafil\" is no parameter"),
     ("https://localhost/t", "/images/TICKET"),
