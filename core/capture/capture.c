@@ -340,12 +340,17 @@ static void end_well(Run *run) {
                 warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
 }
 
-/* A VM that goes away is seen as a connection that breaks first: look what is behind it. */
+/* A VM that goes away, or comes up, is seen as a connection that breaks first: look what is behind it. */
 static void explain(Run *run, int rc, Reason *reason) {
         CLEANUP(source_vm_clear) SourceVm now = { 0 };
+        Reason why;
 
         run->over = true;
-        if (run->began && rc != -ECANCELED && rc != -ENOSPC && source_inspect(run->source, &now, NULL) == -EHOSTDOWN)
+        if (!run->began || rc == -ECANCELED || rc == -ENOSPC)
+                return;
+        if (source_confirm(run->source, &why) == -ESTALE)
+                *reason = why;
+        else if (source_inspect(run->source, &now, NULL) == -EHOSTDOWN)
                 fail_within(reason, rc, "%s was shut off while it was captured", vm_name(run->vm));
 }
 

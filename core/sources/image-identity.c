@@ -67,6 +67,21 @@ int image_identity(const char *type, const xmlNode *source, bool local, char **r
         return 0;
 }
 
+int image_path_identity(const char *path, char **ret) {
+        struct stat st;
+        char *text;
+        int rc;
+
+        if (stat(path, &st) == 0 && S_ISBLK(st.st_mode))
+                rc = asprintf(&text, "block:%s", path);
+        else
+                rc = file_identity(path, true, &text);
+        if (rc < 0)
+                return -ENOMEM;
+        *ret = text;
+        return 0;
+}
+
 bool image_is_old_qcow2(const char *path) {
         CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
         uint32_t header[2];

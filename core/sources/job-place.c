@@ -169,8 +169,11 @@ static int use_shared_directory(JobPlace *place, Reason *reterr) {
 
 static int choose(const JobPlaceWish *wish, JobPlace *place, Reason *reterr) {
         CLEANUP(freep) char *own = NULL;
+        const char *made;
         int rc;
 
+        if (wish->off)
+                return make_tagged(place, SHARED_DIRECTORY, 0700, &made, reterr);
         if (wish->remote) {
                 place->scratch_directory = strdup(wish->session ? SHARED_DIRECTORY : DOMAINS_DIRECTORY);
                 return place->scratch_directory ? 0 : fail_oom(reterr);
@@ -197,6 +200,11 @@ static int space_of(const JobPlace *place, uint64_t *ret_free, uint64_t *ret_res
         *ret_free = (uint64_t) fs.f_bavail * fs.f_frsize;
         *ret_reserve = min_u64(RESERVE_MAX, (uint64_t) fs.f_blocks * fs.f_frsize / 10);
         return 0;
+}
+
+/* Whether there are scratch files on this machine. */
+static bool is_watched(const JobPlace *place) {
+        return place->scratch_directory && !place->remote;
 }
 
 /* From the start there must be more than is ever used up. */
@@ -228,13 +236,13 @@ int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
         rc = choose(wish, &place, reterr);
         if (rc < 0)
                 return rc;
-        if (wish->scratch_directory) {
+        if (wish->scratch_directory && !wish->off) {
                 free(place.scratch_directory);
                 place.scratch_directory = strdup(wish->scratch_directory);
                 if (!place.scratch_directory)
                         return fail_oom(reterr);
         }
-        rc = place.remote ? 0 : check_space(&place, reterr);
+        rc = is_watched(&place) ? check_space(&place, reterr) : 0;
         if (rc < 0)
                 return rc;
         *ret = place;
@@ -256,7 +264,7 @@ int job_place_watch(JobPlace *place, Reason *reterr) {
         int64_t elapsed;
         int rc;
 
-        if (place->remote)
+        if (!is_watched(place))
                 return 0;
         rc = space_of(place, &left, &reserve, reterr);
         if (rc < 0)
@@ -315,7 +323,7 @@ void job_place_forget(JobPlace *place) {
 }
 
 void job_place_remove(JobPlace *place) {
-        if (place->scratch_directory && !place->remote)
+        if (is_watched(place))
                 sweep(place->scratch_directory, place->tag);
         if (place->socket)
                 unlink(place->socket);

@@ -8,6 +8,7 @@
  *                                   It is setgid: the socket becomes the user's group's, and QEMU's umask lets it write
  *     another host                  no socket; scratch files below /var/lib/libvirt/qemu there, or /var/tmp in a session.
  *                                   libvirtd removes them; nothing of that host is looked at or swept from here
+ *     nobody, the VM is off         a directory for the sockets of NBD servers of our own, in /var/tmp
  * Every name made begins with a tag of repository and VM, by which leftovers are found.
  * Threads: job_place_watch() may run beside reads of the struct; all else belongs to one thread. */
 #pragma once
@@ -26,8 +27,8 @@ typedef struct JobPlace {
         bool remote;
         char serial[9];           /* makes the names of this job's scratch files its own */
         char *made[3];            /* directories made for this job, innermost last; or NULL */
-        char *socket;             /* NULL on another host */
-        char *scratch_directory;
+        char *socket;             /* NULL on another host, and where the VM is off */
+        char *scratch_directory;  /* NULL where the VM is off */
         struct timespec sampled;  /* by job_place_watch() */
         uint64_t free_then, rate; /* bytes, bytes per second */
 } JobPlace;
@@ -37,6 +38,7 @@ typedef struct JobPlaceWish {
         const char *vm_uuid;
         bool session;                  /* QEMU runs as this user, or as one on the other host */
         bool remote;                   /* the hypervisor is on another host */
+        bool off;                      /* the VM is: the directory alone, made[0] */
         int domain_id;
         const char *domain_name;
         const char *scratch_directory; /* or NULL */

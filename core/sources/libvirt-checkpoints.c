@@ -158,6 +158,8 @@ int libvirt_checkpoint(Source *base, char **ret_name, char **ret_definition, Rea
         int rc;
 
         *ret_name = *ret_definition = NULL;
+        if (source->off)
+                return libvirt_off_checkpoint(source, ret_name, ret_definition, reterr);
         if (!source->checkpoint)
                 return 0;
         rc = libvirt_find_domain(source, &domain, reterr);

@@ -148,6 +148,5 @@ int libvirt_check_active(virDomainPtr domain, Reason *reterr) {
                 return 0;
         if (libvirt_code(0) == -ENOTCONN)
                 return fail_libvirt(reterr, -EIO, "cannot get the VM's state");
-        return fail(reterr, -EHOSTDOWN, "%s is %s: start it, a backup is taken while it runs", virDomainGetName(domain),
-                    state_name(domain));
+        return fail(reterr, -EHOSTDOWN, "%s is %s", virDomainGetName(domain), state_name(domain));
 }

@@ -17,6 +17,8 @@ static void disk_clear(DomainDisk *disk) {
         free(disk->name);
         free(disk->left_out);
         free(disk->why_not);
+        free(disk->path);
+        free(disk->format);
         strings_free(&disk->images);
         *disk = (DomainDisk) { 0 };
 }
@@ -98,6 +100,16 @@ static char *reason_without_bitmap(const xmlNode *node, const xmlNode *source, b
         return NULL;
 }
 
+static char *image_path(const xmlNode *node, const xmlNode *source) {
+        CLEANUP(freep) char *type = xml_attribute(node, "type"), *path = NULL;
+
+        if (!type || strcmp(type, "file") == 0)
+                path = xml_attribute(source, "file");
+        else if (strcmp(type, "block") == 0)
+                path = xml_attribute(source, "dev");
+        return path && path[0] == '/' ? STEAL_PTR(path) : NULL;
+}
+
 static int parse_disk(const xmlNode *node, bool local, DomainDisk *disk, Reason *reterr) {
         const xmlNode *source = xml_child(node, "source");
         const char *left_out = reason_to_leave_out(node, source);
@@ -111,6 +123,11 @@ static int parse_disk(const xmlNode *node, bool local, DomainDisk *disk, Reason 
                 return disk->left_out ? 0 : fail_oom(reterr);
         }
         disk->why_not = reason_without_bitmap(node, source, local);
+        disk->format = xml_attribute(xml_child(node, "driver"), "type") ?: strdup("raw");
+        if (!disk->format)
+                return fail_oom(reterr);
+        disk->path = image_path(node, source);
+        disk->sliced = xml_child(source, "slices");
         disk->encrypted = xml_child(node, "encryption") || xml_child(source, "encryption");
         if (collect_images(node, local, &disk->images) < 0)
                 return fail_oom(reterr);

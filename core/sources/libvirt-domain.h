@@ -1,4 +1,4 @@
-/* core/sources/libvirt-domain.h - what a running domain's XML says of its disks. Needs no libvirt.
+/* core/sources/libvirt-domain.h - what a domain's XML says of its disks. Needs no libvirt.
  *
  * Every disk is listed, also those that are left out, since a job's XML has to name them all. */
 #pragma once
@@ -15,6 +15,9 @@ typedef struct DomainDisk {
         char *left_out;     /* "it is a CD-ROM": why it cannot be captured; NULL: it can */
         char *why_not;      /* why its image cannot carry a bitmap; NULL: it can */
         bool encrypted;     /* by QEMU: what is read from it is decrypted */
+        char *path;         /* of a file or block device; NULL: it is neither, or it is left out */
+        char *format;       /* as the definition says; never guessed. NULL: left out */
+        bool sliced;        /* the disk is a part of its image */
         Strings images;     /* identities, the image written to first, as SourceDisk has them */
 } DomainDisk;
 

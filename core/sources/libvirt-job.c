@@ -121,6 +121,12 @@ int libvirt_end(Source *base, Reason *reterr) {
 
         if (!source->begun)
                 return 0;
+        if (source->off) {
+                libvirt_off_end(source);
+                job_place_remove(&source->place);
+                source->begun = false;
+                return 0;
+        }
         stillness = libvirt_let_go(source, reterr); /* where that failed before */
         rc = end_ours(source, &left, reterr);
         if (rc < 0)
@@ -140,6 +146,7 @@ static JobPlaceWish place_wish(const LibvirtSource *source, virDomainPtr domain)
                 .vm_uuid = source->source.owner.vm_uuid ?: source->uuid,
                 .session = source->uri.session,
                 .remote = !source->uri.local,
+                .off = source->inspected_off,
                 .domain_id = (int) id,
                 .domain_name = source->name,
                 .scratch_directory = source->source.owner.scratch_directory,
@@ -358,6 +365,17 @@ static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const Sour
         return 0;
 }
 
+static int check_state(const LibvirtSource *source, virDomainPtr domain, Reason *reterr) {
+        Reason reason;
+        int rc = libvirt_check_active(domain, &reason);
+
+        if (source->inspected_off && rc == 0)
+                return fail(reterr, -EAGAIN, "the VM has just been started; capture again");
+        if (rc == 0 || (source->inspected_off && rc == -EHOSTDOWN))
+                return 0;
+        return fail(reterr, rc, "%s", reason.text);
+}
+
 int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
@@ -365,24 +383,30 @@ int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_momen
         JobPlaceWish wish;
         int rc;
 
+        if (job->top)
+                return fail(reterr, -ENOTSUP, "libvirt does not tell what lies in backing files: everything is captured or nothing");
         rc = libvirt_find_domain(source, &domain, reterr);
         if (rc < 0)
                 return rc;
-        rc = libvirt_check_active(domain, reterr);
-        if (rc < 0)
-                return rc;
-        rc = check_no_job(source, domain, reterr);
+        rc = check_state(source, domain, reterr);
+        if (rc == 0 && !source->inspected_off)
+                rc = check_no_job(source, domain, reterr);
         if (rc < 0)
                 return rc;
         wish = place_wish(source, domain);
         rc = job_place_make(&wish, &source->place, reterr);
         if (rc < 0)
                 return rc;
-        rc = begin_in_place(source, domain, job, &moment, reterr);
-        if (rc < 0) {
+        if (source->inspected_off)
+                rc = libvirt_off_begin(source, domain, job, &moment, reterr);
+        else
+                rc = begin_in_place(source, domain, job, &moment, reterr);
+        if (rc < 0 && source->inspected_off)
+                job_place_remove(&source->place);
+        else if (rc < 0)
                 undo_begin(source, job->checkpoint);
+        if (rc < 0)
                 return rc;
-        }
         source->begun = true;
         *ret_moment = moment;
         return 0;

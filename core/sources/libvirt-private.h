@@ -4,6 +4,7 @@
  * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
  * libvirt-job.c          backup jobs: begun, found, ended
  * libvirt-files.c        what is kept of the VM beside its disks
+ * libvirt-off.c          a VM that is off: its images, served by programs of our own
  * libvirt-meanwhile.c    what happens to the VM while a job runs
  * libvirt-stillness.c    file systems frozen, the VM paused, while a job begins
  * libvirt-agent.c        the guest agent: asked, but not waited for without end
@@ -21,6 +22,7 @@
 #include "sources/source.h"
 
 typedef struct Meanwhile Meanwhile;
+typedef struct OffJob OffJob;
 
 typedef struct LibvirtSource {
         Source source;
@@ -30,12 +32,14 @@ typedef struct LibvirtSource {
         Domain domain;          /* at the last inspection */
         size_t *captured;       /* which of its disks are the inspection's, in order */
         size_t captured_count;
+        bool inspected_off;     /* the VM was off at that */
         char uuid[VIR_UUID_STRING_BUFLEN];
         bool begun;
         JobPlace place;         /* of the job that was begun */
         JobServer server;       /* of the same; its texts are the place's and the URI's */
         Meanwhile *meanwhile;   /* while the job runs */
-        char *checkpoint;       /* made with it, or NULL */
+        OffJob *off;            /* of a VM that is off; else NULL */
+        char *checkpoint;       /* that the point will have; NULL: none */
         JobNote note;           /* what is frozen or paused now */
 } LibvirtSource;
 
@@ -72,6 +76,20 @@ int libvirt_check_active(virDomainPtr domain, Reason *reterr); /* -EHOSTDOWN */
 int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
 int libvirt_end(Source *base, Reason *reterr);
 int libvirt_end_leftovers(Source *base, Reason *reterr);
+
+/* ---- libvirt-off.c ---- */
+
+/* Looks at the images of the disks that the domain's definition names, and leaves out what cannot be read. */
+int libvirt_off_inspect(LibvirtSource *source, virDomainPtr domain, Reason *reterr);
+/* As the calls of the table; the place is there. libvirt_off_end() does not remove it. */
+int libvirt_off_begin(LibvirtSource *source, virDomainPtr domain, const SourceJob *job, struct timespec *ret_moment,
+                      Reason *reterr);
+int libvirt_off_checkpoint(const LibvirtSource *source, char **ret_name, char **ret_definition, Reason *reterr);
+int libvirt_off_open_reader(const LibvirtSource *source, size_t disk, const SourceView *view, SourceReader **ret,
+                            Reason *reterr);
+int libvirt_off_watch(const LibvirtSource *source, Reason *reterr);
+int libvirt_off_confirm(LibvirtSource *source, Reason *reterr);
+void libvirt_off_end(LibvirtSource *source);
 
 /* ---- libvirt-meanwhile.c ---- */
 

@@ -69,14 +69,17 @@ static int libvirt_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         CLEANUP(source_vm_clear) SourceVm vm = { 0 };
         CLEANUP(freep) char *text = NULL;
         Domain parsed;
+        Reason state;
+        bool off;
         int rc;
 
         rc = libvirt_find_domain(source, &domain, reterr);
         if (rc < 0)
                 return rc;
-        rc = libvirt_check_active(domain, reterr);
-        if (rc < 0)
-                return rc;
+        rc = libvirt_check_active(domain, &state);
+        off = rc == -EHOSTDOWN;
+        if (rc < 0 && (!off || (source->begun && !source->off)))
+                return fail(reterr, rc, "%s", state.text);
         text = virDomainGetXMLDesc(domain, 0);
         if (!text)
                 return fail_libvirt(reterr, -EIO, "cannot get the VM's definition");
@@ -85,6 +88,11 @@ static int libvirt_inspect(Source *base, SourceVm *ret, Reason *reterr) {
                 return rc;
         domain_clear(&source->domain);
         source->domain = parsed;
+        source->inspected_off = off;
+        if (off)
+                rc = libvirt_off_inspect(source, domain, reterr);
+        if (rc < 0)
+                return rc;
         vm.uuid = strdup(source->uuid);
         rc = take_disks(source, &vm, reterr);
         if (rc < 0)
@@ -103,6 +111,8 @@ static int libvirt_open_reader(Source *base, size_t disk, const SourceView *view
 
         if (!source->begun || disk >= source->captured_count)
                 return fail(reterr, -EINVAL, "there is no backup job to read from");
+        if (source->off)
+                return libvirt_off_open_reader(source, disk, view, ret, reterr);
         name = source->domain.disks[source->captured[disk]].name;
         if (view->incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", name) < 0) {
                 bitmap = NULL;
@@ -122,13 +132,23 @@ static int libvirt_watch(Source *base, Reason *reterr) {
 
         if (!source->begun)
                 return 0;
+        if (source->off)
+                return libvirt_off_watch(source, reterr);
         rc = job_place_watch(&source->place, reterr);
         return rc == 0 ? libvirt_watch_meanwhile(source, reterr) : rc;
+}
+
+static int libvirt_confirm(Source *base, Reason *reterr) {
+        LibvirtSource *source = (LibvirtSource *) base;
+
+        return source->off ? libvirt_off_confirm(source, reterr) : 0;
 }
 
 static void libvirt_free(Source *base) {
         LibvirtSource *source = (LibvirtSource *) base;
 
+        if (source->off)
+                libvirt_off_end(source);
         libvirt_meanwhile_end(source);
         if (source->connection)
                 virConnectClose(source->connection);
@@ -173,6 +193,7 @@ const SourceOps libvirt_source_ops = {
         .checkpoint = libvirt_checkpoint,
         .open_reader = libvirt_open_reader,
         .watch = libvirt_watch,
+        .confirm = libvirt_confirm,
         .end = libvirt_end,
         .end_leftovers = libvirt_end_leftovers,
         .keep_checkpoints = libvirt_keep_checkpoints,

@@ -1,0 +1,334 @@
+#include "sources/libvirt-private.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "sources/image-identity.h"
+#include "sources/image-info.h"
+#include "sources/nbd-reader.h"
+#include "sources/nbd-server.h"
+
+/* An image as it was when reading began. */
+typedef struct Stamp {
+        char *path;
+        struct stat st;
+} Stamp;
+
+typedef struct OffDisk {
+        char *socket;
+        NbdServer *server;
+        bool incremental;
+        Stamp *stamps;      /* of its images */
+        size_t stamp_count;
+} OffDisk;
+
+struct OffJob {
+        OffDisk *disks;     /* for each disk of the inspection */
+        size_t count;
+        char *definition;   /* of the base; may be NULL */
+};
+
+static void off_job_free(OffJob *job) {
+        for (size_t i = 0; i < job->count; i++) {
+                OffDisk *disk = &job->disks[i];
+
+                if (disk->server)
+                        nbd_server_stop(disk->server);
+                for (size_t s = 0; s < disk->stamp_count; s++)
+                        free(disk->stamps[s].path);
+                free(disk->stamps);
+                free(disk->socket);
+        }
+        free(job->disks);
+        free(job->definition);
+        free(job);
+}
+
+static void off_job_freep(OffJob **job) {
+        if (*job)
+                off_job_free(*job);
+}
+
+/* Why a disk that could be captured while the VM runs cannot be now. */
+static const char *reason_to_leave_out(const DomainDisk *disk) {
+        if (disk->encrypted)
+                return "it is encrypted by QEMU, which alone can decrypt it: it is captured while the VM runs";
+        if (!disk->path)
+                return "its image is no file or block device of this machine: it is captured while the VM runs";
+        if (disk->sliced)
+                return "it is a part of its image: it is captured while the VM runs";
+        for (const char *c = disk->format; *c; c++)
+                if (!isalnum((unsigned char) *c) && *c != '-')
+                        return "its image's format is not known";
+        return NULL;
+}
+
+/* The definition of a VM that is off does not always tell the backing files. */
+static int complete_images(const LibvirtSource *source, DomainDisk *disk, Reason *reterr) {
+        CLEANUP(image_chain_clear) ImageChain chain = { 0 };
+        int rc;
+
+        rc = image_chain_read(disk->path, disk->format, source->source.owner.cancel, &chain, reterr);
+        for (size_t i = disk->images.count; rc == 0 && i < chain.count; i++) {
+                CLEANUP(freep) char *identity = NULL;
+
+                if (image_path_identity(chain.images[i].path, &identity) < 0 || strings_add(&disk->images, identity) < 0)
+                        return fail_oom(reterr);
+        }
+        return rc;
+}
+
+int libvirt_off_inspect(LibvirtSource *source, virDomainPtr domain, Reason *reterr) {
+        if (!source->uri.local)
+                return fail(reterr, -EHOSTDOWN, "%s is shut off, on another machine, where its images cannot be read from "
+                                                "here: start it, or capture there", source->name);
+        if (virDomainHasManagedSaveImage(domain, 0) > 0)
+                libvirt_warn(source, "it is saved rather than shut off: what was in its memory is not captured");
+        for (size_t i = 0; i < source->domain.disk_count; i++) {
+                DomainDisk *disk = &source->domain.disks[i];
+                const char *why = disk->left_out ? NULL : reason_to_leave_out(disk);
+                int rc;
+
+                if (disk->left_out || !source_wants_disk(&source->source.owner, disk->name))
+                        continue;
+                if (why) {
+                        disk->left_out = strdup(why);
+                        if (!disk->left_out)
+                                return fail_oom(reterr);
+                        continue;
+                }
+                rc = complete_images(source, disk, reterr);
+                if (rc < 0)
+                        return fail_within(reterr, rc, "%s", disk->name);
+        }
+        return 0;
+}
+
+/* Whether the bitmap in the top image has all that changed since it was made. */
+static int check_bitmap(const ImageChain *chain, const char *disk, const char *name, Reason *reterr) {
+        const ImageBitmap *bitmap = image_find_bitmap(&chain->images[0], name);
+
+        for (size_t i = 1; i < chain->count; i++)
+                if (image_find_bitmap(&chain->images[i], name))
+                        return fail(reterr, -ESTALE, "%s: the changes since the last point are in the bitmaps of several images, "
+                                                     "which are put together only while the VM runs", disk);
+        if (!bitmap)
+                return fail(reterr, -ESTALE, "%s: its image has no bitmap of the last point, which QEMU stores when it ends in good "
+                                             "order", disk);
+        if (!bitmap->consistent)
+                return fail(reterr, -ESTALE, "%s: its bitmap is inconsistent: QEMU did not end in good order", disk);
+        if (!bitmap->recording)
+                return fail(reterr, -ESTALE, "%s: its bitmap was not kept up", disk);
+        return 0;
+}
+
+static int take_stamps(OffDisk *disk, const ImageChain *chain, Reason *reterr) {
+        disk->stamps = calloc(chain->count, sizeof *disk->stamps);
+        if (!disk->stamps)
+                return fail_oom(reterr);
+        for (size_t i = 0; i < chain->count; i++) {
+                Stamp *stamp = &disk->stamps[disk->stamp_count];
+
+                if (stat(chain->images[i].path, &stamp->st) < 0)
+                        return fail_errno(reterr, -errno, "cannot look at %s", chain->images[i].path);
+                stamp->path = strdup(chain->images[i].path);
+                if (!stamp->path)
+                        return fail_oom(reterr);
+                disk->stamp_count++;
+        }
+        return 0;
+}
+
+/* Commas are doubled, as QEMU's options have it. */
+static char *escape_path(const char *path) {
+        char *escaped = malloc(2 * strlen(path) + 1), *to = escaped;
+
+        if (!escaped)
+                return NULL;
+        for (; *path; path++) {
+                *to++ = *path;
+                if (*path == ',')
+                        *to++ = ',';
+        }
+        *to = 0;
+        return escaped;
+}
+
+/* Without locks, and sharing everything: they would keep the VM from starting. */
+static int start_server(const DomainDisk *from, const char *bitmap, bool is_block, OffDisk *disk, Reason *reterr) {
+        CLEANUP(freep) char *path = escape_path(from->path), *image = NULL, *wanted = NULL;
+        const char *argv[] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", "--export-name=disk",
+                               "--image-opts", NULL, NULL, NULL };
+
+        if (!path || asprintf(&image, "driver=%s,read-only=on,force-share=on,file.driver=%s,file.filename=%s,file.locking=off",
+                              from->format, is_block ? "host_device" : "file", path) < 0) {
+                image = NULL;
+                return fail_oom(reterr);
+        }
+        argv[6] = image;
+        if (bitmap && asprintf(&wanted, "--bitmap=%s", bitmap) < 0) {
+                wanted = NULL;
+                return fail_oom(reterr);
+        }
+        argv[7] = wanted;
+        return nbd_server_start(argv, disk->socket, &disk->server, reterr);
+}
+
+static int open_reader(const LibvirtSource *source, const OffDisk *disk, bool incremental, SourceReader **ret, Reason *reterr) {
+        CLEANUP(freep) char *bitmap = NULL;
+
+        if (incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", source->checkpoint) < 0) {
+                bitmap = NULL;
+                return fail_oom(reterr);
+        }
+        return nbd_reader_open(&(NbdAddress) { .socket_path = disk->socket, .export_name = "disk", .bitmap = bitmap },
+                               source->source.owner.cancel, ret, reterr);
+}
+
+/* Starts it and sees that it answers: what is wrong is known before anything is written. */
+static int begin_disk(const LibvirtSource *source, const DomainDisk *from, OffDisk *disk, size_t index, Reason *reterr) {
+        CLEANUP(image_chain_clear) ImageChain chain = { 0 };
+        CLEANUP(source_reader_freep) SourceReader *reader = NULL;
+        Reason why = REASON_INIT;
+        int rc;
+
+        rc = image_chain_read(from->path, from->format, source->source.owner.cancel, &chain, reterr);
+        if (rc == 0 && disk->incremental)
+                rc = check_bitmap(&chain, from->name, source->checkpoint, reterr);
+        if (rc == 0)
+                rc = take_stamps(disk, &chain, reterr);
+        if (rc < 0)
+                return rc;
+        if (asprintf(&disk->socket, "%s/%zu.nbd", source->place.made[0], index) < 0) {
+                disk->socket = NULL;
+                return fail_oom(reterr);
+        }
+        rc = start_server(from, disk->incremental ? source->checkpoint : NULL, S_ISBLK(disk->stamps[0].st.st_mode), disk, reterr);
+        if (rc < 0)
+                return rc;
+        rc = open_reader(source, disk, disk->incremental, &reader, &why);
+        if (rc == -ECANCELED || rc == 0)
+                return rc < 0 ? fail(reterr, rc, "%s", why.text) : 0;
+        if (nbd_server_check(disk->server, reterr) < 0)
+                return fail_within(reterr, -EIO, "cannot open the image of %s", from->name);
+        return fail(reterr, rc, "%s: %s", from->name, why.text);
+}
+
+/* That nothing has happened to the VM and its images since they were opened. Asks nobody. */
+static int check_untouched(const LibvirtSource *source, Reason *reterr) {
+        if (libvirt_was_started(source))
+                return fail(reterr, -ESTALE, "the VM was started while it was captured off; capture again");
+        for (size_t i = 0; i < source->off->count; i++)
+                for (size_t s = 0; s < source->off->disks[i].stamp_count; s++) {
+                        const Stamp *stamp = &source->off->disks[i].stamps[s];
+                        struct stat st;
+
+                        if (stat(stamp->path, &st) < 0)
+                                return fail_errno(reterr, -ESTALE, "%s went away while it was captured", stamp->path);
+                        if (st.st_dev != stamp->st.st_dev || st.st_ino != stamp->st.st_ino ||
+                            st.st_size != stamp->st.st_size || st.st_mtim.tv_sec != stamp->st.st_mtim.tv_sec ||
+                            st.st_mtim.tv_nsec != stamp->st.st_mtim.tv_nsec)
+                                return fail(reterr, -ESTALE, "%s was written to while it was captured, the VM being off; "
+                                                             "capture again", stamp->path);
+                }
+        return 0;
+}
+
+static int check_still_off(LibvirtSource *source, Reason *reterr) {
+        CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
+        int rc;
+
+        rc = libvirt_find_domain(source, &domain, reterr);
+        if (rc < 0)
+                return rc;
+        if (libvirt_is_active(domain))
+                return fail(reterr, -ESTALE, "the VM was started while it was captured off; capture again");
+        return libvirt_code(0) == -ENOTCONN ? fail_libvirt(reterr, -EIO, "cannot get the VM's state") : 0;
+}
+
+static int begin_disks(LibvirtSource *source, const SourceJob *job, Reason *reterr) {
+        OffJob *off = source->off;
+
+        off->disks = calloc(source->captured_count + 1, sizeof *off->disks);
+        if (!off->disks)
+                return fail_oom(reterr);
+        for (size_t i = 0; i < source->captured_count; i++) {
+                const DomainDisk *from = &source->domain.disks[source->captured[i]];
+                OffDisk *disk = &off->disks[off->count++];
+                int rc;
+
+                disk->incremental = job->base && job->incremental[i];
+                rc = begin_disk(source, from, disk, i, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
+}
+
+static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const SourceJob *job, Reason *reterr) {
+        CLEANUP(off_job_freep) OffJob *off = calloc(1, sizeof *off);
+        int rc;
+
+        if (!off)
+                return fail_oom(reterr);
+        /* It stays what the changes are tracked from: none can be made now. */
+        source->checkpoint = job->base ? strdup(job->base) : NULL;
+        off->definition = job->base_definition ? strdup(job->base_definition) : NULL;
+        if ((job->base && !source->checkpoint) || (job->base_definition && !off->definition))
+                return fail_oom(reterr);
+        source->off = STEAL_PTR(off);
+        rc = libvirt_meanwhile_start(source, domain, reterr);
+        if (rc == 0)
+                rc = begin_disks(source, job, reterr);
+        return rc == 0 ? check_still_off(source, reterr) : rc;
+}
+
+int libvirt_off_begin(LibvirtSource *source, virDomainPtr domain, const SourceJob *job, struct timespec *ret_moment,
+                      Reason *reterr) {
+        int rc;
+
+        rc = begin_in_place(source, domain, job, reterr);
+        if (rc < 0) {
+                libvirt_off_end(source);
+                return rc;
+        }
+        clock_gettime(CLOCK_REALTIME, ret_moment);
+        return 0;
+}
+
+int libvirt_off_checkpoint(const LibvirtSource *source, char **ret_name, char **ret_definition, Reason *reterr) {
+        CLEANUP(freep) char *name = source->checkpoint ? strdup(source->checkpoint) : NULL;
+        CLEANUP(freep) char *definition = source->off->definition ? strdup(source->off->definition) : NULL;
+
+        if ((source->checkpoint && !name) || (source->off->definition && !definition))
+                return fail_oom(reterr);
+        *ret_name = STEAL_PTR(name);
+        *ret_definition = STEAL_PTR(definition);
+        return 0;
+}
+
+int libvirt_off_open_reader(const LibvirtSource *source, size_t disk, const SourceView *view, SourceReader **ret,
+                            Reason *reterr) {
+        return open_reader(source, &source->off->disks[disk], view->incremental, ret, reterr);
+}
+
+int libvirt_off_watch(const LibvirtSource *source, Reason *reterr) {
+        return check_untouched(source, reterr);
+}
+
+int libvirt_off_confirm(LibvirtSource *source, Reason *reterr) {
+        int rc = check_still_off(source, reterr); /* the better reason comes first */
+
+        return rc == 0 ? check_untouched(source, reterr) : rc;
+}
+
+void libvirt_off_end(LibvirtSource *source) {
+        OffJob *off = STEAL_PTR(source->off);
+
+        libvirt_meanwhile_end(source);
+        if (off)
+                off_job_free(off);
+        free(STEAL_PTR(source->checkpoint));
+}
