@@ -351,16 +351,8 @@ static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, S
                 if (reader->dirty)
                         extent.dirty = imageio_extents_at(reader->dirty, at, &dirty_end);
                 extent.length = min_u64(end, min_u64(zero_end, dirty_end)) - at;
-                if (extents.count == extents.capacity) {
-                        size_t capacity = extents.capacity ? extents.capacity * 2 : 64;
-                        SourceExtent *grown = reallocarray(extents.items, capacity, sizeof *grown);
-
-                        if (!grown)
-                                return fail_oom(reterr);
-                        extents.items = grown;
-                        extents.capacity = capacity;
-                }
-                extents.items[extents.count++] = extent;
+                if (source_extents_add(&extents, extent) < 0)
+                        return fail_oom(reterr);
                 at += extent.length;
         }
         *ret = extents;

@@ -39,26 +39,6 @@ int nbd_context_take(NbdContext *context, const uint32_t *entries, size_t entry_
         return 0;
 }
 
-static int append(SourceExtents *extents, SourceExtent next) {
-        SourceExtent *last = extents->count > 0 ? &extents->items[extents->count - 1] : NULL;
-
-        if (last && last->start + last->length == next.start && last->dirty == next.dirty && last->zero == next.zero) {
-                last->length += next.length;
-                return 0;
-        }
-        if (extents->count == extents->capacity) {
-                size_t capacity = extents->capacity ? extents->capacity * 2 : 64;
-                SourceExtent *grown = reallocarray(extents->items, capacity, sizeof *grown);
-
-                if (!grown)
-                        return -ENOMEM;
-                extents->items = grown;
-                extents->capacity = capacity;
-        }
-        extents->items[extents->count++] = next;
-        return 0;
-}
-
 /* A place in a context's answer. */
 typedef struct Walk {
         const NbdContext *context;
@@ -97,12 +77,12 @@ int nbd_contexts_intersect(const NbdContext *allocation, const NbdContext *bitma
                         dirty = walk_flags(&b) != 0; /* bit 0; others are unknown, and taken for dirty too */
                         walk_on(&b, length);
                 }
-                if (append(extents, (SourceExtent) {
-                                            .start = start + at,
-                                            .length = length,
-                                            .dirty = dirty,
-                                            .zero = (state & STATE_ZERO) && !(state & ~STATE_KNOWN),
-                                    }) < 0)
+                if (source_extents_add(extents, (SourceExtent) {
+                                                        .start = start + at,
+                                                        .length = length,
+                                                        .dirty = dirty,
+                                                        .zero = (state & STATE_ZERO) && !(state & ~STATE_KNOWN),
+                                                }) < 0)
                         return -ENOMEM;
                 walk_on(&a, length);
                 at += length;

@@ -95,6 +95,27 @@ void source_extents_clear(SourceExtents *extents) {
         *extents = (SourceExtents) { 0 };
 }
 
+int source_extents_add(SourceExtents *extents, SourceExtent next) {
+        SourceExtent *last = extents->count > 0 ? &extents->items[extents->count - 1] : NULL;
+
+        if (last && last->start + last->length == next.start && last->dirty == next.dirty && last->zero == next.zero &&
+            last->below == next.below) {
+                last->length += next.length;
+                return 0;
+        }
+        if (extents->count == extents->capacity) {
+                size_t capacity = extents->capacity ? extents->capacity * 2 : 64;
+                SourceExtent *grown = reallocarray(extents->items, capacity, sizeof *grown);
+
+                if (!grown)
+                        return -ENOMEM;
+                extents->items = grown;
+                extents->capacity = capacity;
+        }
+        extents->items[extents->count++] = next;
+        return 0;
+}
+
 int source_identify(Source *source, char **ret, Reason *reterr) {
         return source->ops->identify(source, ret, reterr);
 }

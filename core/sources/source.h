@@ -95,6 +95,8 @@ typedef struct SourceExtents {
         size_t count, capacity;
 } SourceExtents;
 void source_extents_clear(SourceExtents *extents);
+/* Appends it, or makes the last one longer where it is a neighbour in the same state. -ENOMEM. For implementations. */
+int source_extents_add(SourceExtents *extents, SourceExtent next);
 
 typedef struct SourceOps {
         const char *name;                  /* "libvirt" */
