@@ -43,8 +43,9 @@ typedef struct Worker {
         Pipeline *pipeline;
         size_t reader;
         pthread_t thread;
-        unsigned char *raw, *scratch;
+        unsigned char *raw, *scratch, *then; /* then: the parent's bytes, where they are compared */
         PackedBlock *blocks;
+        bool *dropped;                       /* for each block: the parent has it too */
 } Worker;
 
 size_t pipeline_thread_count(void) {
@@ -159,15 +160,87 @@ static int read_chunk(Worker *worker, const Chunk *chunk, Reason *reterr) {
         return 0;
 }
 
-static size_t pack_chunk(Worker *worker, const Chunk *chunk) {
+/* Whether the parent has the same bytes as those read. What it cannot deliver it does not have. */
+static bool parent_has(Worker *worker, const Chunk *chunk, uint64_t at, uint64_t length) {
+        Chain *parent = worker->pipeline->disk->parent;
+        uint64_t start = chunk->start + at;
+
+        if (start + length > chain_size(parent))
+                return false;
+        if (chain_is_zero(parent, start, length) == 1)
+                return bytes_are_zero(worker->raw + at, length);
+        return chain_read(parent, worker->then, length, start, NULL) == 0 &&
+               memcmp(worker->raw + at, worker->then, length) == 0;
+}
+
+static int count_parent_data(Chain *parent, uint64_t start, uint64_t length, uint64_t *ret) {
+        CLEANUP(parent_extents_clear) ParentExtents extents = { 0 };
+        int rc = load_parent(parent, start, start + length, &extents);
+
+        if (rc < 0)
+                return rc;
+        *ret = 0;
+        for (size_t i = 0; i < extents.count; i++)
+                *ret += extents.items[i].state == PARENT_DATA ? extents.items[i].length : 0;
+        return 0;
+}
+
+/* Finds the blocks of a chunk that the parent has too: they stay its. */
+static int drop_equal_blocks(Worker *worker, const Chunk *chunk, Reason *reterr) {
+        Pipeline *pipeline = worker->pipeline;
+        uint32_t block_size = pipeline->disk->plan.block_size;
+        bool whole = parent_has(worker, chunk, 0, chunk->length);
+        uint64_t parent_data = 0;
+
+        for (uint64_t at = 0; at < chunk->length; at += block_size) {
+                uint64_t length = min_u64(block_size, chunk->length - at), data;
+                bool dropped = whole || parent_has(worker, chunk, at, length);
+                int rc;
+
+                worker->dropped[at / block_size] = dropped;
+                if (!dropped)
+                        continue;
+                rc = count_parent_data(pipeline->disk->parent, chunk->start + at, length, &data);
+                if (rc < 0)
+                        return fail_errno(reterr, rc, "cannot read the parent's map");
+                parent_data += data;
+        }
+        pthread_mutex_lock(&pipeline->plan_lock);
+        pipeline->parent_data += parent_data;
+        pthread_mutex_unlock(&pipeline->plan_lock);
+        return 0;
+}
+
+/* All blocks but those that are dropped. */
+static void pack_chunk(Worker *worker, const Chunk *chunk) {
         uint32_t block_size = worker->pipeline->disk->plan.block_size;
-        size_t count = 0;
 
         for (uint64_t at = 0; at < chunk->length; at += block_size)
-                packed_block_pack(worker->pipeline->disk->codec, worker->raw + at,
-                                  (uint32_t) min_u64(block_size, chunk->length - at), worker->scratch + at,
-                                  &worker->blocks[count++]);
-        return count;
+                if (!worker->dropped[at / block_size])
+                        packed_block_pack(worker->pipeline->disk->codec, worker->raw + at,
+                                          (uint32_t) min_u64(block_size, chunk->length - at), worker->scratch + at,
+                                          &worker->blocks[at / block_size]);
+}
+
+/* Each run of blocks that are not dropped. */
+static int append_blocks(Worker *worker, const Chunk *chunk, Reason *reterr) {
+        const PipelineDisk *disk = worker->pipeline->disk;
+        size_t count = divide_up(chunk->length, disk->plan.block_size);
+
+        for (size_t first = 0, end; first < count; first = end) {
+                bool dropped = worker->dropped[first];
+                int rc;
+
+                for (end = first + 1; end < count && worker->dropped[end] == dropped;)
+                        end++;
+                if (dropped)
+                        continue;
+                rc = layer_writer_add_blocks(disk->writer, chunk->start + first * disk->plan.block_size,
+                                             worker->blocks + first, end - first, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
 }
 
 /* False where another thread failed: the turn will never come. */
@@ -193,21 +266,22 @@ static void pass_turn(Pipeline *pipeline, bool failed) {
 static int copy_chunk(Worker *worker, const Chunk *chunk, Reason *reterr) {
         Pipeline *pipeline = worker->pipeline;
         const PipelineDisk *disk = pipeline->disk;
-        size_t count = 0;
         int rc;
 
         if (!chunk->zero) {
                 rc = read_chunk(worker, chunk, reterr);
+                if (rc == 0 && disk->plan.compared)
+                        rc = drop_equal_blocks(worker, chunk, reterr);
                 if (rc < 0)
                         return rc;
-                count = pack_chunk(worker, chunk);
+                pack_chunk(worker, chunk);
         }
         if (!await_turn(pipeline, chunk->ticket))
                 return -ECANCELED;
         if (chunk->zero)
                 rc = layer_writer_add_extent(disk->writer, chunk->start, chunk->length, EXTENT_ZERO, reterr);
         else
-                rc = layer_writer_add_blocks(disk->writer, chunk->start, worker->blocks, count, reterr);
+                rc = append_blocks(worker, chunk, reterr);
         if (rc < 0)
                 return rc;
         pass_turn(pipeline, false);
@@ -243,16 +317,23 @@ static void *worker_run(void *context) {
 static void worker_clear(Worker *worker) {
         free(worker->raw);
         free(worker->scratch);
+        free(worker->then);
         free(worker->blocks);
+        free(worker->dropped);
 }
 
 static int worker_init(Worker *worker, Pipeline *pipeline, size_t index) {
+        size_t count = pipeline->chunk_size / pipeline->disk->plan.block_size;
+
         worker->pipeline = pipeline;
         worker->reader = index % pipeline->disk->reader_count;
         worker->raw = malloc(pipeline->chunk_size);
         worker->scratch = malloc(pipeline->chunk_size);
-        worker->blocks = calloc(pipeline->chunk_size / pipeline->disk->plan.block_size, sizeof *worker->blocks);
-        if (worker->raw && worker->scratch && worker->blocks)
+        worker->then = pipeline->disk->plan.compared ? malloc(pipeline->chunk_size) : NULL;
+        worker->blocks = calloc(count, sizeof *worker->blocks);
+        worker->dropped = calloc(count, sizeof *worker->dropped);
+        if (worker->raw && worker->scratch && worker->blocks && worker->dropped &&
+            (worker->then || !pipeline->disk->plan.compared))
                 return 0;
         worker_clear(worker);
         return -ENOMEM;

@@ -22,7 +22,7 @@ typedef struct PipelineDisk {
         SourceReader *const *readers; /* at least one; threads share them as evenly as they can */
         size_t reader_count;
         PlanDisk plan;
-        Chain *parent;                /* NULL: all of the disk is taken */
+        Chain *parent;                /* NULL: all of the disk is taken. Compared: blocks that it has too are dropped */
         const Codec *codec;
         LayerWriter *writer;
         void (*done)(void *context, uint64_t bytes); /* bytes that were read and stored; any thread */

@@ -148,7 +148,7 @@ static Piece judge(const PlanDisk *disk, uint64_t start, const SourceExtent *sou
         if (parent)
                 piece.length = min_u64(piece.length, parent->start + parent->length - start);
         piece.parent_data = parent && parent->state == PARENT_DATA;
-        piece.dirty = source->dirty || (parent && parent->state == PARENT_LOST);
+        piece.dirty = (disk->compared ? !source->zero : source->dirty) || (parent && parent->state == PARENT_LOST);
         return piece;
 }
 

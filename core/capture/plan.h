@@ -6,7 +6,9 @@
  *   - it lies past the parent's end: grown parts are clean in the bitmap;
  *   - the source says zero and the parent has data: shrunk and grown again, clean and different. The parent's map tells
  *     whole blocks only: where the source says zero for a part of one, the parent's bytes decide;
- *   - the parent lost it and could not deliver it.
+ *   - the parent lost it and could not deliver it;
+ *   - nobody tells what changed, and the source does not say zero: such a block is read, and stored where it differs from
+ *     the parent's.
  * A block with a dirty byte is taken whole, since the source shows the whole disk at that moment: as zeroes where the
  * source says zero for all of it, else by reading it. */
 #pragma once
@@ -47,6 +49,7 @@ typedef struct PlanDisk {
         uint64_t size;        /* bytes, of the source */
         uint64_t parent_size; /* bytes; 0 where all of the disk is taken */
         uint32_t block_size;  /* bytes, of the layer; a power of 2 */
+        bool compared;        /* the source cannot tell what changed: what it calls dirty means nothing */
 } PlanDisk;
 
 /* A run of whole blocks (the disk's last one may be short) that the layer gets. What is in no item is absent. */

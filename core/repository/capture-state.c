@@ -22,6 +22,7 @@ void capture_state_clear(CaptureState *state) {
                 free(state->disks[i].name);
         free(state->disks);
         free(state->kind);
+        free(state->waits);
         free(state->last);
         free(state->error);
         *state = (CaptureState) { 0 };
@@ -109,6 +110,8 @@ static int load(const json_t *object, CaptureState *ret, Reason *reterr) {
         if (rc >= 0)
                 rc = json_take_size(object, "rate", &state.rate, reterr);
         if (rc >= 0)
+                rc = take_text(object, "waits", &state.waits, reterr);
+        if (rc >= 0)
                 rc = take_text(object, "last", &state.last, reterr);
         if (rc >= 0)
                 rc = take_moment(object, "finished", &state.finished, reterr);
@@ -191,6 +194,8 @@ int capture_state_write(Vm *vm, const CaptureState *state, Reason *reterr) {
         }
         bad |= json_object_set_new(object, "disks", disks);
         bad |= json_object_set_new(object, "rate", json_integer((json_int_t) state->rate));
+        if (state->waits)
+                bad |= json_object_set_new(object, "waits", json_text(state->waits));
         if (state->last)
                 bad |= json_object_set_new(object, "last", json_text(state->last));
         if (state->error)
@@ -220,6 +225,8 @@ int capture_state_format(const CaptureState *state, char **ret, size_t *ret_leng
                         state->disks[i].total);
         if (state->kind)
                 fprintf(f, "rate: %" PRIu64 "\n", state->rate);
+        if (state->phase == CAPTURE_RUNNING && state->waits)
+                fprintf(f, "waits: %s\n", state->waits);
         timestamp_format(state->finished, moment);
         if (state->phase == CAPTURE_IDLE && state->last)
                 fprintf(f, "last: %s\nfinished: %s\n", state->last, moment);

@@ -28,6 +28,7 @@ typedef struct CaptureState {
         CaptureDiskProgress *disks;
         size_t disk_count;
         uint64_t rate;            /* bytes a second, lately; when ended: of the whole */
+        char *waits;              /* while running: for what it waits, one line; or NULL */
         char *last;               /* after a success: the point */
         struct timespec finished; /* valid with last and error */
         char *error;              /* after a failure: one line */

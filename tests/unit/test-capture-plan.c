@@ -17,6 +17,7 @@ static uint64_t random_below(uint64_t bound) {
 /* The model: every byte of a disk has a state of its own. */
 typedef struct Model {
         uint64_t size, parent_size;
+        bool compared;
         bool dirty[DISK_MAX], zero[DISK_MAX];
         ParentState parent[DISK_MAX];
         bool parent_zero[DISK_MAX]; /* its bytes, whatever its map says */
@@ -68,7 +69,9 @@ static bool model_is_zero_over_data(const Model *model, uint64_t i) {
 }
 
 static bool model_is_dirty(const Model *model, uint64_t i) {
-        return i >= model->parent_size || model->dirty[i] || model->parent[i] == PARENT_LOST ||
+        bool said = model->compared ? !model->zero[i] : model->dirty[i];
+
+        return i >= model->parent_size || said || model->parent[i] == PARENT_LOST ||
                (model_is_zero_over_data(model, i) && !model->parent_zero[i]);
 }
 
@@ -142,6 +145,8 @@ static void every_block_is_planned_as_its_bytes_say(void) {
                 default: model->parent_size = model->size + random_below(DISK_MAX - model->size + 1); /* shrunk */
                 }
                 model_fill(model);
+                model->compared = random_below(4) == 0;
+                disk.compared = model->compared;
                 disk.size = model->size;
                 disk.parent_size = model->parent_size;
                 for (uint64_t at = 0; at < model->size; at += window) {

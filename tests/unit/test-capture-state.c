@@ -47,6 +47,9 @@ static void what_was_written_is_shown(void) {
         CHECK_INT(capture_state_write(f.vm, &state, NULL), 0);
         /* The lock belongs to a descriptor: asked by another one, it shows within the same process too. */
         check_text(&f, "state: running\n" RUNNING_TEXT);
+        state.waits = strdup("the disk is full");
+        CHECK_INT(capture_state_write(f.vm, &state, NULL), 0);
+        check_text(&f, "state: running\n" RUNNING_TEXT "waits: the disk is full\n");
         state.phase = CAPTURE_IDLE;
         state.last = strdup("2026-11-20T010203Z");
         state.finished = (struct timespec) { 1795136524, 0 };
