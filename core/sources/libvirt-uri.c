@@ -20,36 +20,6 @@ bool libvirt_uri_claims(const char *text) {
         return strncmp(text, "qemu:", 5) == 0 || strncmp(text, "qemu+", 5) == 0 || strncmp(text, "test:", 5) == 0;
 }
 
-/* HOST, HOST:PORT, [ADDRESS]:PORT. An IPv6 address without brackets has no port. */
-static int split_address(const char *text, size_t length, char **ret_host, unsigned *ret_port, Reason *reterr) {
-        const char *end = text + length, *host = text, *host_end = end, *colon = memchr(text, ':', length);
-        unsigned long port = 0;
-
-        if (length > 0 && *text == '[') {
-                host = text + 1;
-                host_end = memchr(text, ']', length);
-                if (!host_end || (host_end + 1 < end && host_end[1] != ':'))
-                        return fail(reterr, -EINVAL, "\"%.*s\" is no address", (int) length, text);
-                colon = host_end + 1 < end ? host_end + 1 : NULL;
-        } else if (colon && memchr(colon + 1, ':', (size_t) (end - colon - 1))) {
-                colon = NULL;
-        } else if (colon) {
-                host_end = colon;
-        }
-        if (colon) {
-                char *stop;
-
-                port = strtoul(colon + 1, &stop, 10);
-                if (stop != end || colon[1] < '0' || colon[1] > '9' || port == 0 || port > 65535)
-                        return fail(reterr, -EINVAL, "\"%.*s\" has no port that could be", (int) length, text);
-        }
-        if (host == host_end)
-                return fail(reterr, -EINVAL, "\"%.*s\" names no host", (int) length, text);
-        *ret_host = strndup(host, (size_t) (host_end - host));
-        *ret_port = (unsigned) port;
-        return *ret_host ? 0 : fail_oom(reterr);
-}
-
 static int take_tls(const char *value, NbdTls *ret, Reason *reterr) {
         static const char *const words[] = { [NBD_TLS_AUTO] = "auto", [NBD_TLS_YES] = "yes", [NBD_TLS_NO] = "no" };
 
@@ -84,7 +54,7 @@ static int take_parameter(const char *name, char **value, LibvirtUri *uri, Reaso
                 return 1;
         }
         free(STEAL_PTR(uri->nbd_host));
-        rc = split_address(*value, strlen(*value), &uri->nbd_host, &uri->nbd_port, reterr);
+        rc = uri_split_address(*value, strlen(*value), &uri->nbd_host, &uri->nbd_port, reterr);
         return rc < 0 ? rc : 1;
 }
 
@@ -129,7 +99,7 @@ static int take_host(const char *authority, size_t length, LibvirtUri *uri, Reas
                 length -= (size_t) (at + 1 - authority);
                 authority = at + 1;
         }
-        return split_address(authority, length, &uri->nbd_host, &port, reterr);
+        return uri_split_address(authority, length, &uri->nbd_host, &port, reterr);
 }
 
 int libvirt_uri_parse(const char *text, LibvirtUri *ret, Reason *reterr) {

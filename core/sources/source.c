@@ -6,6 +6,7 @@
 
 #include "sources/disk-list.h"
 #include "sources/libvirt.h"
+#include "sources/qmp.h"
 #include "util/uri.h"
 
 #define REGISTERED_MAX 8
@@ -17,6 +18,7 @@ static size_t registered_count;
 static const SourceOps *const built_in[] = {
         &disk_list_source_ops,
         &libvirt_source_ops,
+        &qmp_source_ops,
 };
 
 void source_register(const SourceOps *ops) {

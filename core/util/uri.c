@@ -145,3 +145,32 @@ int uri_next_parameter(const char **query, char **ret_name, char **ret_value) {
         *ret_value = STEAL_PTR(value);
         return 1;
 }
+
+int uri_split_address(const char *text, size_t length, char **ret_host, unsigned *ret_port, Reason *reterr) {
+        const char *end = text + length, *host = text, *host_end = end, *colon = memchr(text, ':', length);
+        unsigned long port = 0;
+
+        if (length > 0 && *text == '[') {
+                host = text + 1;
+                host_end = memchr(text, ']', length);
+                if (!host_end || (host_end + 1 < end && host_end[1] != ':'))
+                        return fail(reterr, -EINVAL, "\"%.*s\" is no address", (int) length, text);
+                colon = host_end + 1 < end ? host_end + 1 : NULL;
+        } else if (colon && memchr(colon + 1, ':', (size_t) (end - colon - 1))) {
+                colon = NULL;
+        } else if (colon) {
+                host_end = colon;
+        }
+        if (colon) {
+                char *stop;
+
+                port = strtoul(colon + 1, &stop, 10);
+                if (stop != end || colon[1] < '0' || colon[1] > '9' || port == 0 || port > 65535)
+                        return fail(reterr, -EINVAL, "\"%.*s\" has no port that could be", (int) length, text);
+        }
+        if (host == host_end)
+                return fail(reterr, -EINVAL, "\"%.*s\" names no host", (int) length, text);
+        *ret_host = strndup(host, (size_t) (host_end - host));
+        *ret_port = (unsigned) port;
+        return *ret_host ? 0 : fail_oom(reterr);
+}

@@ -3,6 +3,8 @@
 
 #include <stddef.h>
 
+#include "util/reason.h"
+
 /* The text with "***" in the place of each password ("scheme://user:password@host") and each ticket
  * ("https://host/images/ticket"), which are no one's business: neither a list's nor a log's. -ENOMEM. The caller frees
  * *ret. */
@@ -16,3 +18,7 @@ int uri_next_parameter(const char **query, char **ret_name, char **ret_value);
 int uri_unescape(const char *text, size_t length, char **ret);
 /* The text as a value of a query: what could be taken for something else becomes "%41". The caller frees *ret. -ENOMEM. */
 int uri_escape(const char *text, char **ret);
+
+/* HOST, HOST:PORT, [ADDRESS]:PORT: the host without brackets, and the port, 0 where there is none. An IPv6 address without
+ * brackets has no port. -EINVAL. The caller frees *ret_host. */
+int uri_split_address(const char *text, size_t length, char **ret_host, unsigned *ret_port, Reason *reterr);

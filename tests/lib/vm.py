@@ -35,7 +35,22 @@ class Disk:
                 f"<source file='{self.path}'/><target dev='{self.target}' bus='virtio'/><alias name='ua-{self.target}'/></disk>")
 
 
-class VM:
+class Writable:
+    """A VM whose disks can be written to by io(), and told."""
+
+    def disk(self, target):
+        return next(disk for disk in self.disks if disk.target == target)
+
+    def reference(self, target, path):
+        """A raw image of the disk as QEMU has it now: nothing may be writing (no guest, or a paused one)."""
+        disk = self.disk(target)
+        if self.is_on():
+            self.io(target, "flush")
+        subprocess.run(["qemu-img", "convert", "-q", "-U", "-f", disk.format, "-O", "raw", disk.path, path], check=True)
+        return path
+
+
+class VM(Writable):
     """extra: more XML for <devices>. guest: the directory with the small guest's kernel, for one that boots."""
 
     def __init__(self, hypervisor, name, disks, guest=None, transient=False, extra="", os_extra=""):
@@ -178,18 +193,8 @@ class VM:
             raise AssertionError(f"in the guest: {command}: exit status {result.returncode}\n{result.stdout}{result.stderr}")
         return result.stdout
 
-    # The truth
-
-    def disk(self, target):
-        return next(disk for disk in self.disks if disk.target == target)
-
-    def reference(self, target, path):
-        """A raw image of the disk as QEMU has it now: nothing may be writing (no guest, or a paused one)."""
-        disk = self.disk(target)
-        if self.state() not in ("shut off", ""):
-            self.io(target, "flush")
-        subprocess.run(["qemu-img", "convert", "-q", "-U", "-f", disk.format, "-O", "raw", disk.path, path], check=True)
-        return path
+    def is_on(self):
+        return self.state() not in ("shut off", "")
 
 
 def random_image(person, path, size, data, cluster=MIB):
