@@ -19,6 +19,7 @@ typedef struct ImageioSource {
         ImageioUri uri;
         ImageioOffer offer;
         ImageioConnection *connection; /* of inspection and begin; none while there are readers */
+        ImageioConnection *touch;      /* that keeps an idle transfer alive; NULL: none is under way */
         bool began;
         uint64_t size;
         ImageioExtents *zero, *dirty; /* of the job, immutable while there are readers; NULL: not known */
@@ -37,6 +38,7 @@ static void imageio_free(DiskSource *base) {
         ImageioSource *source = (ImageioSource *) base;
 
         imageio_connection_free(source->connection);
+        imageio_connection_free(source->touch);
         imageio_extents_free(source->zero);
         imageio_extents_free(source->dirty);
         imageio_uri_clear(&source->uri);
@@ -430,26 +432,45 @@ static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceR
         return 0;
 }
 
-/* oVirt gives a transfer up that is idle, as one may be while other disks are read. */
-static int imageio_watch(DiskSource *base, Reason *reterr) {
-        CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
-        CLEANUP(imageio_offer_clear) ImageioOffer offer = { 0 };
-        ImageioSource *source = (ImageioSource *) base;
-        time_t idle = seconds_now() - atomic_load(&source->used);
+static int take_nothing(void *context, const char *bytes, size_t length, Reason *reterr) {
+        return 0;
+}
+
+static int touch(ImageioSource *source, Reason *reterr) {
+        static const ImageioRequest request = { .method = "OPTIONS", .take = take_nothing };
         int rc;
 
-        if (idle < IDLE_S || atomic_load(&source->readers) >= source->offer.max_readers)
-                return 0;
-        rc = open_connection(source, source->offer.local, &connection, reterr);
+        atomic_store(&source->used, seconds_now());
+        rc = open_connection(source, source->offer.local, &source->touch, reterr);
+        return rc < 0 ? rc : imageio_request_start(source->touch, &request, reterr);
+}
+
+/* oVirt gives a transfer up that is idle, as one may be while other disks are read. Nothing is waited for here. */
+static int imageio_watch(DiskSource *base, Reason *reterr) {
+        ImageioSource *source = (ImageioSource *) base;
+        bool idle = seconds_now() - atomic_load(&source->used) >= IDLE_S;
+        ImageioAnswer answer;
+        int rc = 0;
+
+        if (!source->touch) {
+                if (!idle || atomic_load(&source->readers) >= source->offer.max_readers)
+                        return 0;
+                rc = touch(source, reterr);
+        }
         if (rc == 0)
-                rc = get_offer(source, connection, &offer, reterr);
-        return rc == -EACCES ? rc : 0; /* whatever else it is, readers find out if it stays */
+                rc = imageio_request_go_on(source->touch, 0, &answer, reterr);
+        if (rc > 0)
+                return 0;
+        source->touch = imageio_connection_free(source->touch);
+        /* Whatever else it is, readers find out if it stays. */
+        return rc == -EACCES ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
 }
 
 static int imageio_end(DiskSource *base, Reason *reterr) {
         ImageioSource *source = (ImageioSource *) base;
 
         source->connection = imageio_connection_free(source->connection);
+        source->touch = imageio_connection_free(source->touch);
         return 0;
 }
 

@@ -30,6 +30,7 @@ struct ImageioConnection {
 
         /* Of the request under way. */
         const ImageioRequest *request;
+        bool running;
         size_t header_bytes, error_bytes;
         bool has_range, wrong_range, encoded;
         uint64_t first, last, total;
@@ -216,6 +217,23 @@ static int set_options(ImageioConnection *connection, const char *local) {
         return bad ? -EINVAL : 0;
 }
 
+static void end_transfer(ImageioConnection *connection) {
+        if (connection->running)
+                curl_multi_remove_handle(connection->multi, connection->easy);
+        connection->running = false;
+}
+
+ImageioConnection *imageio_connection_free(ImageioConnection *connection) {
+        if (!connection)
+                return NULL;
+        end_transfer(connection);
+        curl_easy_cleanup(connection->easy);
+        curl_multi_cleanup(connection->multi);
+        free(connection->url);
+        free(connection);
+        return NULL;
+}
+
 int imageio_connection_new(const ImageioUri *uri, const char *local, const atomic_bool *cancel, ImageioConnection **ret,
                            Reason *reterr) {
         CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
@@ -241,16 +259,6 @@ int imageio_connection_new(const ImageioUri *uri, const char *local, const atomi
                 return fail(reterr, -EINVAL, "libcurl cannot do what is needed");
         *ret = STEAL_PTR(connection);
         return 0;
-}
-
-ImageioConnection *imageio_connection_free(ImageioConnection *connection) {
-        if (!connection)
-                return NULL;
-        curl_easy_cleanup(connection->easy);
-        curl_multi_cleanup(connection->multi);
-        free(connection->url);
-        free(connection);
-        return NULL;
 }
 
 bool imageio_connection_is_local(const ImageioConnection *connection) {
@@ -339,29 +347,6 @@ static int explain_curl(ImageioConnection *connection, CURLcode code, Reason *re
         return fail(reterr, rc, "%s", *words ? words : curl_easy_strerror(code));
 }
 
-/* Runs the transfer; -ECANCELED, or 0 and libcurl's result. */
-static int run_transfer(ImageioConnection *connection, CURLcode *ret, Reason *reterr) {
-        CURLMcode code = curl_multi_add_handle(connection->multi, connection->easy);
-        int running = 1, rc = 0;
-
-        *ret = CURLE_OK;
-        while (code == CURLM_OK && rc == 0 && running > 0) {
-                code = curl_multi_perform(connection->multi, &running);
-                if (code == CURLM_OK && running > 0)
-                        code = curl_multi_poll(connection->multi, NULL, 0, POLL_MS, NULL);
-                if (connection->cancel && atomic_load(connection->cancel))
-                        rc = fail(reterr, -ECANCELED, "canceled");
-        }
-        if (rc == 0 && code == CURLM_OK) {
-                const CURLMsg *message = curl_multi_info_read(connection->multi, &(int) { 0 });
-
-                *ret = message && message->msg == CURLMSG_DONE ? message->data.result : CURLE_FAILED_INIT;
-        } else if (rc == 0)
-                rc = fail(reterr, -EIO, "%s", curl_multi_strerror(code));
-        curl_multi_remove_handle(connection->multi, connection->easy);
-        return rc;
-}
-
 static int prepare(ImageioConnection *connection, const ImageioRequest *request, Reason *reterr) {
         CLEANUP(freep) char *url = NULL;
         char range[48];
@@ -386,20 +371,14 @@ static int prepare(ImageioConnection *connection, const ImageioRequest *request,
         return bad ? fail_oom(reterr) : 0;
 }
 
-int imageio_request(ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret, Reason *reterr) {
-        CURLcode code = CURLE_OK;
-        long status;
-        int rc;
+/* The transfer is over. */
+static int conclude(ImageioConnection *connection, CURLcode code, ImageioAnswer *ret, Reason *reterr) {
+        long status = status_of(connection);
 
-        *ret = (ImageioAnswer) { .total = UINT64_MAX };
-        rc = prepare(connection, request, reterr);
-        if (rc == 0)
-                rc = run_transfer(connection, &code, reterr);
-        if (rc < 0)
-                return rc;
-        status = status_of(connection);
         ret->status = (unsigned) status;
         ret->total = connection->total;
+        if (connection->rc == 0 && code == CURLE_OK && is_success(connection))
+                connection->rc = check_head(connection); /* there may have been no body */
         if (connection->rc < 0) {
                 if (reterr)
                         *reterr = connection->reason;
@@ -408,14 +387,60 @@ int imageio_request(ImageioConnection *connection, const ImageioRequest *request
         /* What the server told is what failed, however its words broke off. */
         if (status >= 200 && !is_success(connection))
                 return explain_status(connection, status, reterr);
-        if (code != CURLE_OK) {
-                ret->broken = true;
-                return explain_curl(connection, code, reterr);
-        }
-        if (check_head(connection) < 0) { /* where there was no body */
-                if (reterr)
-                        *reterr = connection->reason;
-                return -EPROTO;
-        }
+        if (code == CURLE_OK)
+                return 0;
+        ret->broken = true;
+        return explain_curl(connection, code, reterr);
+}
+
+int imageio_request_start(ImageioConnection *connection, const ImageioRequest *request, Reason *reterr) {
+        CURLMcode code;
+        int rc;
+
+        rc = prepare(connection, request, reterr);
+        if (rc < 0)
+                return rc;
+        code = curl_multi_add_handle(connection->multi, connection->easy);
+        if (code != CURLM_OK)
+                return fail(reterr, -EIO, "%s", curl_multi_strerror(code));
+        connection->running = true;
         return 0;
+}
+
+int imageio_request_go_on(ImageioConnection *connection, unsigned wait_ms, ImageioAnswer *ret, Reason *reterr) {
+        int running = 0;
+        CURLMcode code = curl_multi_perform(connection->multi, &running);
+        const CURLMsg *message;
+        CURLcode result;
+
+        *ret = (ImageioAnswer) { .total = UINT64_MAX };
+        if (code == CURLM_OK && running > 0 && wait_ms > 0)
+                code = curl_multi_poll(connection->multi, NULL, 0, (int) wait_ms, NULL);
+        if (connection->cancel && atomic_load(connection->cancel)) {
+                end_transfer(connection);
+                return fail(reterr, -ECANCELED, "canceled");
+        }
+        if (code != CURLM_OK) {
+                end_transfer(connection);
+                return fail(reterr, -EIO, "%s", curl_multi_strerror(code));
+        }
+        if (running > 0)
+                return 1;
+        message = curl_multi_info_read(connection->multi, &(int) { 0 });
+        result = message && message->msg == CURLMSG_DONE ? message->data.result : CURLE_FAILED_INIT;
+        end_transfer(connection);
+        return conclude(connection, result, ret, reterr);
+}
+
+int imageio_request(ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret, Reason *reterr) {
+        int rc;
+
+        *ret = (ImageioAnswer) { .total = UINT64_MAX };
+        rc = imageio_request_start(connection, request, reterr);
+        if (rc < 0)
+                return rc;
+        do {
+                rc = imageio_request_go_on(connection, POLL_MS, ret, reterr);
+        } while (rc > 0);
+        return rc;
 }

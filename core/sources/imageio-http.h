@@ -44,5 +44,10 @@ typedef struct ImageioAnswer {
  * the API; -ETIMEDOUT: it says nothing; -ECANCELED; … *ret is filled in any case. */
 int imageio_request(ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret, Reason *reterr);
 
+/* The same in steps, for who must not wait: the request is borrowed until go_on returns no more 1, which means that it is not
+ * over yet. go_on waits as long as it is told at most. */
+int imageio_request_start(ImageioConnection *connection, const ImageioRequest *request, Reason *reterr);
+int imageio_request_go_on(ImageioConnection *connection, unsigned wait_ms, ImageioAnswer *ret, Reason *reterr);
+
 /* Whether the server of the last answer has the address that we have: it is on this host. */
 bool imageio_connection_is_local(const ImageioConnection *connection);

@@ -389,19 +389,61 @@ def test_an_interrupted_capture_does_not_wait_for_a_silent_server(case):
     case.check()
 
 
+class Waiting:
+    """A second disk, whose transfer waits while the first disk's bytes are held back."""
+
+    def __init__(self, case, person, place):
+        self.server = case.server
+        self.ticket = case.server.transfer(sparse_file(person, f"{place}/second.raw", MIB, [(0, 4096)]))
+        self.sources = ["--source", f"vda={case.url(timeout=600)}",
+                        "--source", f"vdb={case.server.url(self.ticket, cafile=case.authority.path, timeout=600)}"]
+        self.before = None  # requests for the second, when the first was held back
+
+    def asked(self):
+        return len(self.server.asked("OPTIONS", ticket=self.ticket))
+
+    def holds(self, request):
+        """Whether it is one to be held back."""
+        if not request.range or request.range[0] == 0 or request.ticket == self.ticket:
+            return False
+        if self.before is None:
+            self.before = self.asked()
+        return True
+
+    def kept_alive(self):
+        return self.before is not None and self.asked() > self.before
+
+
 def test_a_transfer_that_waits_for_its_turn_is_kept_alive(case, person, place):
-    second = sparse_file(person, f"{place}/second.raw", MIB, [(0, 4096)])
-    ticket = case.server.transfer(second)
-    asked = []
+    waiting = Waiting(case, person, place)
 
     def hold(request):
-        """The first disk's bytes come when the second's transfer was asked for something."""
-        if request.range and request.range[0] > 0 and request.ticket != ticket:
-            if not asked:
-                asked.append(len(case.server.asked("OPTIONS", ticket=ticket)))
-            until(lambda: len(case.server.asked("OPTIONS", ticket=ticket)) > asked[0], "the second transfer is kept alive")
+        if waiting.holds(request):
+            until(waiting.kept_alive, "the second transfer is kept alive")
 
     case.server.trouble = hold
-    case.repository.capture("vm", "--source", f"vda={case.url()}",
-                            "--source", f"vdb={case.server.url(ticket, cafile=case.authority.path)}")
-    assert asked
+    case.repository.capture("vm", *waiting.sources)
+    assert waiting.kept_alive()
+
+
+def test_keeping_a_transfer_alive_keeps_no_one_waiting(case, person, place):
+    waiting = Waiting(case, person, place)
+    case.server.trouble = lambda request: "stall" if waiting.holds(request) or waiting.kept_alive() else None
+    process = case.repository.start_capture("vm", *waiting.sources)
+    until(waiting.kept_alive, "the second transfer is kept alive")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    assert "interrupted" in process.stderr.read()
+
+
+def test_a_killed_capture_leaves_nothing(case):
+    case.server.cause("stall", lambda request: request.number == 6)
+    process = case.repository.start_capture("vm", "--source", f"vda={case.url()}")
+    until(lambda: len(case.server.requests) >= 6, "the server is asked for bytes")
+    process.kill()
+    process.wait()
+    case.server.cause()
+    until(lambda: case.try_capture(case.url()).returncode == 0, "the next capture works")
+    assert len(case.repository.stored_files("vm", "data/*")) == len(case.repository.points("vm")) == 1
+    case.keep(case.repository.points("vm")[0]["name"])
+    case.check()
