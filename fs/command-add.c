@@ -6,16 +6,24 @@
 #include "source-words.h"
 #include "sources/source.h"
 
+enum { OPTION_INCLUDE, OPTION_EXCLUDE };
+
+static const CommandOption options[] = {
+        [OPTION_INCLUDE] = { "include", 0, "DISK", "capture this disk alone, or with others named so" },
+        [OPTION_EXCLUDE] = { "exclude", 0, "DISK", "leave this disk out; may be repeated" },
+        { 0 },
+};
+
 static void warn(void *context, const char *line) {
         (void) context;
         command_warn(line);
 }
 
-static int add(const char *path, const char *name, const char *uri, Reason *reterr) {
+static int add(const char *path, const char *name, const char *uri, const VmDisks *disks, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(source_freep) Source *source = NULL;
         CLEANUP(freep) char *uuid = NULL, *settled = NULL;
-        SourceOwner owner = { .source = uri, .vm = name, .warn = warn };
+        SourceOwner owner = { .source = uri, .include = &disks->include, .exclude = &disks->exclude, .vm = name, .warn = warn };
         int rc;
 
         if (!vm_name_is_valid(name))
@@ -32,23 +40,33 @@ static int add(const char *path, const char *name, const char *uri, Reason *rete
                 rc = source_settle(source, &settled, reterr);
         if (rc < 0)
                 return rc;
-        return vm_add(repository, name, uuid, settled, reterr);
+        return vm_add(repository, name, uuid, settled, disks, reterr);
+}
+
+static void disks_clear(VmDisks *disks) {
+        strings_free(&disks->include);
+        strings_free(&disks->exclude);
 }
 
 static int run(const Command *command, int argc, char **argv) {
+        CLEANUP(disks_clear) VmDisks disks = { 0 };
         CLEANUP(freep) char *source = NULL;
         CommandParse parse = { 0 };
         Reason reason;
         int rc = 0;
 
-        while (command_parse(command, argc, argv, &parse))
-                ;
+        while (rc == 0 && command_parse(command, argc, argv, &parse))
+                rc = strings_add(parse.option == OPTION_INCLUDE ? &disks.include : &disks.exclude, parse.argument);
+        if (rc < 0) {
+                fail_oom(&reason);
+                return command_failed(&reason);
+        }
         if (parse.status >= 0)
                 return parse.status;
         for (int i = optind + 2; rc == 0 && i < argc; i++)
                 rc = source_words_take(argv[i], &source, &reason);
         if (rc == 0)
-                rc = add(argv[optind], argv[optind + 1], source ?: "", &reason);
+                rc = add(argv[optind], argv[optind + 1], source ?: "", &disks, &reason);
         if (rc < 0)
                 return command_failed(&reason);
         return STATUS_DONE;
@@ -58,6 +76,7 @@ const Command command_add = {
         .name = "add",
         .arguments = "REPO VM SOURCE…",
         .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, or DISK=URI for each disk",
+        .options = options,
         .words_min = 3,
         .words_max = -1,
         .run = run,

@@ -10,6 +10,7 @@ _virtbackupfs() {
         fi
         if [[ $cur == -* ]]; then
                 case $command in
+                add) words='--include --exclude' ;;
                 forget) words='--points --force' ;;
                 capture) words='--full --incremental --source --scratch-dir --codec --block-size' ;;
                 list | map) words='--json' ;;

@@ -89,6 +89,8 @@ static int check_inspection(const Run *run, Reason *reterr) {
 static int open_source(Run *run, Reason *reterr) {
         SourceOwner owner = {
                 .source = run->options->source ?: vm_source(run->vm),
+                .include = vm_include(run->vm),
+                .exclude = vm_exclude(run->vm),
                 .vm = vm_name(run->vm),
                 .vm_uuid = vm_uuid(run->vm),
                 .repository = repository_uuid(vm_repository(run->vm)),

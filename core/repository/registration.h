@@ -4,6 +4,7 @@
 #include <stdint.h>
 #include <uuid/uuid.h>
 
+#include "util/io.h"
 #include "util/sealed-json.h"
 
 #define REGISTRATION_FILE "vm.json"
@@ -12,6 +13,7 @@ typedef struct Registration {
         char uuid[UUID_STR_LEN]; /* in lower case */
         uint32_t serial;
         char *source;            /* NULL: forgotten */
+        Strings include, exclude; /* of disks */
 } Registration;
 
 /* Checked, the name in it too. -EBADMSG, -ENOTSUP, -ENOENT … with the words for vm_damage(). */

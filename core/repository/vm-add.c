@@ -188,11 +188,22 @@ static int add_locked(Repository *repository, const char *name, Registration *wa
         return rc < 0 ? rc : add_again(vm, wanted, reterr);
 }
 
-int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, Reason *reterr) {
+static int copy_names(const char *name, const Strings *from, Strings *to, Reason *reterr) {
+        for (size_t i = 0; i < from->count; i++) {
+                if (!vm_name_is_valid(from->items[i]))
+                        return fail(reterr, -EINVAL, "cannot add %s: \"%s\" cannot be a disk's name", name, from->items[i]);
+                if (strings_add(to, from->items[i]) < 0)
+                        return fail_oom(reterr);
+        }
+        return 0;
+}
+
+int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, const VmDisks *disks,
+           Reason *reterr) {
         CLEANUP(registration_clear) Registration wanted = { .source = strdup(source) };
         CLEANUP(json_decrefp) json_t *as_json = json_string(source);
         uuid_t parsed;
-        int rc;
+        int rc = 0;
 
         if (!wanted.source)
                 return fail_oom(reterr);
@@ -203,6 +214,12 @@ int vm_add(Repository *repository, const char *name, const char *uuid, const cha
         if (!*source || !as_json)
                 return fail(reterr, -EINVAL, "cannot add %s: its source is empty or no UTF-8", name);
         uuid_unparse_lower(parsed, wanted.uuid);
+        if (disks)
+                rc = copy_names(name, &disks->include, &wanted.include, reterr);
+        if (disks && rc == 0)
+                rc = copy_names(name, &disks->exclude, &wanted.exclude, reterr);
+        if (rc < 0)
+                return rc;
         rc = add_locked(repository, name, &wanted, reterr);
         return rc < 0 ? fail_within(reterr, rc, "cannot add %s", name) : 0;
 }

@@ -113,6 +113,14 @@ const char *vm_source(const Vm *vm) {
         return vm->registration.source;
 }
 
+const Strings *vm_include(const Vm *vm) {
+        return &vm->registration.include;
+}
+
+const Strings *vm_exclude(const Vm *vm) {
+        return &vm->registration.exclude;
+}
+
 const char *vm_damage(const Vm *vm) {
         return vm->damage;
 }

@@ -1,7 +1,7 @@
 /* core/repository/vm.h - a VM of a repository: its registration and the list of its points.
  *
  * vm.json: {"format": "virtbackupfs vm", "version", "features", "name", "uuid", "serial", "source" (the SOURCE of `add`,
- * null once forgotten)}.
+ * null once forgotten), "include", "exclude" (names of disks; empty "include": all)}.
  * A VM is its UUID: whatever else has its name is another one.
  * Threads: a Vm is immutable; what it lists is read anew with every call. */
 #pragma once
@@ -23,10 +23,16 @@ bool vm_name_is_valid(const char *name);
 bool file_name_is_valid(const char *name);
 bool vm_uuid_is_valid(const char *uuid);
 
+/* The disks to capture, and of those the ones to leave out. */
+typedef struct VmDisks {
+        Strings include, exclude; /* the former empty: all */
+} VmDisks;
+
 /* Registers a VM, or again one that was forgotten or whose vm.json is damaged (same UUID). -EEXIST where it is
  * registered, or the name has points of another UUID, or the UUID is registered under another name; -EBUSY while its lock
- * is held; -EROFS. */
-int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, Reason *reterr);
+ * is held; -EROFS. disks: NULL: all. */
+int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, const VmDisks *disks,
+           Reason *reterr);
 
 /* -ENOENT. A damaged vm.json is no error: vm_damage() tells, points stay readable. */
 int vm_open(Repository *repository, const char *name, Vm **ret, Reason *reterr);
@@ -37,6 +43,8 @@ Repository *vm_repository(const Vm *vm);
 const char *vm_name(const Vm *vm);
 const char *vm_uuid(const Vm *vm);    /* "" where damaged */
 const char *vm_source(const Vm *vm);  /* NULL: forgotten, or damaged */
+const Strings *vm_include(const Vm *vm);
+const Strings *vm_exclude(const Vm *vm);
 const char *vm_damage(const Vm *vm);  /* NULL, or why vm.json cannot be used */
 uint32_t vm_serial(const Vm *vm);     /* 1 … SERIAL_MAX, of this repository; see serial_stand_in() where damaged */
 int vm_fd(const Vm *vm);              /* of its directory */

@@ -29,6 +29,18 @@ static int copy_images(const Strings *from, Strings *to) {
         return 0;
 }
 
+/* A name that is misspelt would leave out nothing, or everything. */
+static void check_names(const LibvirtSource *source, const Strings *names, const char *what) {
+        for (size_t i = 0; names && i < names->count; i++) {
+                bool found = false;
+
+                for (size_t d = 0; d < source->domain.disk_count; d++)
+                        found |= strcmp(source->domain.disks[d].name, names->items[i]) == 0;
+                if (!found)
+                        libvirt_warn(source, "it has no disk %s, which is to be %s", names->items[i], what);
+        }
+}
+
 static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
         const Domain *domain = &source->domain;
 
@@ -38,6 +50,8 @@ static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
         vm->disks = calloc(domain->disk_count + 1, sizeof *vm->disks);
         if (!source->captured || !vm->disks)
                 return fail_oom(reterr);
+        check_names(source, source->source.owner.include, "captured");
+        check_names(source, source->source.owner.exclude, "left out");
         for (size_t i = 0; i < domain->disk_count; i++) {
                 const DomainDisk *from = &domain->disks[i];
                 SourceDisk *to = &vm->disks[vm->disk_count];

@@ -304,7 +304,7 @@ static void open_vm(Work *work, const char *path, Repository **ret) {
         }
         snprintf(uuid, sizeof uuid, "5eed5eed-0000-4000-8000-%012" PRIx64,
                  checksum(work->vm_name, strlen(work->vm_name)) & 0xffffffffffff);
-        check(vm_add(*ret, work->vm_name, uuid, "test:///default", &reason), &reason);
+        check(vm_add(*ret, work->vm_name, uuid, "test:///default", NULL, &reason), &reason);
         check(vm_open(*ret, work->vm_name, &work->vm, &reason), &reason);
 }
 

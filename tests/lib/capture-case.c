@@ -42,7 +42,7 @@ void capture_case_begin(CaptureCase *test) {
         strcpy(test->fake->uuid, UUID);
         CHECK_INT(repository_init(repository, &reason), 0);
         CHECK_INT(repository_open(repository, 4 << 20, &test->repository, &reason), 0);
-        CHECK_INT(vm_add(test->repository, "vm1", UUID, uri, &reason), 0);
+        CHECK_INT(vm_add(test->repository, "vm1", UUID, uri, NULL, &reason), 0);
         CHECK_INT(vm_open(test->repository, "vm1", &test->vm, &reason), 0);
 }
 

@@ -323,7 +323,7 @@ static void make(Settings *settings) {
         bool forget = strcmp(settings->source, "-") == 0;
 
         snprintf(uuid, sizeof uuid, "5eed5eed-0000-4000-8000-%012" PRIx64, id & 0xffffffffffff);
-        check(vm_add(repository, settings->vm, uuid, forget ? "test:///default" : settings->source, &reason), &reason);
+        check(vm_add(repository, settings->vm, uuid, forget ? "test:///default" : settings->source, NULL, &reason), &reason);
         check(vm_open(repository, settings->vm, &vm, &reason), &reason);
         for (size_t i = 0; i < settings->disk_count; i++) {
                 Disk *disk = &settings->disks[i];

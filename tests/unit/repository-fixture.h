@@ -20,7 +20,7 @@ static inline Fixture fixture(void) {
 
         CHECK_INT(repository_init(f.directory.path, &reason), 0);
         CHECK_INT(repository_open(f.directory.path, 1 << 20, &f.repository, &reason), 0);
-        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "qemu:///system", &reason), 0);
+        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "qemu:///system", NULL, &reason), 0);
         CHECK_INT(vm_open(f.repository, "vm1", &f.vm, &reason), 0);
         return f;
 }

@@ -93,7 +93,7 @@ static void a_vm_is_not_added_again_under_a_capture(void) {
 
         CHECK_INT(vm_forget(f.vm, false, &reason), 0);
         CHECK_INT(capture_lock_take(f.vm, &lock, &reason), 0);
-        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "x", &reason), -EBUSY);
+        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "x", NULL, &reason), -EBUSY);
 }
 
 /* A child that says so over a pipe once it has done what there is to do, and then waits to be killed. */

@@ -176,7 +176,7 @@ static void passwords_are_not_shown(void) {
                 CLEANUP(json_decrefp) json_t *vm = NULL;
 
                 CHECK_INT(vm_forget(f.vm, false, NULL), 0);
-                CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, sources[i][0], NULL), 0);
+                CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, sources[i][0], NULL, NULL), 0);
                 f.vm = vm_free(f.vm);
                 CHECK_INT(vm_open(f.repository, "vm1", &f.vm, NULL), 0);
                 CHECK_TEXT(vm_source(f.vm), sources[i][0]);

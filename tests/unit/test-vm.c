@@ -52,20 +52,39 @@ static void a_vm_is_what_was_registered(void) {
         CHECK(!none);
 }
 
+static void the_choice_of_disks_is_kept(void) {
+        WITH_FIXTURE(f);
+        CLEANUP(vm_freep) Vm *other = NULL;
+        char *included[] = { (char *) "vda", (char *) "sdb" }, *excluded[] = { (char *) "vdc" }, *bad[] = { (char *) "a/b" };
+        const VmDisks disks = { .include = { included, 2 }, .exclude = { excluded, 1 } };
+        Reason reason = REASON_INIT;
+
+        CHECK_INT(vm_include(f.vm)->count, 0);
+        CHECK_INT(vm_exclude(f.vm)->count, 0);
+        CHECK_INT(vm_add(f.repository, "vm2", OTHER_UUID, "x", &(VmDisks) { .exclude = { bad, 1 } }, &reason), -EINVAL);
+        CHECK_SAYS(reason, "cannot be a disk's name");
+        CHECK_INT(vm_add(f.repository, "vm2", OTHER_UUID, "x", &disks, &reason), 0);
+        CHECK_INT(vm_open(f.repository, "vm2", &other, &reason), 0);
+        CHECK_INT(vm_include(other)->count, 2);
+        CHECK_TEXT(vm_include(other)->items[1], "sdb");
+        CHECK_INT(vm_exclude(other)->count, 1);
+        CHECK_TEXT(vm_exclude(other)->items[0], "vdc");
+}
+
 static void names_and_uuids_are_registered_once(void) {
         WITH_FIXTURE(f);
         CLEANUP(strings_free) Strings names = { 0 };
         Reason reason = REASON_INIT;
 
-        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "x", &reason), -EEXIST);
+        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "x", NULL, &reason), -EEXIST);
         CHECK_SAYS(reason, "cannot add vm1: it is registered already");
-        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", &reason), -EEXIST);
+        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", NULL, &reason), -EEXIST);
         CHECK_SAYS(reason, "another VM of that name");
-        CHECK_INT(vm_add(f.repository, "vm2", FIXTURE_UUID, "x", &reason), -EEXIST);
+        CHECK_INT(vm_add(f.repository, "vm2", FIXTURE_UUID, "x", NULL, &reason), -EEXIST);
         CHECK_SAYS(reason, "is registered as vm1");
-        CHECK_INT(vm_add(f.repository, "vm2", "none", "x", &reason), -EINVAL);
-        CHECK_INT(vm_add(f.repository, "../vm2", OTHER_UUID, "x", &reason), -EINVAL);
-        CHECK_INT(vm_add(f.repository, "vm2", OTHER_UUID, "", &reason), -EINVAL);
+        CHECK_INT(vm_add(f.repository, "vm2", "none", "x", NULL, &reason), -EINVAL);
+        CHECK_INT(vm_add(f.repository, "../vm2", OTHER_UUID, "x", NULL, &reason), -EINVAL);
+        CHECK_INT(vm_add(f.repository, "vm2", OTHER_UUID, "", NULL, &reason), -EINVAL);
         CHECK_INT(repository_list_vms(f.repository, &names, &reason), 0);
         CHECK_INT(names.count, 1);
 }
@@ -82,9 +101,9 @@ static void a_forgotten_vm_keeps_its_points_and_comes_back(void) {
         CHECK_TEXT(vm_uuid(f.vm), FIXTURE_UUID);
         CHECK_INT(vm_list_points(f.vm, &points, &reason), 0);
         CHECK_INT(points.count, 1);
-        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", &reason), -EEXIST);
+        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", NULL, &reason), -EEXIST);
         CHECK_SAYS(reason, "has points of another VM");
-        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "qemu:///session", &reason), 0);
+        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "qemu:///session", NULL, &reason), 0);
         reopen(&f);
         CHECK_TEXT(vm_source(f.vm), "qemu:///session");
         CHECK_INT(vm_serial(f.vm), 1);
@@ -104,7 +123,7 @@ static void forgetting_with_points_leaves_nothing(void) {
         CHECK_INT(names.count, 0);
         CHECK_INT(fstatat(f.directory.fd, "vms/.gone", &st, 0), -1);
         /* A serial is never given again. */
-        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", &reason), 0);
+        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", NULL, &reason), 0);
         reopen(&f);
         CHECK_INT(vm_serial(f.vm), 2);
 }
@@ -114,7 +133,7 @@ static void another_vm_takes_a_forgotten_name_without_points(void) {
         Reason reason = REASON_INIT;
 
         CHECK_INT(vm_forget(f.vm, false, &reason), 0);
-        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", &reason), 0);
+        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", NULL, &reason), 0);
         reopen(&f);
         CHECK_TEXT(vm_uuid(f.vm), OTHER_UUID);
         CHECK_INT(vm_serial(f.vm), 2);
@@ -136,8 +155,8 @@ static void a_damaged_registration_is_told_and_repaired_by_adding_again(void) {
         CHECK_INT(vm_list_points(f.vm, &points, &reason), 0);
         CHECK_INT(points.count, 1);
         CHECK_INT(vm_forget(f.vm, false, &reason), -EBADMSG);
-        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", &reason), -EEXIST);
-        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "x", &reason), 0);
+        CHECK_INT(vm_add(f.repository, "vm1", OTHER_UUID, "x", NULL, &reason), -EEXIST);
+        CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "x", NULL, &reason), 0);
         reopen(&f);
         CHECK(!vm_damage(f.vm));
         CHECK_INT(vm_serial(f.vm), 1);
@@ -151,7 +170,7 @@ static void what_a_crash_left_blocks_nothing(void) {
         CHECK_INT(make_directory(f.directory.fd, "vms/.new", &reason), 0);
         CHECK_INT(make_directory(f.directory.fd, "vms/.new/points", &reason), 0);
         CHECK_INT(create_file(f.directory.fd, "serials/2", "vm2", 3, &reason), 0);
-        CHECK_INT(vm_add(f.repository, "vm2", OTHER_UUID, "x", &reason), 0);
+        CHECK_INT(vm_add(f.repository, "vm2", OTHER_UUID, "x", NULL, &reason), 0);
         CHECK_INT(repository_list_vms(f.repository, &names, &reason), 0);
         CHECK_INT(names.count, 2);
 }
@@ -172,7 +191,7 @@ static void a_killed_add_blocks_nothing(void) {
                         for (int i = 0;; i++) {
                                 snprintf(name, sizeof name, "child%d-%d", round, i);
                                 snprintf(uuid, sizeof uuid, "0b7d4b0e-0000-4000-9%03d-%012d", round, i);
-                                if (vm_add(f.repository, name, uuid, "x", NULL) < 0)
+                                if (vm_add(f.repository, name, uuid, "x", NULL, NULL) < 0)
                                         _exit(1);
                         }
                 usleep((useconds_t) (round * 97 % 1500));
@@ -181,7 +200,7 @@ static void a_killed_add_blocks_nothing(void) {
                 CHECK(WIFSIGNALED(status));
                 snprintf(name, sizeof name, "parent%d", round);
                 snprintf(uuid, sizeof uuid, "0b7d4b0e-0000-4000-a000-%012d", round);
-                CHECK_INT(vm_add(f.repository, name, uuid, "x", &reason), 0);
+                CHECK_INT(vm_add(f.repository, name, uuid, "x", NULL, &reason), 0);
         }
         CHECK_INT(repository_list_vms(f.repository, &names, &reason), 0);
         CHECK(names.count > 40);
@@ -209,8 +228,8 @@ static void concurrent_adds_get_serials_of_their_own(void) {
 
                         snprintf(name, sizeof name, "new%d", i);
                         snprintf(uuid, sizeof uuid, "0b7d4b0e-0000-4000-9000-%012d", i);
-                        rc = vm_add(f.repository, name, uuid, "x", NULL);
-                        if (rc == 0 && vm_add(f.repository, "one", "0b7d4b0e-0000-4000-a000-000000000000", "x", NULL) == 0)
+                        rc = vm_add(f.repository, name, uuid, "x", NULL, NULL);
+                        if (rc == 0 && vm_add(f.repository, "one", "0b7d4b0e-0000-4000-a000-000000000000", "x", NULL, NULL) == 0)
                                 _exit(7);
                         _exit(rc == 0 ? 0 : 1);
                 }
@@ -255,6 +274,7 @@ static void points_are_listed_by_age(void) {
 int main(void) {
         RUN(names_that_could_lead_elsewhere_are_refused);
         RUN(a_vm_is_what_was_registered);
+        RUN(the_choice_of_disks_is_kept);
         RUN(names_and_uuids_are_registered_once);
         RUN(a_forgotten_vm_keeps_its_points_and_comes_back);
         RUN(forgetting_with_points_leaves_nothing);
