@@ -130,11 +130,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
     def answer(self, status, body=b"", **headers):
+        chunked, closes = self.imageio.manner == "chunked", self.imageio.manner == "close"
+        length = {"Transfer-Encoding": "chunked"} if chunked else {} if closes else {"Content-Length": len(body)}
         self.send_response(status)
-        for name, value in {"Content-Length": len(body), **headers}.items():
+        for name, value in {**length, **headers, **({"Connection": "close"} if closes else {})}.items():
             self.send_header(name.replace("_", "-"), value)
         self.end_headers()
-        self.wfile.write(body)
+        if chunked:
+            middle = len(body) // 2
+            for piece in filter(None, (body[:middle], body[middle:])):
+                self.raw(f"{len(piece):x}\n", piece + b"\r\n")
+            self.raw("0\n\n")
+        else:
+            self.wfile.write(body)
 
     def raw(self, text, body=b""):
         self.wfile.write(text.replace("\n", "\r\n").encode() + body)
@@ -257,6 +265,7 @@ class ImageioServer:
         self.tickets, self.requests, self.options = {}, [], {}
         self.trouble = lambda request: None  # of TROUBLES
         self.max_readers, self.hides_total, self.socket_name = 8, False, local
+        self.manner = None  # of answering: "chunked", "close" (after each answer, whose length that tells)
         self.connections = self.connections_max = 0
         self.over, self.lock = threading.Event(), threading.Lock()
         context = None

@@ -192,6 +192,14 @@ def test_sizes_are_those_of_the_disk_whatever_it_lies_on(case, person, place):
     case.check()
 
 
+@pytest.mark.parametrize("manner", ["chunked", "close"])
+def test_answers_of_no_told_length_are_understood(case, manner):
+    case.server.manner = manner
+    case.capture(case.url(checkpoint="A"))
+    case.capture(case.url(change(case.image), bitmap="A"), "--incremental")
+    case.check()
+
+
 def test_a_server_that_knows_no_extents_is_read_in_full(case):
     case.server.options = {"features": []}
     case.capture(case.url())
