@@ -18,6 +18,7 @@
 #define SHARED_DIRECTORY "/var/tmp"
 #define RESERVE_MAX (UINT64_C(256) << 20)
 #define SAMPLE_MS 200
+#define TIGHT_PART 5 /* less than a fifth of what was free */
 #define AHEAD_MS 500 /* how long the growth seen lately must still fit */
 
 static void hex_digits(const char *uuid, size_t count, char *text) {
@@ -220,7 +221,7 @@ static int check_space(JobPlace *place, Reason *reterr) {
                                              "backed up: make room or choose another scratch directory",
                             place->scratch_directory, (unsigned long long) (left >> 20));
         clock_gettime(CLOCK_MONOTONIC, &place->sampled);
-        place->free_then = left;
+        place->free_then = place->free_first = place->free_least = left;
         return 0;
 }
 
@@ -269,6 +270,7 @@ int job_place_watch(JobPlace *place, Reason *reterr) {
         rc = space_of(place, &left, &reserve, reterr);
         if (rc < 0)
                 return rc;
+        place->free_least = min_u64(place->free_least, left);
         clock_gettime(CLOCK_MONOTONIC, &now);
         elapsed = (now.tv_sec - place->sampled.tv_sec) * 1000 + (now.tv_nsec - place->sampled.tv_nsec) / 1000000;
         if (elapsed >= SAMPLE_MS) {
@@ -282,6 +284,10 @@ int job_place_watch(JobPlace *place, Reason *reterr) {
                                              "ended so that the guest can go on",
                             place->scratch_directory, (unsigned long long) (left >> 20));
         return 0;
+}
+
+bool job_place_was_tight(const JobPlace *place) {
+        return is_watched(place) && place->free_least < place->free_first / TIGHT_PART;
 }
 
 /* Removes the entries of a directory whose names begin with the tag, if they are of a kind that we make. */

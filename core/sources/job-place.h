@@ -31,6 +31,7 @@ typedef struct JobPlace {
         char *scratch_directory;  /* NULL where the VM is off */
         struct timespec sampled;  /* by job_place_watch() */
         uint64_t free_then, rate; /* bytes, bytes per second */
+        uint64_t free_first, free_least; /* bytes, when it was made and at the tightest moment since */
 } JobPlace;
 
 typedef struct JobPlaceWish {
@@ -59,6 +60,8 @@ char *job_place_scratch(const JobPlace *place, const char *disk);
 
 /* 0, or -ENOSPC while what is left still suffices for the next half a second. */
 int job_place_watch(JobPlace *place, Reason *reterr);
+/* Whether most of what there was has been taken meanwhile. */
+bool job_place_was_tight(const JobPlace *place);
 
 /* Removes what was made, and what jobs of the same tag left in the same places. */
 void job_place_remove(JobPlace *place);

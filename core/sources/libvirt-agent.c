@@ -1,12 +1,9 @@
-#include "sources/libvirt-agent.h"
+#include "sources/libvirt-private.h"
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <time.h>
-
-#include "sources/libvirt-private.h"
 
 #define CANCEL_POLL_MS 100u
 
@@ -69,21 +66,6 @@ static void *run_question(void *context) {
         return NULL;
 }
 
-/* Signals are for the threads of the program. */
-static int start_thread(Question *question) {
-        sigset_t all, before;
-        pthread_t thread;
-        int rc;
-
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = -pthread_create(&thread, NULL, run_question, question);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (rc == 0)
-                pthread_detach(thread);
-        return rc;
-}
-
 static int question_new(virDomainPtr domain, AgentRequest request, Question **ret) {
         Question *question = calloc(1, sizeof *question);
         pthread_condattr_t attributes;
@@ -122,7 +104,7 @@ int libvirt_ask_agent(virDomainPtr domain, AgentRequest request, unsigned patien
         if (question_new(domain, request, &question) < 0)
                 return fail_oom(reterr);
         question->holders++;
-        rc = start_thread(question);
+        rc = libvirt_start_thread(run_question, question);
         if (rc < 0) {
                 question_leave(question);
                 question_leave(question);

@@ -75,20 +75,24 @@ static void *run_events(void *data) {
 
 static bool events_run;
 
-static void start_libvirt(void) {
+int libvirt_start_thread(void *(*run)(void *context), void *context) {
         sigset_t all, before;
         pthread_t thread;
+        int rc;
 
-        virSetErrorFunc(NULL, say_nothing);
-        if (virInitialize() < 0 || virEventRegisterDefaultImpl() < 0)
-                return;
-        /* Signals are for the threads of the program. */
         sigfillset(&all);
         pthread_sigmask(SIG_SETMASK, &all, &before);
-        events_run = pthread_create(&thread, NULL, run_events, NULL) == 0;
+        rc = -pthread_create(&thread, NULL, run, context);
         pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (events_run)
+        if (rc == 0)
                 pthread_detach(thread);
+        return rc;
+}
+
+static void start_libvirt(void) {
+        virSetErrorFunc(NULL, say_nothing);
+        if (virInitialize() == 0 && virEventRegisterDefaultImpl() == 0)
+                events_run = libvirt_start_thread(run_events, NULL) == 0;
 }
 
 int libvirt_connect(LibvirtSource *source, Reason *reterr) {

@@ -131,6 +131,7 @@ int libvirt_end(Source *base, Reason *reterr) {
         rc = end_ours(source, &left, reterr);
         if (rc < 0)
                 return rc; /* QEMU may still use the files */
+        libvirt_tell_scratch(source);
         libvirt_meanwhile_end(source);
         job_place_remove(&source->place);
         free(STEAL_PTR(source->checkpoint));

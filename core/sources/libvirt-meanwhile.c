@@ -2,13 +2,12 @@
 
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
 
 #define STATS_PERIOD_S 1
-#define FIRST_TOLD (UINT64_C(1) << 30) /* bytes of scratch files that are worth a word */
+#define WORTH_A_WORD (UINT64_C(1) << 30) /* bytes of scratch files */
 
 /* Shared with libvirt's event thread and with the one that asks for figures; who leaves last frees it. */
 struct Meanwhile {
@@ -16,7 +15,6 @@ struct Meanwhile {
         int callback;           /* -1: none is registered */
         atomic_bool started, stopped_by_error;
         atomic_uint_fast64_t scratch_used;
-        uint64_t next_told;     /* of the source's thread */
 
         pthread_mutex_t lock;   /* of what follows */
         pthread_cond_t wake;
@@ -80,20 +78,6 @@ static void *ask_for_figures(void *context) {
         return NULL;
 }
 
-static int start_thread(Meanwhile *meanwhile) {
-        sigset_t all, before;
-        pthread_t thread;
-        int rc;
-
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &before);
-        rc = -pthread_create(&thread, NULL, ask_for_figures, meanwhile);
-        pthread_sigmask(SIG_SETMASK, &before, NULL);
-        if (rc == 0)
-                pthread_detach(thread);
-        return rc;
-}
-
 int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *reterr) {
         Meanwhile *meanwhile = calloc(1, sizeof *meanwhile);
         pthread_condattr_t attributes;
@@ -104,7 +88,6 @@ int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *
         }
         meanwhile->domain = domain;
         meanwhile->holders = 2;
-        meanwhile->next_told = FIRST_TOLD;
         pthread_mutex_init(&meanwhile->lock, NULL);
         pthread_condattr_init(&attributes);
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -124,7 +107,7 @@ int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *
                 pthread_mutex_lock(&meanwhile->lock);
                 meanwhile->holders++;
                 pthread_mutex_unlock(&meanwhile->lock);
-                if (start_thread(meanwhile) < 0)
+                if (libvirt_start_thread(ask_for_figures, meanwhile) < 0)
                         leave(meanwhile);
         }
         return 0;
@@ -147,22 +130,24 @@ bool libvirt_was_started(const LibvirtSource *source) {
         return source->meanwhile && atomic_load(&source->meanwhile->started);
 }
 
-int libvirt_watch_meanwhile(LibvirtSource *source, Reason *reterr) {
-        Meanwhile *meanwhile = source->meanwhile;
-        uint64_t used;
+int libvirt_watch_meanwhile(const LibvirtSource *source, Reason *reterr) {
+        const Meanwhile *meanwhile = source->meanwhile;
 
-        if (!meanwhile)
-                return 0;
-        if (atomic_load(&meanwhile->stopped_by_error))
+        if (meanwhile && atomic_load(&meanwhile->stopped_by_error))
                 return fail(reterr, -ENOSPC, "a write of the guest failed and the VM was stopped, perhaps since the scratch files "
                                              "in %s fill their file system: the job was ended so that the guest can go on",
                             source->place.scratch_directory);
-        used = atomic_load(&meanwhile->scratch_used);
-        if (used >= meanwhile->next_told) {
-                libvirt_warn(source, "its scratch files in %s on the other host, whose space cannot be watched from here, have "
-                                     "grown to %llu MiB", source->place.scratch_directory, (unsigned long long) (used >> 20));
-                while (meanwhile->next_told <= used)
-                        meanwhile->next_told *= 2;
-        }
         return 0;
+}
+
+void libvirt_tell_scratch(const LibvirtSource *source) {
+        const JobPlace *place = &source->place;
+        uint64_t used = source->meanwhile ? atomic_load(&source->meanwhile->scratch_used) : 0;
+
+        if (used >= WORTH_A_WORD)
+                libvirt_warn(source, "its scratch files in %s on the other host, whose space cannot be watched from here, grew to "
+                                     "%llu MiB", place->scratch_directory, (unsigned long long) (used >> 20));
+        if (job_place_was_tight(place))
+                libvirt_warn(source, "its scratch files left but %llu MiB of %s: a roomier directory is safer",
+                             (unsigned long long) (place->free_least >> 20), place->scratch_directory);
 }

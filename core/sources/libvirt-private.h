@@ -64,6 +64,9 @@ int fail_libvirt(Reason *reterr, int otherwise, const char *what);
 
 void libvirt_warn(const LibvirtSource *source, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A thread that nobody waits for, and that no signal is for. */
+int libvirt_start_thread(void *(*run)(void *context), void *context);
+
 /* Connects, again where the connection broke. */
 int libvirt_connect(LibvirtSource *source, Reason *reterr);
 /* The VM's domain, as source_inspect() says. Connects. */
@@ -98,13 +101,29 @@ int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *
 void libvirt_meanwhile_end(LibvirtSource *source);
 bool libvirt_was_started(const LibvirtSource *source);
 /* -ENOSPC: a failed write has stopped the VM. Asks nobody, so it never waits. */
-int libvirt_watch_meanwhile(LibvirtSource *source, Reason *reterr);
+int libvirt_watch_meanwhile(const LibvirtSource *source, Reason *reterr);
+/* Warns where scratch files grew large unwatched, or came near to filling their file system. */
+void libvirt_tell_scratch(const LibvirtSource *source);
 
 /* ---- libvirt-files.c ---- */
 
 /* Adds the definition, which is its own from here on, and the files of the last inspected domain that can be read, with a
  * warning for each other one. -ENOMEM. */
 int libvirt_take_files(const LibvirtSource *source, char *definition, SourceVm *vm);
+
+/* ---- libvirt-agent.c ---- */
+
+typedef enum AgentRequest {
+        AGENT_PING,
+        AGENT_FREEZE, /* all file systems */
+        AGENT_THAW,   /* no harm where nothing is frozen */
+} AgentRequest;
+
+/* Asks the guest agent, which is a program in the guest: it may answer late or never, and libvirt waits without an end. So
+ * each question has a thread of its own, which is left to itself when patience ends; libvirt puts later questions behind it.
+ * -ETIMEDOUT: no answer within patience_ms; -ECANCELED; else as libvirt_code() says. cancel may be NULL. */
+int libvirt_ask_agent(virDomainPtr domain, AgentRequest request, unsigned patience_ms, const atomic_bool *cancel,
+                      Reason *reterr);
 
 /* ---- libvirt-stillness.c ---- */
 

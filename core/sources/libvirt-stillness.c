@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "sources/job-note.h"
-#include "sources/libvirt-agent.h"
 
 #define PING_PATIENCE_MS 2000u     /* what an agent that is dead may cost */
 #define FREEZE_PATIENCE_MS 60000u  /* the guest writes out its caches first */
