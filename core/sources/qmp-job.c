@@ -82,6 +82,7 @@ static int stop_server(QmpSource *source, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *objects = NULL;
         char mark[QMP_NAME_MAX];
         const json_t *object;
+        Reason why;
         size_t i;
         int rc;
 
@@ -94,10 +95,10 @@ static int stop_server(QmpSource *source, Reason *reterr) {
 
                 if (!name || strcmp(name, mark) != 0)
                         continue;
-                rc = qmp_call(source->client, "nbd-server-stop", NULL, NULL, reterr);
-                if (rc == 0 || rc == -EIO) /* it did not come to that */
-                        rc = qmp_call(source->client, "object-del", json_pack("{s:s}", "id", mark), NULL, reterr);
-                return rc;
+                rc = qmp_call(source->client, "nbd-server-stop", NULL, NULL, &why);
+                if (rc < 0 && !strstr(why.text, "not running")) /* it may not have come to that */
+                        return fail(reterr, rc, "%s", why.text);
+                return qmp_call(source->client, "object-del", json_pack("{s:s}", "id", mark), NULL, reterr);
         }
         return 0;
 }
