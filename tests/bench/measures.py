@@ -3,7 +3,9 @@
 import json
 import os
 import random
+import signal
 import subprocess
+import sys
 import time
 
 import servers
@@ -20,11 +22,11 @@ class Result:
 
 
 class Client:
-    """A command, timed, with the CPU seconds that it took."""
+    """A command, timed, with the CPU seconds that it took and the peak of its memory in bytes (of its largest process)."""
 
-    def __init__(self, *command):
+    def __init__(self, *command, log=subprocess.DEVNULL):
         start = time.monotonic()
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
         try:
             self.output = process.stdout.read()
             _, status, usage = os.wait4(process.pid, 0)
@@ -37,8 +39,31 @@ class Client:
             process.stdout.close()
         self.seconds = time.monotonic() - start
         self.cpu = usage.ru_utime + usage.ru_stime
+        self.memory = usage.ru_maxrss << 10
         if process.returncode != 0:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w", encoding="utf-8") as file:
+        file.write("3\n")
+
+
+def interrupted(number, frame):
+    """Once: what is cleaned up then is not to be interrupted."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run_program(main):
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def dd(image, context):
