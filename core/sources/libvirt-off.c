@@ -10,24 +10,18 @@
 #include "sources/nbd-reader.h"
 #include "sources/nbd-server.h"
 
-/* An image as it was when reading began. */
-typedef struct Stamp {
-        char *path;
-        struct stat st;
-} Stamp;
-
 typedef struct OffDisk {
+        bool incremental;
+        ImageChain chain;
+        struct stat *stamps; /* its images as they were when reading began */
         char *socket;
         NbdServer *server;
-        bool incremental;
-        Stamp *stamps;      /* of its images */
-        size_t stamp_count;
 } OffDisk;
 
 struct OffJob {
         OffDisk *disks;     /* for each disk of the inspection */
         size_t count;
-        char *definition;   /* of the base; may be NULL */
+        char *definition;   /* of the checkpoint; may be NULL */
 };
 
 static void off_job_free(OffJob *job) {
@@ -36,8 +30,7 @@ static void off_job_free(OffJob *job) {
 
                 if (disk->server)
                         nbd_server_stop(disk->server);
-                for (size_t s = 0; s < disk->stamp_count; s++)
-                        free(disk->stamps[s].path);
+                image_chain_clear(&disk->chain);
                 free(disk->stamps);
                 free(disk->socket);
         }
@@ -124,21 +117,19 @@ static int check_bitmap(const ImageChain *chain, const char *disk, const char *n
         return 0;
 }
 
-static int take_stamps(OffDisk *disk, const ImageChain *chain, Reason *reterr) {
-        disk->stamps = calloc(chain->count, sizeof *disk->stamps);
+static int take_stamps(OffDisk *disk, Reason *reterr) {
+        disk->stamps = calloc(disk->chain.count, sizeof *disk->stamps);
         if (!disk->stamps)
                 return fail_oom(reterr);
-        for (size_t i = 0; i < chain->count; i++) {
-                Stamp *stamp = &disk->stamps[disk->stamp_count];
-
-                if (stat(chain->images[i].path, &stamp->st) < 0)
-                        return fail_errno(reterr, -errno, "cannot look at %s", chain->images[i].path);
-                stamp->path = strdup(chain->images[i].path);
-                if (!stamp->path)
-                        return fail_oom(reterr);
-                disk->stamp_count++;
-        }
+        for (size_t i = 0; i < disk->chain.count; i++)
+                if (stat(disk->chain.images[i].path, &disk->stamps[i]) < 0)
+                        return fail_errno(reterr, -errno, "cannot look at %s", disk->chain.images[i].path);
         return 0;
+}
+
+static bool is_untouched(const struct stat *then, const struct stat *now) {
+        return now->st_dev == then->st_dev && now->st_ino == then->st_ino && now->st_size == then->st_size &&
+               now->st_mtim.tv_sec == then->st_mtim.tv_sec && now->st_mtim.tv_nsec == then->st_mtim.tv_nsec;
 }
 
 /* Commas are doubled, as QEMU's options have it. */
@@ -189,23 +180,22 @@ static int open_reader(const LibvirtSource *source, const OffDisk *disk, bool in
 
 /* Starts it and sees that it answers: what is wrong is known before anything is written. */
 static int begin_disk(const LibvirtSource *source, const DomainDisk *from, OffDisk *disk, size_t index, Reason *reterr) {
-        CLEANUP(image_chain_clear) ImageChain chain = { 0 };
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
         Reason why = REASON_INIT;
         int rc;
 
-        rc = image_chain_read(from->path, from->format, source->source.owner.cancel, &chain, reterr);
+        rc = image_chain_read(from->path, from->format, source->source.owner.cancel, &disk->chain, reterr);
         if (rc == 0 && disk->incremental)
-                rc = check_bitmap(&chain, from->name, source->checkpoint, reterr);
+                rc = check_bitmap(&disk->chain, from->name, source->checkpoint, reterr);
         if (rc == 0)
-                rc = take_stamps(disk, &chain, reterr);
+                rc = take_stamps(disk, reterr);
         if (rc < 0)
                 return rc;
         if (asprintf(&disk->socket, "%s/%zu.nbd", source->place.made[0], index) < 0) {
                 disk->socket = NULL;
                 return fail_oom(reterr);
         }
-        rc = start_server(from, disk->incremental ? source->checkpoint : NULL, S_ISBLK(disk->stamps[0].st.st_mode), disk, reterr);
+        rc = start_server(from, disk->incremental ? source->checkpoint : NULL, S_ISBLK(disk->stamps[0].st_mode), disk, reterr);
         if (rc < 0)
                 return rc;
         rc = open_reader(source, disk, disk->incremental, &reader, &why);
@@ -220,19 +210,20 @@ static int begin_disk(const LibvirtSource *source, const DomainDisk *from, OffDi
 static int check_untouched(const LibvirtSource *source, Reason *reterr) {
         if (libvirt_was_started(source))
                 return fail(reterr, -ESTALE, "the VM was started while it was captured off; capture again");
-        for (size_t i = 0; i < source->off->count; i++)
-                for (size_t s = 0; s < source->off->disks[i].stamp_count; s++) {
-                        const Stamp *stamp = &source->off->disks[i].stamps[s];
-                        struct stat st;
+        for (size_t i = 0; i < source->off->count; i++) {
+                const OffDisk *disk = &source->off->disks[i];
 
-                        if (stat(stamp->path, &st) < 0)
-                                return fail_errno(reterr, -ESTALE, "%s went away while it was captured", stamp->path);
-                        if (st.st_dev != stamp->st.st_dev || st.st_ino != stamp->st.st_ino ||
-                            st.st_size != stamp->st.st_size || st.st_mtim.tv_sec != stamp->st.st_mtim.tv_sec ||
-                            st.st_mtim.tv_nsec != stamp->st.st_mtim.tv_nsec)
+                for (size_t n = 0; n < disk->chain.count; n++) {
+                        const char *path = disk->chain.images[n].path;
+                        struct stat now;
+
+                        if (stat(path, &now) < 0)
+                                return fail(reterr, -ESTALE, "%s went away while it was captured", path);
+                        if (!is_untouched(&disk->stamps[n], &now))
                                 return fail(reterr, -ESTALE, "%s was written to while it was captured, the VM being off; "
-                                                             "capture again", stamp->path);
+                                                             "capture again", path);
                 }
+        }
         return 0;
 }
 
@@ -267,13 +258,59 @@ static int begin_disks(LibvirtSource *source, const SourceJob *job, Reason *rete
         return 0;
 }
 
+/* Whether all disks that can track changes do so from this checkpoint on. */
+static bool is_kept_up(const LibvirtSource *source, const char *checkpoint) {
+        bool any = false;
+
+        for (size_t i = 0; i < source->off->count; i++) {
+                const DomainDisk *disk = &source->domain.disks[source->captured[i]];
+
+                if (disk->why_not)
+                        continue;
+                if (check_bitmap(&source->off->disks[i].chain, disk->name, checkpoint, NULL) < 0)
+                        return false;
+                any = true;
+        }
+        return any;
+}
+
+/* Without a base: one that is there all the same serves the next point. Ours sort by age. */
+static int find_checkpoint(LibvirtSource *source, virDomainPtr domain, Reason *reterr) {
+        CLEANUP(libvirt_checkpoint_freep) virDomainCheckpointPtr checkpoint = NULL;
+        CLEANUP(freep) char *newest = NULL;
+        virDomainCheckpointPtr *list = NULL;
+        char prefix[JOB_TAG_MAX];
+        int count = virDomainListAllCheckpoints(domain, &list, 0);
+
+        job_repository_prefix(source->source.owner.repository, prefix);
+        for (int i = 0; i < count; i++) {
+                const char *name = virDomainCheckpointGetName(list[i]);
+
+                if (strncmp(name, prefix, strlen(prefix)) == 0 && (!newest || strcmp(name, newest) > 0) &&
+                    is_kept_up(source, name)) {
+                        free(newest);
+                        newest = strdup(name);
+                }
+                virDomainCheckpointFree(list[i]);
+        }
+        free(list);
+        checkpoint = newest ? virDomainCheckpointLookupByName(domain, newest, 0) : NULL;
+        if (!checkpoint)
+                return 0;
+        source->off->definition = virDomainCheckpointGetXMLDesc(checkpoint, VIR_DOMAIN_CHECKPOINT_XML_NO_DOMAIN);
+        if (!source->off->definition)
+                return fail_libvirt(reterr, -EIO, "cannot get the definition of a checkpoint");
+        source->checkpoint = STEAL_PTR(newest);
+        return 0;
+}
+
 static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const SourceJob *job, Reason *reterr) {
         CLEANUP(off_job_freep) OffJob *off = calloc(1, sizeof *off);
         int rc;
 
         if (!off)
                 return fail_oom(reterr);
-        /* It stays what the changes are tracked from: none can be made now. */
+        /* It stays what changes are tracked from: none can be made now. */
         source->checkpoint = job->base ? strdup(job->base) : NULL;
         off->definition = job->base_definition ? strdup(job->base_definition) : NULL;
         if ((job->base && !source->checkpoint) || (job->base_definition && !off->definition))
@@ -282,6 +319,8 @@ static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const Sour
         rc = libvirt_meanwhile_start(source, domain, reterr);
         if (rc == 0)
                 rc = begin_disks(source, job, reterr);
+        if (rc == 0 && !job->base)
+                rc = find_checkpoint(source, domain, reterr);
         return rc == 0 ? check_still_off(source, reterr) : rc;
 }
 

@@ -73,14 +73,15 @@ def test_a_vm_that_never_ran(session, repository, place):
         case.vm.remove()
 
 
-def test_a_full_point_of_a_vm_that_is_off(case):
-    case.capture("full")
+def test_a_full_point_of_a_vm_that_is_off_rests_on_the_checkpoint_that_is_there(case):
+    kept = case.checkpoint(case.capture("full"))
     case.change(2)
     case.vm.shut_down()
-    case.capture("full", "--full")
+    assert case.checkpoint(case.capture("full", "--full")) == kept
     case.vm.start()
     case.change(3)
-    case.capture()
+    new = case.checkpoint(case.capture("incremental", "--incremental"))
+    assert [name for name in case.vm.checkpoints() if "virtbackupfs" in name] == [new]
     case.truth.check()
 
 
@@ -101,7 +102,8 @@ def test_a_vm_whose_qemu_was_killed(case, stored):
     case.truth.keep(result.stdout.strip().split("/")[1], references)
     case.vm.start()
     case.change(3)
-    case.capture()
+    new = case.checkpoint(case.capture())
+    assert [name for name in case.vm.checkpoints() if "virtbackupfs" in name] == [new]
     case.truth.check()
 
 
