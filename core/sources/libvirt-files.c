@@ -55,6 +55,11 @@ static int read_named(const DomainFile *file, char **ret, size_t *ret_length, Re
         return read_absolute(real, ret, ret_length, reterr);
 }
 
+/* What is made when the VM is started for the first time is not missing before. */
+static bool is_to_come(const LibvirtSource *source, int rc) {
+        return rc == -ENOENT && source->inspected_off;
+}
+
 static int take_file(const LibvirtSource *source, const DomainFile *file, SourceVm *vm) {
         char *content;
         size_t length;
@@ -67,6 +72,8 @@ static int take_file(const LibvirtSource *source, const DomainFile *file, Source
                 rc = fail(&reason, -EREMOTE, "it is on another machine");
         else
                 rc = read_named(file, &content, &length, &reason);
+        if (is_to_come(source, rc) && file->written)
+                return 0;
         if (rc < 0) {
                 libvirt_warn(source, "the VM's %s%s%s is not kept with the backup: %s", file->name, file->path ? " " : "",
                              file->path ?: "", reason.text);
@@ -140,7 +147,7 @@ static int take_tpm(const LibvirtSource *source, SourceVm *vm) {
                         return -ENOMEM;
                 taken++;
         }
-        if (rc < 0)
+        if (rc < 0 && !is_to_come(source, rc))
                 libvirt_warn(source, "the state of the VM's TPM is not kept with the backup: %s", reason.text);
         return 0;
 }

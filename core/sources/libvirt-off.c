@@ -47,11 +47,11 @@ static void off_job_freep(OffJob **job) {
 /* Why a disk that could be captured while the VM runs cannot be now. */
 static const char *reason_to_leave_out(const DomainDisk *disk) {
         if (disk->encrypted)
-                return "it is encrypted by QEMU, which alone can decrypt it: it is captured while the VM runs";
+                return "it is encrypted by QEMU, which alone can decrypt it; it is captured while the VM runs";
         if (!disk->path)
-                return "its image is no file or block device of this machine: it is captured while the VM runs";
+                return "its image is no file or block device of this machine; it is captured while the VM runs";
         if (disk->sliced)
-                return "it is a part of its image: it is captured while the VM runs";
+                return "it is a part of its image; it is captured while the VM runs";
         for (const char *c = disk->format; *c; c++)
                 if (!isalnum((unsigned char) *c) && *c != '-')
                         return "its image's format is not known";
