@@ -7,10 +7,17 @@
 #include "codec/checksum.h"
 #include "contents.h"
 #include "util/bytes.h"
+#include "util/timestamp.h"
 
 #define FOREVER 86400.0
 /* A point does not change, but it can be removed; and what is said of it can become worse. */
 #define A_MOMENT 1.0
+
+/* Every path leads through the root and a VM, which are asked about each time: by a walk over thousands of points thousands of
+ * times. */
+#define RUSH 64 /* questions within a window */
+#define RUSH_WINDOW_MS 100
+#define RUSH_LIFETIME 0.5
 
 #define RAW_BLKSIZE (1u << 20) /* what is good to read at once: as much as a request carries. cp and cat ask for that */
 
@@ -119,10 +126,21 @@ int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
         return 0;
 }
 
-double attributes_lifetime(const Item *item) {
+/* Whether what is not cached is asked for so often that it has to be. */
+static double rush_lifetime(Rush *rush) {
+        struct timespec now = timestamp_now();
+        uint64_t window = ((uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000) / RUSH_WINDOW_MS;
+
+        if (atomic_exchange_explicit(&rush->window, window, memory_order_relaxed) != window)
+                atomic_store_explicit(&rush->count, 0, memory_order_relaxed);
+        return atomic_fetch_add_explicit(&rush->count, 1, memory_order_relaxed) >= RUSH ? RUSH_LIFETIME : 0;
+}
+
+double attributes_lifetime(Tree *tree, const Item *item) {
         switch (item->node.kind) {
         case NODE_ROOT:
         case NODE_VM:
+                return rush_lifetime(&tree->rush);
         case NODE_TRIGGER:
         case NODE_LATEST:
                 return 0;
@@ -133,10 +151,11 @@ double attributes_lifetime(const Item *item) {
         }
 }
 
-double attributes_entry_lifetime(const Item *item) {
+double attributes_entry_lifetime(Tree *tree, const Item *item) {
         switch (item->node.kind) {
         case NODE_ROOT:
         case NODE_VM:
+                return rush_lifetime(&tree->rush);
         case NODE_TRIGGER:
         case NODE_LATEST:
                 return 0;

@@ -9,8 +9,8 @@
 int attributes_get(Tree *tree, const Item *item, struct stat *ret);
 
 /* In seconds: the attributes, and that this name means this thing. */
-double attributes_lifetime(const Item *item);
-double attributes_entry_lifetime(const Item *item);
+double attributes_lifetime(Tree *tree, const Item *item);
+double attributes_entry_lifetime(Tree *tree, const Item *item);
 
 /* Tells two things apart that had the same number one after the other. */
 uint64_t attributes_generation(const Item *item);

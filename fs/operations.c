@@ -35,8 +35,8 @@ static int make_entry(Mount *mount, const Item *item, struct fuse_entry_param *r
         *ret = (struct fuse_entry_param) {
                 .ino = node_number(item->node),
                 .generation = attributes_generation(item),
-                .attr_timeout = attributes_lifetime(item),
-                .entry_timeout = attributes_entry_lifetime(item),
+                .attr_timeout = attributes_lifetime(&mount->tree, item),
+                .entry_timeout = attributes_entry_lifetime(&mount->tree, item),
         };
         return attributes_get(&mount->tree, item, &ret->attr);
 }
@@ -102,7 +102,7 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
         if (rc < 0)
                 reply_error(req, rc);
         else
-                fuse_reply_attr(req, &st, attributes_lifetime(&item));
+                fuse_reply_attr(req, &st, attributes_lifetime(&mount_of(req)->tree, &item));
 }
 
 /* The trigger may be truncated and touched, which does nothing. */
@@ -290,6 +290,11 @@ static size_t add_entry(fuse_req_t req, bool plus, size_t index, const char *nam
         return length <= room ? length : 0;
 }
 
+static void prepare_listing(Mount *mount, const OpenFile *directory) {
+        if (directory->item.node.kind == NODE_ROOT || directory->item.node.kind == NODE_VM)
+                catalogue_prepare(mount->tree.catalogue, directory->item.vm, &directory->names);
+}
+
 static void read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *info, bool plus) {
         const OpenFile *directory = open_file(info);
         char *buffer = scratch_get(SCRATCH_ANSWER, size);
@@ -299,6 +304,8 @@ static void read_directory(fuse_req_t req, size_t size, off_t offset, struct fus
                 reply_error(req, buffer ? -EINVAL : -ENOMEM);
                 return;
         }
+        if (plus && offset == 0)
+                prepare_listing(mount_of(req), directory);
         for (size_t index = (size_t) offset; index < directory->names.count + 2; index++) {
                 CLEANUP(item_clear) Item item = { 0 };
                 const char *name;

@@ -4,6 +4,7 @@
  * Threads: any; an Item belongs to one thread at a time. */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <sys/stat.h>
 
@@ -13,11 +14,18 @@
 #include "node.h"
 #include "util/io.h"
 
+/* How often what is never cached was asked for lately; see attributes.c. */
+typedef struct Rush {
+        atomic_uint_fast64_t window;
+        atomic_uint count;
+} Rush;
+
 typedef struct Tree {
         Repository *repository;
         Catalogue *catalogue;
         Completeness *completeness;
         const MountOptions *options;
+        Rush rush;
 } Tree;
 
 typedef struct Item {

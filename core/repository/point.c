@@ -177,18 +177,17 @@ int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr) {
 }
 
 int point_resolve(Vm *vm, const char *word, char ret[static POINT_NAME_MAX], Reason *reterr) {
-        CLEANUP(strings_free) Strings points = { 0 };
         CLEANUP(close_fd) int fd = -1;
-        char path[sizeof "points/.json" + POINT_NAME_MAX];
+        char path[sizeof "points/.json" + POINT_NAME_MAX], newest[POINT_NAME_MAX];
         int rc;
 
         if (strcmp(word, "latest") == 0) {
-                rc = vm_list_points(vm, &points, reterr);
+                rc = vm_newest_point(vm, newest, reterr);
                 if (rc < 0)
                         return rc;
-                if (points.count == 0)
+                if (!*newest)
                         return fail(reterr, -ENOENT, "%s has no points yet", vm_name(vm));
-                word = points.items[points.count - 1];
+                word = newest;
         } else {
                 if (!point_name_is_valid(word))
                         return fail(reterr, -ENOENT, "%s has no point \"%s\"", vm_name(vm), word);

@@ -137,29 +137,56 @@ static int compare_names(const void *a, const void *b) {
         return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
+/* The name of the point whose manifest a file is; NULL where it is none. */
+static const char *point_of_file(const char *file, char name[static POINT_NAME_MAX]) {
+        size_t length = strlen(file), suffix = strlen(POINT_SUFFIX);
+
+        if (length <= suffix || length - suffix >= POINT_NAME_MAX || strcmp(file + length - suffix, POINT_SUFFIX) != 0)
+                return NULL;
+        memcpy(name, file, length - suffix);
+        name[length - suffix] = 0;
+        return name;
+}
+
+static int see_newest(void *context, const char *file) {
+        char name[POINT_NAME_MAX], *newest = context;
+
+        if (point_of_file(file, name) && strcmp(name, newest) > 0 && point_name_is_valid(name))
+                memcpy(newest, name, sizeof name);
+        return 0;
+}
+
+int vm_newest_point(Vm *vm, char ret[static POINT_NAME_MAX], Reason *reterr) {
+        char newest[POINT_NAME_MAX] = "";
+        int rc = scan_directory(vm->fd, "points", see_newest, newest, reterr);
+
+        if (rc < 0 && rc != -ENOENT)
+                return fail_within(reterr, rc, "%s", vm->name);
+        memcpy(ret, newest, sizeof newest);
+        return 0;
+}
+
 int vm_list_points(Vm *vm, Strings *ret, Reason *reterr) {
         CLEANUP(strings_free) Strings names = { 0 };
         size_t kept = 0;
+        bool sorted = true;
         int rc = list_directory(vm->fd, "points", &names, reterr);
 
         if (rc < 0 && rc != -ENOENT)
                 return fail_within(reterr, rc, "%s", vm->name);
         for (size_t i = 0; i < names.count; i++) {
-                char *name = names.items[i];
-                size_t length = strlen(name);
-                size_t suffix = strlen(POINT_SUFFIX);
-                bool is_point = length > suffix && strcmp(name + length - suffix, POINT_SUFFIX) == 0;
+                char name[POINT_NAME_MAX], *file = names.items[i];
 
-                if (is_point)
-                        name[length - suffix] = 0;
-                if (is_point && point_name_is_valid(name))
-                        names.items[kept++] = name;
-                else
-                        free(name);
+                if (point_of_file(file, name) && point_name_is_valid(name)) {
+                        file[strlen(name)] = 0;
+                        names.items[kept++] = file;
+                        /* With the suffix they sorted otherwise: "…Z-02.json" before "…Z.json". */
+                        sorted &= kept == 1 || strcmp(names.items[kept - 2], file) < 0;
+                } else
+                        free(file);
         }
         names.count = kept;
-        /* With the suffix they sorted otherwise: "…Z-02.json" before "…Z.json". */
-        if (kept > 1)
+        if (!sorted)
                 qsort(names.items, kept, sizeof *names.items, compare_names);
         *ret = names;
         names = (Strings) { 0 };

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "repository/point-name.h"
 #include "repository/repository.h"
 
 #define VM_NAME_MAX 200 /* bytes */
@@ -58,6 +59,9 @@ uint32_t serial_stand_in(const char *name);
 /* Ends the registration: source becomes null. With points: the VM goes away altogether, newest point first.
  * The caller holds the VM's lock and has taken care of the hypervisor. */
 int vm_forget(Vm *vm, bool points, Reason *reterr);
+
+/* The newest point's name; "" where there is none. Costs less than listing all. */
+int vm_newest_point(Vm *vm, char ret[static POINT_NAME_MAX], Reason *reterr);
 
 /* Point names, sorted (which is by age), whether their manifests are good or not. strings_free(). */
 int vm_list_points(Vm *vm, Strings *ret, Reason *reterr);

@@ -302,10 +302,9 @@ static int compare_names(const void *a, const void *b) {
         return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* All names but "." and "..", sorted, and without those that begin with a dot unless hidden. */
-static int read_names(int dir_fd, const char *path, bool hidden, Strings *ret) {
+/* Calls see for all names but "." and "..", in any order, until it fails. */
+static int walk_directory(int dir_fd, const char *path, int (*see)(void *context, const char *name), void *context) {
         CLEANUP(close_directory) DIR *directory = NULL;
-        CLEANUP(strings_free) Strings names = { 0 };
         int fd, rc;
 
         fd = open_beneath(dir_fd, path, O_RDONLY | O_DIRECTORY, 0);
@@ -326,12 +325,30 @@ static int read_names(int dir_fd, const char *path, bool hidden, Strings *ret) {
                         return -errno;
                 if (!entry)
                         break;
-                if (entry->d_name[0] == '.' && (!hidden || !entry->d_name[1] || strcmp(entry->d_name, "..") == 0))
+                if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
                         continue;
-                rc = strings_add(&names, entry->d_name);
+                rc = see(context, entry->d_name);
                 if (rc < 0)
                         return rc;
         }
+        return 0;
+}
+
+static int add_name(void *context, const char *name) {
+        return strings_add(context, name);
+}
+
+static int add_name_without_dot(void *context, const char *name) {
+        return *name == '.' ? 0 : strings_add(context, name);
+}
+
+/* Sorted, and without those that begin with a dot unless hidden. */
+static int read_names(int dir_fd, const char *path, bool hidden, Strings *ret) {
+        CLEANUP(strings_free) Strings names = { 0 };
+        int rc = walk_directory(dir_fd, path, hidden ? add_name : add_name_without_dot, &names);
+
+        if (rc < 0)
+                return rc;
         if (names.count > 1)
                 qsort(names.items, names.count, sizeof *names.items, compare_names);
         *ret = names;
@@ -379,6 +396,12 @@ int remove_tree(int dir_fd, const char *path, Reason *reterr) {
         if (rc < 0)
                 return fail_errno(reterr, rc, "cannot delete %s", path);
         return 0;
+}
+
+int scan_directory(int dir_fd, const char *path, int (*see)(void *context, const char *name), void *context, Reason *reterr) {
+        int rc = walk_directory(dir_fd, path, see, context);
+
+        return rc < 0 ? fail_errno(reterr, rc, "cannot list %s", path) : 0;
 }
 
 int list_directory(int dir_fd, const char *path, Strings *ret, Reason *reterr) {

@@ -42,6 +42,8 @@ typedef struct Strings {
         size_t count;
 } Strings;
 int list_directory(int dir_fd, const char *path, Strings *ret, Reason *reterr);
+/* Calls see for every name in a directory, in any order, until it returns less than 0. */
+int scan_directory(int dir_fd, const char *path, int (*see)(void *context, const char *name), void *context, Reason *reterr);
 void strings_free(Strings *strings);
 /* Appends a copy. Lists grow by this alone. */
 int strings_add(Strings *strings, const char *text);
