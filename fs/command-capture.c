@@ -8,34 +8,11 @@
 #include <unistd.h>
 
 #include "capture/capture.h"
-#include "command.h"
+#include "capture-options.h"
 #include "formats/native/layer-writer.h"
 #include "log.h"
 #include "progress.h"
-#include "source-words.h"
-#include "util/bytes.h"
 #include "util/io.h"
-
-enum {
-        OPTION_FULL,
-        OPTION_INCREMENTAL,
-        OPTION_SOURCE,
-        OPTION_SCRATCH_DIR,
-        OPTION_CODEC,
-        OPTION_BLOCK_SIZE,
-        OPTION_NOTIFY_FD,
-};
-
-static const CommandOption options[] = {
-        [OPTION_FULL] = { "full", 0, NULL, "store all of every disk" },
-        [OPTION_INCREMENTAL] = { "incremental", 0, NULL, "store what changed since the newest point, or fail" },
-        [OPTION_SOURCE] = { "source", 0, "SOURCE", "read from there this time; - for standard input" },
-        [OPTION_SCRATCH_DIR] = { "scratch-dir", 0, "DIR", "where the hypervisor keeps what the guest overwrites" },
-        [OPTION_CODEC] = { "codec", 0, "NAME", "lz4 (default), zstd or none" },
-        [OPTION_BLOCK_SIZE] = { "block-size", 0, "N", "bytes that are compressed together; 64K unless told" },
-        [OPTION_NOTIFY_FD] = { "notify-fd", 0, "N", NULL },
-        { 0 },
-};
 
 static atomic_bool cancelled;
 
@@ -55,31 +32,26 @@ static void catch_signals(void) {
         signal(SIGPIPE, SIG_IGN);
 }
 
-/* Whoever started us for a trigger learns from this descriptor whether the capture was accepted. */
-typedef struct Notice {
-        int fd; /* -1: nobody waits, or has been told */
-} Notice;
-
-static void notify(Notice *notice, int rc) {
-        int32_t code = rc == 0 ? 0 : rc == -EBUSY ? EBUSY : rc == -EROFS ? EROFS : EIO;
-
-        if (notice->fd < 0)
-                return;
-        (void) write_whole(notice->fd, &code, sizeof code);
-        close(notice->fd);
-        notice->fd = -1;
-}
-
 typedef struct Context {
         const char *vm;
-        Notice notice;
+        CaptureArguments arguments;
         bool triggered; /* nobody sees our stderr: what is to be said goes into the log */
 } Context;
 
-static void accepted(void *context) {
-        Context *capture = context;
+/* Once, where somebody waits for it. */
+static void notify(Context *context, int rc) {
+        int32_t code = rc == 0 ? 0 : rc == -EBUSY ? EBUSY : rc == -EROFS ? EROFS : EIO;
+        int fd = context->arguments.notify_fd;
 
-        notify(&capture->notice, 0);
+        if (fd < 0)
+                return;
+        (void) write_whole(fd, &code, sizeof code);
+        close(fd);
+        context->arguments.notify_fd = -1;
+}
+
+static void accepted(void *context) {
+        notify(context, 0);
 }
 
 static void warn(void *context, const char *line) {
@@ -101,77 +73,6 @@ static void show_progress(void *context, const CaptureState *state) {
                 total += state->disks[i].total;
         }
         progress_show(capture->vm, done, total, state->rate);
-}
-
-static int parse_number(const char *text, unsigned long long max, unsigned long long *ret) {
-        unsigned long long number, unit = 1;
-        char *end;
-
-        if (*text < '0' || *text > '9')
-                return -EINVAL;
-        errno = 0;
-        number = strtoull(text, &end, 10);
-        if (*end == 'K' || *end == 'k')
-                unit = 1u << 10;
-        else if (*end == 'M' || *end == 'm')
-                unit = 1u << 20;
-        if (unit > 1)
-                end++;
-        if (errno || *end || number > max / unit)
-                return -EINVAL;
-        *ret = number * unit;
-        return 0;
-}
-
-/* -1 where the options are right, else the status to exit with. */
-static int parse_options(const Command *command, int argc, char **argv, CaptureOptions *ret, char **ret_source,
-                         Notice *notice) {
-        CommandParse parse = { 0 };
-        Reason reason = REASON_INIT;
-        unsigned long long number;
-        bool full = false, incremental = false;
-
-        while (command_parse(command, argc, argv, &parse))
-                switch (parse.option) {
-                case OPTION_FULL:
-                        full = true;
-                        break;
-                case OPTION_INCREMENTAL:
-                        incremental = true;
-                        break;
-                case OPTION_SOURCE:
-                        if (source_words_take(parse.argument, ret_source, &reason) < 0)
-                                return command_failed(&reason);
-                        break;
-                case OPTION_SCRATCH_DIR:
-                        ret->scratch_directory = parse.argument;
-                        break;
-                case OPTION_CODEC:
-                        ret->codec = codec_by_name(parse.argument);
-                        if (!ret->codec)
-                                return command_misused(command, "no codec is called %s", parse.argument);
-                        break;
-                case OPTION_BLOCK_SIZE:
-                        if (parse_number(parse.argument, NATIVE_BLOCK_SIZE_MAX, &number) < 0 || !is_power_of_2(number) ||
-                            number < NATIVE_BLOCK_SIZE_MIN)
-                                return command_misused(command, "a block size is a power of 2 from %uK to %uK, not %s",
-                                                       NATIVE_BLOCK_SIZE_MIN >> 10, NATIVE_BLOCK_SIZE_MAX >> 10,
-                                                       parse.argument);
-                        ret->block_size = (uint32_t) number;
-                        break;
-                case OPTION_NOTIFY_FD:
-                        if (parse_number(parse.argument, INT_MAX, &number) < 0)
-                                return command_misused(command, "%s is no descriptor", parse.argument);
-                        notice->fd = (int) number;
-                        break;
-                }
-        if (parse.status >= 0)
-                return parse.status;
-        if (full && incremental)
-                return command_misused(command, "either --full or --incremental");
-        ret->source = *ret_source;
-        ret->wish = full ? CAPTURE_FULL : incremental ? CAPTURE_INCREMENTAL : CAPTURE_AUTO;
-        return -1;
 }
 
 /* This program once more, wherever it lies; after an upgrade the very file that runs. */
@@ -216,9 +117,12 @@ static int capture(const char *path, const char *name, CaptureOptions *capture_o
 
 static int run(const Command *command, int argc, char **argv) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
-        CLEANUP(freep) char *source = NULL;
-        Context context = { .notice = { -1 } };
-        CaptureOptions capture_options = {
+        Context context = { .arguments = { .notify_fd = -1 } };
+        Reason reason = REASON_INIT;
+        char line[VM_NAME_MAX + POINT_NAME_MAX + 3];
+        int rc, status;
+
+        context.arguments.options = (CaptureOptions) {
                 .codec = codec_by_name("lz4"),
                 .block_size = NATIVE_BLOCK_SIZE_DEFAULT,
                 .cancel = &cancelled,
@@ -227,24 +131,22 @@ static int run(const Command *command, int argc, char **argv) {
                 .progress = show_progress,
                 .context = &context,
         };
-        Reason reason = REASON_INIT;
-        char line[VM_NAME_MAX + POINT_NAME_MAX + 3];
-        int rc, status;
-
-        status = parse_options(command, argc, argv, &capture_options, &source, &context.notice);
+        status = capture_arguments_parse(command, argc, argv, &context.arguments);
         if (status >= 0) {
-                notify(&context.notice, -EIO);
+                notify(&context, -EIO);
+                free(context.arguments.source);
                 return status;
         }
         catch_signals();
         context.vm = argv[optind + 1];
-        context.triggered = context.notice.fd >= 0;
+        context.triggered = context.arguments.notify_fd >= 0;
         if (context.triggered)
                 log_to_syslog();
-        rc = capture(argv[optind], argv[optind + 1], &capture_options, &manifest, &reason);
+        rc = capture(argv[optind], argv[optind + 1], &context.arguments.options, &manifest, &reason);
+        free(context.arguments.source);
         progress_clear();
         if (rc < 0) {
-                notify(&context.notice, rc);
+                notify(&context, rc);
                 if (context.triggered && rc != -EBUSY)
                         log_line(LOG_ERR, "%s", reason.text);
                 return command_failed(&reason);
@@ -257,7 +159,7 @@ const Command command_capture = {
         .name = "capture",
         .arguments = "REPO VM",
         .summary = "take a backup now: incremental where possible, else full, saying why",
-        .options = options,
+        .options = capture_command_options,
         .words_min = 2,
         .words_max = 2,
         .run = run,

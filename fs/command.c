@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define OPTIONS_MAX 16
+#define OPTIONS_MAX 32
 
 static size_t count_options(const Command *command) {
         size_t count = 0;

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "repository/repository.h"
 #include "util/bytes.h"
 
@@ -49,43 +50,6 @@ static const char *value_of(const char *word, const char *key) {
         return strncmp(word, key, length) == 0 && word[length] == '=' ? word + length + 1 : NULL;
 }
 
-static int parse_number(const char *text, int base, uint64_t max, uint64_t *ret, const char **ret_rest) {
-        char *end;
-
-        if (*text < '0' || *text > '9')
-                return -EINVAL;
-        errno = 0;
-        *ret = strtoull(text, &end, base);
-        if (errno || *ret > max)
-                return -EINVAL;
-        *ret_rest = end;
-        return 0;
-}
-
-static int parse_whole_number(const char *text, int base, uint64_t max, uint64_t *ret) {
-        const char *rest;
-
-        return parse_number(text, base, max, ret, &rest) < 0 || *rest ? -EINVAL : 0;
-}
-
-static int parse_size(const char *text, uint64_t max, uint64_t *ret) {
-        const char *units = "KMG", *unit, *rest;
-        int shift = 0;
-
-        if (parse_number(text, 10, max, ret, &rest) < 0)
-                return -EINVAL;
-        if (*rest) {
-                unit = strchr(units, *rest & ~0x20);
-                if (!unit || rest[1])
-                        return -EINVAL;
-                shift = 10 * (int) (unit - units + 1);
-        }
-        if (*ret > max >> shift)
-                return -EINVAL;
-        *ret <<= shift;
-        return 0;
-}
-
 static int pass(MountOptions *options, const char *word, Reason *reterr) {
         char *longer;
 
@@ -99,7 +63,7 @@ static int pass(MountOptions *options, const char *word, Reason *reterr) {
 static int take_uid(MountOptions *options, const char *value) {
         uint64_t number;
 
-        if (parse_whole_number(value, 10, UINT32_MAX - 1, &number) < 0)
+        if (number_parse(value, 10, UINT32_MAX - 1, &number) < 0)
                 return -EINVAL;
         options->uid = (uid_t) number;
         return 0;
@@ -108,7 +72,7 @@ static int take_uid(MountOptions *options, const char *value) {
 static int take_gid(MountOptions *options, const char *value) {
         uint64_t number;
 
-        if (parse_whole_number(value, 10, UINT32_MAX - 1, &number) < 0)
+        if (number_parse(value, 10, UINT32_MAX - 1, &number) < 0)
                 return -EINVAL;
         options->gid = (gid_t) number;
         return 0;
@@ -117,7 +81,7 @@ static int take_gid(MountOptions *options, const char *value) {
 static int take_umask(MountOptions *options, const char *value) {
         uint64_t number;
 
-        if (parse_whole_number(value, 8, 0777, &number) < 0)
+        if (number_parse(value, 8, 0777, &number) < 0)
                 return -EINVAL;
         options->umask = (mode_t) number;
         return 0;
@@ -126,7 +90,7 @@ static int take_umask(MountOptions *options, const char *value) {
 static int take_cache_size(MountOptions *options, const char *value) {
         uint64_t number;
 
-        if (parse_size(value, SIZE_MAX / 2, &number) < 0)
+        if (size_parse(value, SIZE_MAX / 2, &number) < 0)
                 return -EINVAL;
         options->cache_bytes = (size_t) max_u64(number, CACHE_MIN);
         return 0;
@@ -135,7 +99,7 @@ static int take_cache_size(MountOptions *options, const char *value) {
 static int take_threads(MountOptions *options, const char *value) {
         uint64_t number;
 
-        if (parse_whole_number(value, 10, THREADS_MAX, &number) < 0 || number == 0)
+        if (number_parse(value, 10, THREADS_MAX, &number) < 0 || number == 0)
                 return -EINVAL;
         options->max_threads = (unsigned) number;
         return 0;

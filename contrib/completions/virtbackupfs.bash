@@ -12,7 +12,11 @@ _virtbackupfs() {
                 case $command in
                 add) words='--include --exclude' ;;
                 forget) words='--points --force' ;;
-                capture) words='--full --incremental --source --scratch-dir --codec --block-size' ;;
+                capture)
+                        words='--full --incremental --differential --source --top --threshold --freeze --no-freeze --pause
+                                --scratch-dir --codec --block-size --memory --rate --no-zero-detection --on-source-error
+                                --on-target-error --compare --json'
+                        ;;
                 list | map) words='--json' ;;
                 mount) words='-f -o' ;;
                 esac

@@ -189,7 +189,12 @@ static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
         if (!incremental)
                 return fail_oom(reterr);
         for (bool again = true; again;) {
-                SourceJob job = { .incremental = incremental };
+                SourceJob job = {
+                        .incremental = incremental,
+                        .top = run->options->top,
+                        .freeze = run->options->freeze,
+                        .pause = run->options->pause,
+                };
 
                 rc = name_checkpoint(run, reterr);
                 if (rc < 0)
@@ -268,6 +273,8 @@ static int copy_disks(Run *run, Reason *reterr) {
                 .reporter = run->reporter,
                 .codec = run->options->codec,
                 .block_size = run->options->block_size,
+                .top = run->options->top,
+                .ask_zero = !run->options->no_zero_detection,
         };
         int rc;
 

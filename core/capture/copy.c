@@ -23,7 +23,11 @@ static void readers_clear(Readers *readers) {
 
 /* A source is asked by one thread at a time. */
 static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason *reterr) {
-        SourceView view = { .incremental = copy->base->disks[disk].chain, .ask_zero = true };
+        SourceView view = {
+                .incremental = copy->base->disks[disk].chain,
+                .top = copy->top,
+                .ask_zero = copy->ask_zero,
+        };
         int rc;
 
         watcher_lock_source(copy->watcher);

@@ -19,6 +19,7 @@ typedef struct Copy {
         Reporter *reporter;
         const Codec *codec;
         uint32_t block_size;
+        bool top, ask_zero; /* as SourceView has them */
 } Copy;
 
 /* Finds out how much there is to read. Where a disk is not what its parent's point says, it is given up in the base. */

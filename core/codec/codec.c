@@ -107,9 +107,10 @@ static int decompress_zstd(const void *from, size_t length, void *to, size_t to_
 
 static const Codec codecs[] = {
         { .name = "none", .id = 0, .compress = compress_none, .decompress = decompress_none },
-        { .name = "lz4", .id = 1, .default_level = 1, .compress = compress_lz4, .decompress = decompress_lz4,
-          .decompress_start = decompress_start_lz4 },
-        { .name = "zstd", .id = 2, .default_level = 1, .compress = compress_zstd, .decompress = decompress_zstd },
+        { .name = "lz4", .id = 1, .default_level = 1, .level_max = 65537, .compress = compress_lz4,
+          .decompress = decompress_lz4, .decompress_start = decompress_start_lz4 },
+        { .name = "zstd", .id = 2, .default_level = 1, .level_max = 22, .compress = compress_zstd,
+          .decompress = decompress_zstd },
 };
 
 const Codec *codec_by_name(const char *name) {

@@ -12,6 +12,7 @@ typedef struct Codec {
         const char *name;   /* as manifests, options and messages have it */
         uint32_t id;        /* as layers have it; never reused */
         int default_level;   /* what level means is the codec's: LZ4: acceleration, zstd: its level */
+        int level_max;       /* levels are from 1 to this; 0: there are none */
         /* Compresses into at most capacity bytes: the length, or 0 where it does not fit in. */
         size_t (*compress)(const void *from, size_t length, void *to, size_t capacity, int level);
         /* 0 only where exactly to_length bytes came out; else -EBADMSG (-ENOMEM). Never writes past to_length. */

@@ -46,6 +46,23 @@ def test_wrong_usage_is_exit_status_2(program, arguments):
     refused(program.run(*arguments, check=False), 2)
 
 
+@pytest.mark.parametrize("options, words", [
+    ("--full --differential", "either --full or --differential"),
+    ("--no-freeze --freeze", "either --no-freeze or --freeze"),
+    ("--codec zstd:23", "from 1 to 22, not 23"),
+    ("--codec none:1", "none has no levels"),
+    ("--codec lz4:", "from 1 to 65537, not"),
+    ("--memory 4000K", "at least 4096K"),
+    ("--rate 0", "--rate is a size in bytes"),
+    ("--rate 10X", "not 10X"),
+    ("--threshold 20000000T", "not 20000000T"),
+    ("--on-source-error wait", "report, retry or skip, not wait"),
+    ("--on-target-error skip", "report, retry or wait, not skip"),
+])
+def test_wrong_options_of_capture_are_told_in_words(program, options, words):
+    refused(program.run("capture", *options.split(), "a", "b", check=False), 2, words)
+
+
 def test_init_makes_a_repository_once(program, place):
     program.run("init", f"{place}/new")
     assert os.stat(f"{place}/new").st_mode & 0o777 == 0o700
