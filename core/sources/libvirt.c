@@ -135,7 +135,7 @@ static int libvirt_open_reader(Source *base, size_t disk, const SourceView *view
         return nbd_reader_open(&(NbdAddress) { .socket_path = source->server.socket, .host = source->server.host,
                                                .port = source->server.port, .tls = source->server.tls,
                                                .certificates = source->uri.nbd_certificates, .export_name = name,
-                                               .bitmap = bitmap },
+                                               .bitmap = bitmap, .ignore_zero = !view->ask_zero },
                                source->source.owner.cancel, ret, reterr);
 }
 

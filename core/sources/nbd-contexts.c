@@ -41,20 +41,22 @@ int nbd_context_take(NbdContext *context, const uint32_t *entries, size_t entry_
 
 /* A place in a context's answer. */
 typedef struct Walk {
-        const NbdContext *context;
+        const NbdContext *context; /* NULL: it was not asked for */
         size_t entry;
         uint32_t used; /* bytes of the entry */
 } Walk;
 
-static uint64_t walk_left(const Walk *walk) {
-        return walk->context->entries[walk->entry][0] - walk->used;
+static uint64_t walk_left(const Walk *walk, uint64_t otherwise) {
+        return walk->context ? min_u64(walk->context->entries[walk->entry][0] - walk->used, otherwise) : otherwise;
 }
 
-static uint32_t walk_flags(const Walk *walk) {
-        return walk->context->entries[walk->entry][1];
+static uint32_t walk_flags(const Walk *walk, uint32_t otherwise) {
+        return walk->context ? walk->context->entries[walk->entry][1] : otherwise;
 }
 
 static void walk_on(Walk *walk, uint64_t length) {
+        if (!walk->context)
+                return;
         walk->used += (uint32_t) length;
         if (walk->used == walk->context->entries[walk->entry][0]) {
                 walk->entry++;
@@ -62,30 +64,30 @@ static void walk_on(Walk *walk, uint64_t length) {
         }
 }
 
-int nbd_contexts_intersect(const NbdContext *allocation, const NbdContext *bitmap, uint64_t start, SourceExtents *extents,
+int nbd_contexts_intersect(const NbdContexts *contexts, uint64_t start, uint64_t length, SourceExtents *extents,
                            uint64_t *ret_covered) {
-        uint64_t covered = bitmap ? min_u64(allocation->covered, bitmap->covered) : allocation->covered;
-        Walk a = { .context = allocation }, b = { .context = bitmap };
+        Walk allocation = { .context = contexts->allocation }, dirty = { .context = contexts->dirty };
+        Walk depth = { .context = contexts->depth }, *const walks[] = { &allocation, &dirty, &depth };
+        uint64_t covered = length;
 
-        for (uint64_t at = 0; at < covered;) {
-                uint64_t length = min_u64(walk_left(&a), covered - at);
-                uint32_t state = walk_flags(&a);
-                bool dirty = true;
+        for (size_t i = 0; i < sizeof walks / sizeof *walks; i++)
+                if (walks[i]->context)
+                        covered = min_u64(covered, walks[i]->context->covered);
+        for (uint64_t at = 0, step; at < covered; at += step) {
+                uint32_t state = walk_flags(&allocation, 0);
 
-                if (bitmap) {
-                        length = min_u64(length, walk_left(&b));
-                        dirty = walk_flags(&b) != 0; /* bit 0; others are unknown, and taken for dirty too */
-                        walk_on(&b, length);
-                }
+                step = walk_left(&allocation, walk_left(&dirty, walk_left(&depth, covered - at)));
                 if (source_extents_add(extents, (SourceExtent) {
                                                         .start = start + at,
-                                                        .length = length,
-                                                        .dirty = dirty,
+                                                        .length = step,
+                                                        /* bit 0; others are unknown, and taken for dirty too */
+                                                        .dirty = walk_flags(&dirty, 1) != 0,
                                                         .zero = (state & STATE_ZERO) && !(state & ~STATE_KNOWN),
+                                                        .below = walk_flags(&depth, 0) > contexts->top_depth,
                                                 }) < 0)
                         return -ENOMEM;
-                walk_on(&a, length);
-                at += length;
+                for (size_t i = 0; i < sizeof walks / sizeof *walks; i++)
+                        walk_on(walks[i], step);
         }
         *ret_covered = covered;
         return 0;

@@ -1,8 +1,8 @@
-/* core/sources/nbd-contexts.h - what an NBD server answers for one range, context by context, and the two put together.
+/* core/sources/nbd-contexts.h - what an NBD server answers for one range, context by context, and these put together.
  *
  * A server may answer for less than was asked and for each context in lengths of its own, so that entries of two
  * contexts never correspond by their number. Each context is gathered by itself; nbd_contexts_intersect() then walks
- * both. */
+ * all of them. */
 #pragma once
 
 #include "sources/source.h"
@@ -20,7 +20,15 @@ void nbd_context_clear(NbdContext *context);
  * is cut. -EPROTO: an entry of no length, or a second answer of the same context. */
 int nbd_context_take(NbdContext *context, const uint32_t *entries, size_t entry_words, uint64_t asked);
 
-/* Appends what both contexts cover from start on; neighbours in the same state become one. bitmap NULL: all is dirty.
- * *ret_covered: how far that went, 0 where a context answered nothing. -ENOMEM. */
-int nbd_contexts_intersect(const NbdContext *allocation, const NbdContext *bitmap, uint64_t start, SourceExtents *extents,
+/* The contexts that are asked for; NULL where one is not. */
+typedef struct NbdContexts {
+        const NbdContext *allocation; /* base:allocation; NULL: nothing is known to be zero */
+        const NbdContext *dirty;      /* a bitmap; NULL: all is dirty */
+        const NbdContext *depth;      /* qemu:allocation-depth: which image of the chain has it, from 1 on; 0: none */
+        unsigned top_depth;           /* the deepest of those that count as the top image */
+} NbdContexts;
+
+/* Appends what all contexts cover of [start, start + length); neighbours in the same state become one. *ret_covered: how far
+ * that went, 0 where a context answered nothing. -ENOMEM. */
+int nbd_contexts_intersect(const NbdContexts *contexts, uint64_t start, uint64_t length, SourceExtents *extents,
                            uint64_t *ret_covered);

@@ -13,6 +13,7 @@
 #define ADDRESS_MAX 256             /* bytes, NUL included, of what is shown */
 #define READ_MAX (2u << 20)         /* longest read that is offered */
 #define MINIMUM_LIMIT (64u << 10)   /* the protocol allows no larger minimum block */
+#define DEPTH_CONTEXT "qemu:allocation-depth"
 #define STATUS_MAX (UINT64_C(2) << 30) /* range of one block status request; the protocol ends below 4 GiB */
 
 typedef struct NbdReader {
@@ -23,7 +24,9 @@ typedef struct NbdReader {
         uint64_t minimum, maximum; /* of a request, bytes; minimum is a power of two */
         char *bitmap;
         void *bounce;              /* for reads that the server wants wider; NULL until needed */
-        NbdContext allocation, dirty;
+        bool ignore_zero;
+        unsigned top_depth;
+        NbdContext allocation, dirty, depth;
         uint64_t asked;            /* by the block status request in flight */
 } NbdReader;
 
@@ -33,6 +36,7 @@ static void reader_free(SourceReader *base) {
         nbd_close(reader->nbd);
         nbd_context_clear(&reader->allocation);
         nbd_context_clear(&reader->dirty);
+        nbd_context_clear(&reader->depth);
         free(reader->bitmap);
         free(reader->bounce);
         free(reader);
@@ -132,6 +136,8 @@ static int take_extents(void *data, const char *context, uint64_t offset, uint32
                 into = &reader->allocation;
         else if (reader->bitmap && strcmp(context, reader->bitmap) == 0)
                 into = &reader->dirty;
+        else if (strcmp(context, DEPTH_CONTEXT) == 0)
+                into = &reader->depth;
         else
                 return 0;
         rc = nbd_context_take(into, entries, words, reader->asked);
@@ -144,8 +150,8 @@ static int take_extents(void *data, const char *context, uint64_t offset, uint32
 static int ask_status(NbdReader *reader, uint64_t start, uint64_t length, Reason *reterr) {
         int64_t cookie;
 
-        reader->allocation.count = reader->dirty.count = 0;
-        reader->allocation.covered = reader->dirty.covered = 0;
+        reader->allocation.count = reader->dirty.count = reader->depth.count = 0;
+        reader->allocation.covered = reader->dirty.covered = reader->depth.covered = 0;
         reader->asked = length;
         cookie = nbd_aio_block_status(reader->nbd, length, start,
                                       (nbd_extent_callback) { .callback = take_extents, .user_data = reader },
@@ -175,18 +181,25 @@ static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, S
         NbdReader *reader = (NbdReader *) base;
         uint64_t at = round_down(start, reader->minimum);
         uint64_t end = min_u64(round_up(start + length, reader->minimum), base->size);
-        int rc;
+        const NbdContexts contexts = {
+                .allocation = reader->ignore_zero ? NULL : &reader->allocation,
+                .dirty = reader->bitmap ? &reader->dirty : NULL,
+                .depth = reader->top_depth ? &reader->depth : NULL,
+                .top_depth = reader->top_depth,
+        };
+        bool asks = contexts.allocation || contexts.dirty || contexts.depth;
+        int rc = 0;
 
         if (!reader->nbd)
                 return connection_lost(reterr);
         while (at < end) {
-                uint64_t covered;
+                uint64_t asked = min_u64(end - at, STATUS_MAX), covered;
 
-                rc = ask_status(reader, at, min_u64(end - at, STATUS_MAX), reterr);
+                if (asks)
+                        rc = ask_status(reader, at, asked, reterr);
                 if (rc < 0)
                         return rc;
-                rc = nbd_contexts_intersect(&reader->allocation, reader->bitmap ? &reader->dirty : NULL, at, &extents,
-                                            &covered);
+                rc = nbd_contexts_intersect(&contexts, at, asked, &extents, &covered);
                 if (rc < 0)
                         return fail_oom(reterr);
                 if (covered == 0)
@@ -252,8 +265,9 @@ static int prepare(NbdReader *reader, const NbdAddress *address, Reason *reterr)
                 return fail(reterr, nbd_code(-ENOMEM), "cannot use libnbd: %s", nbd_words());
         /* Alignment is seen to here: the last bytes of a disk may be less than the server's minimum block. */
         if (nbd_set_export_name(nbd, address->export_name) < 0 ||
-            nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
+            (!reader->ignore_zero && nbd_add_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0) ||
             (reader->bitmap && nbd_add_meta_context(nbd, reader->bitmap) < 0) ||
+            (reader->top_depth && nbd_add_meta_context(nbd, DEPTH_CONTEXT) < 0) ||
             nbd_set_pread_initialize(nbd, false) < 0 ||
             nbd_set_strict_mode(nbd, nbd_get_strict_mode(nbd) & ~(uint32_t) LIBNBD_STRICT_ALIGN) < 0)
                 return fail(reterr, nbd_code(-EINVAL), "cannot set up the NBD connection: %s", nbd_words());
@@ -335,12 +349,15 @@ static int learn(NbdReader *reader, const NbdAddress *address, Reason *reterr) {
         /* libnbd 1.14 passes a size past INT64_MAX on as a negative number that is no error (CVE-2023-5215). */
         if (size < 0)
                 return fail(reterr, -EPROTO, "the NBD server says no size of export %s that could be", address->export_name);
-        if (nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
+        if (!reader->ignore_zero && nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
                 return fail(reterr, -EPROTO, "the NBD server does not tell which parts of export %s are zero "
                                              "(base:allocation)", address->export_name);
         if (reader->bitmap && nbd_can_meta_context(nbd, reader->bitmap) <= 0)
                 return fail(reterr, -EPROTO, "the NBD server has no bitmap %s for export %s", reader->bitmap,
                             address->export_name);
+        if (reader->top_depth && nbd_can_meta_context(nbd, DEPTH_CONTEXT) <= 0)
+                return fail(reterr, -ENOTSUP, "the NBD server does not tell what of export %s lies in backing files "
+                                              "(" DEPTH_CONTEXT ")", address->export_name);
         if (minimum <= 0)
                 minimum = 1;
         if (maximum <= 0 || maximum > READ_MAX)
@@ -366,6 +383,8 @@ int nbd_reader_open(const NbdAddress *address, const atomic_bool *cancel, Source
         reader->reader.ops = &nbd_reader_ops;
         reader->cancel = cancel;
         reader->patience_ms = address->patience_ms ?: PATIENCE_MS;
+        reader->ignore_zero = address->ignore_zero;
+        reader->top_depth = address->top_depth;
         if (address->bitmap) {
                 reader->bitmap = strdup(address->bitmap);
                 if (!reader->bitmap)

@@ -7,6 +7,13 @@
 #define PAIRS(array) (array), sizeof (array) / sizeof *(array)
 #define MIB (1u << 20)
 
+static int intersect(const NbdContext *allocation, const NbdContext *dirty, uint64_t start, SourceExtents *extents,
+                     uint64_t *ret_covered) {
+        const NbdContexts contexts = { .allocation = allocation, .dirty = dirty };
+
+        return nbd_contexts_intersect(&contexts, start, UINT64_MAX, extents, ret_covered);
+}
+
 static void contexts_of_other_lengths_are_intersected(void) {
         const uint32_t allocation[] = { 10, 0, 20, 3, 70, 2 }, dirty[] = { 15, 1, 85, 0 };
         CLEANUP(source_extents_clear) SourceExtents e = { 0 };
@@ -16,7 +23,7 @@ static void contexts_of_other_lengths_are_intersected(void) {
 
         CHECK_INT(nbd_context_take(&a, PAIRS(allocation), 100), 0);
         CHECK_INT(nbd_context_take(&b, PAIRS(dirty), 100), 0);
-        CHECK_INT(nbd_contexts_intersect(&a, &b, 1000, &e, &covered), 0);
+        CHECK_INT(intersect(&a, &b, 1000, &e, &covered), 0);
         CHECK_INT(covered, 100);
         CHECK_INT(e.count, 3);
         CHECK(e.items[0].start == 1000 && e.items[0].length == 10 && e.items[0].dirty && !e.items[0].zero);
@@ -33,7 +40,7 @@ static void shorter_answer_limits_what_is_covered(void) {
 
         CHECK_INT(nbd_context_take(&a, PAIRS(allocation), 100), 0);
         CHECK_INT(nbd_context_take(&b, PAIRS(dirty), 100), 0);
-        CHECK_INT(nbd_contexts_intersect(&a, &b, 0, &e, &covered), 0);
+        CHECK_INT(intersect(&a, &b, 0, &e, &covered), 0);
         CHECK_INT(covered, 7);
         CHECK_INT(e.count, 1);
         CHECK_INT(e.items[0].length, 7);
@@ -47,7 +54,7 @@ static void missing_answer_covers_nothing(void) {
         uint64_t covered;
 
         CHECK_INT(nbd_context_take(&a, PAIRS(allocation), 100), 0);
-        CHECK_INT(nbd_contexts_intersect(&a, &b, 0, &e, &covered), 0);
+        CHECK_INT(intersect(&a, &b, 0, &e, &covered), 0);
         CHECK_INT(covered, 0);
         CHECK_INT(e.count, 0);
 }
@@ -60,7 +67,7 @@ static void lengths_past_the_range_are_cut(void) {
 
         CHECK_INT(nbd_context_take(&a, PAIRS(lying), 100), 0);
         CHECK_INT(a.covered, 100);
-        CHECK_INT(nbd_contexts_intersect(&a, NULL, 0, &e, &covered), 0);
+        CHECK_INT(intersect(&a, NULL, 0, &e, &covered), 0);
         CHECK_INT(covered, 100);
         CHECK_INT(e.count, 2);
         CHECK_INT(e.items[1].length, 10);
@@ -74,7 +81,7 @@ static void only_the_zero_flag_means_zeroes(void) {
         uint64_t covered;
 
         CHECK_INT(nbd_context_take(&a, PAIRS(flags), 48), 0);
-        CHECK_INT(nbd_contexts_intersect(&a, NULL, 0, &e, &covered), 0);
+        CHECK_INT(intersect(&a, NULL, 0, &e, &covered), 0);
         CHECK_INT(e.count, 3);
         CHECK(!e.items[0].zero && e.items[0].length == 16);
         CHECK(e.items[1].zero && e.items[1].length == 16);
@@ -91,7 +98,7 @@ static void unknown_bits_of_a_bitmap_are_dirty(void) {
 
         CHECK_INT(nbd_context_take(&a, PAIRS(allocation), 30), 0);
         CHECK_INT(nbd_context_take(&b, PAIRS(dirty), 30), 0);
-        CHECK_INT(nbd_contexts_intersect(&a, &b, 0, &e, &covered), 0);
+        CHECK_INT(intersect(&a, &b, 0, &e, &covered), 0);
         CHECK_INT(e.count, 3);
         CHECK(!e.items[0].dirty && e.items[1].dirty && !e.items[2].dirty);
 }
@@ -121,10 +128,37 @@ static void neighbours_over_several_answers_become_one(void) {
                 uint64_t covered;
 
                 CHECK_INT(nbd_context_take(&a, PAIRS(entries), MIB), 0);
-                CHECK_INT(nbd_contexts_intersect(&a, NULL, at, &e, &covered), 0);
+                CHECK_INT(intersect(&a, NULL, at, &e, &covered), 0);
         }
         CHECK_INT(e.count, 1);
         CHECK_INT(e.items[0].length, 300 * (uint64_t) MIB);
+}
+
+static void what_lies_deeper_than_the_top_is_below(void) {
+        const uint32_t depths[] = { 10, 0, 10, 1, 10, 2, 10, 3 }, dirty[] = { 35, 1, 5, 0 };
+        CLEANUP(source_extents_clear) SourceExtents e = { 0 };
+        CLEANUP(nbd_context_clear) NbdContext a = { 0 };
+        CLEANUP(nbd_context_clear) NbdContext b = { 0 };
+        uint64_t covered;
+
+        CHECK_INT(nbd_context_take(&a, PAIRS(depths), 40), 0);
+        CHECK_INT(nbd_context_take(&b, PAIRS(dirty), 40), 0);
+        CHECK_INT(nbd_contexts_intersect(&(NbdContexts) { .depth = &a, .dirty = &b, .top_depth = 2 }, 0, 40, &e, &covered), 0);
+        CHECK_INT(covered, 40);
+        CHECK_INT(e.count, 3);
+        CHECK(e.items[0].length == 30 && !e.items[0].below && e.items[0].dirty && !e.items[0].zero);
+        CHECK(e.items[1].length == 5 && e.items[1].below && e.items[1].dirty);
+        CHECK(e.items[2].length == 5 && e.items[2].below && !e.items[2].dirty);
+}
+
+static void without_contexts_all_is_data(void) {
+        CLEANUP(source_extents_clear) SourceExtents e = { 0 };
+        uint64_t covered;
+
+        CHECK_INT(nbd_contexts_intersect(&(NbdContexts) { .top_depth = 1 }, 7, 50, &e, &covered), 0);
+        CHECK_INT(covered, 50);
+        CHECK_INT(e.count, 1);
+        CHECK(e.items[0].start == 7 && e.items[0].length == 50 && e.items[0].dirty && !e.items[0].zero && !e.items[0].below);
 }
 
 int main(void) {
@@ -137,5 +171,7 @@ int main(void) {
         RUN(entry_without_length_is_refused);
         RUN(no_entries_and_a_second_answer_are_refused);
         RUN(neighbours_over_several_answers_become_one);
+        RUN(what_lies_deeper_than_the_top_is_below);
+        RUN(without_contexts_all_is_data);
         return unit_result();
 }
