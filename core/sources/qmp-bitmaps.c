@@ -12,7 +12,7 @@ int qmp_bitmap_check(const QmpNodes *nodes, const QmpDisk *disk, const char *bas
         if (!bitmap && !disk->persistent)
                 return fail(reterr, -ESTALE, "%s has no bitmap %s: its image cannot keep one when QEMU ends", disk->name, base);
         if (!bitmap)
-                return fail(reterr, -ESTALE, "%s has no bitmap %s", disk->name, base);
+                return fail(reterr, -ESTALE, "%s has no bitmap %s: one that is new is not kept when QEMU is killed", disk->name, base);
         if (bitmap->inconsistent)
                 return fail(reterr, -ESTALE, "the bitmap %s of %s is inconsistent, as QEMU was killed while it was in use", base,
                             disk->name);
@@ -41,7 +41,7 @@ int qmp_bitmap_why_not(const QmpSource *source, const QmpDisk *disk, char **ret,
         if (inconsistent)
                 *ret = strdup("its bitmap is inconsistent, as QEMU was killed while it was in use");
         else if (disk->persistent)
-                *ret = strdup("it has no bitmap of an earlier backup");
+                *ret = strdup("it has no bitmap of an earlier backup: none that is new is kept when QEMU is killed");
         else if (asprintf(ret, "it has no bitmap of an earlier backup: a %s image keeps none when QEMU ends",
                           node && node->read_only ? "read-only" : node ? node->driver : "raw") < 0)
                 *ret = NULL;

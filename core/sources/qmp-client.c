@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 #include "util/bytes.h"
 #include "util/io.h"
 
-#define GREETING_MS 10000u
+#define GREETING_MS 5000u
 #define ANSWER_MS 60000u        /* a transaction waits for the guest's requests in flight */
 #define CANCEL_POLL_MS 100u
 #define LINE_FIRST (64u << 10)
@@ -306,6 +307,7 @@ static int try_address(QmpClient *client, const struct addrinfo *address, uint64
         client->fd = socket(address->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (client->fd < 0)
                 return fail_errno(reterr, -errno, "cannot make a socket");
+        (void) setsockopt(client->fd, IPPROTO_TCP, TCP_NODELAY, &(int) { 1 }, sizeof(int));
         if (connect(client->fd, address->ai_addr, address->ai_addrlen) == 0)
                 return 0;
         if (errno != EINPROGRESS)

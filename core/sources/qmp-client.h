@@ -20,7 +20,7 @@ typedef struct QmpAddress {
         const char *socket_path; /* of a Unix socket; NULL: by TCP */
         const char *host;        /* name or address */
         unsigned port;
-        unsigned patience_ms;    /* how long a greeting may take; 0: ten seconds */
+        unsigned patience_ms;    /* how long a greeting may take; 0: five seconds */
 } QmpAddress;
 
 /* -EHOSTDOWN: nobody listens there; -ETIMEDOUT: no greeting, as another client has the monitor; -EACCES; -EPROTO: what is

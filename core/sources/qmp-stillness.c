@@ -13,7 +13,9 @@ static int get_status(QmpSource *source, char **ret, Reason *reterr) {
         if (rc < 0)
                 return rc;
         status = json_string_value(json_object_get(answer, "status"));
-        *ret = strdup(status ?: "");
+        if (!status)
+                return fail(reterr, -EPROTO, "query-status: QEMU's answer is not of the form that is known");
+        *ret = strdup(status);
         return *ret ? 0 : fail_oom(reterr);
 }
 

@@ -217,6 +217,8 @@ static int qmp_open_reader(Source *base, size_t disk, const SourceView *view, So
         qmp_server_address(source, &address);
         address.export_name = export;
         address.bitmap = view->incremental ? "qemu:dirty-bitmap:dirty" : NULL;
+        address.ignore_zero = !view->ask_zero;
+        address.top_depth = view->top ? 2 : 0; /* the scratch image has what the guest overwrote of the top image */
         return nbd_reader_open(&address, base->owner.cancel, ret, reterr);
 }
 

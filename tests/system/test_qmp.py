@@ -1,11 +1,20 @@
 """A QEMU without libvirt, reached by its monitor."""
 
-import pytest
+import contextlib
+import os
+import shutil
+import signal
+import socket
 
-from qemu import Qemu
-from repository import same_image
+import pytest
+from program import processes_of
+from qemu import Monitor, Qemu
+from slow import Progress, slowed
 from truth import Truth
-from vm import MIB, Disk
+from vm import MIB, Disk, random_image
+from wait import until
+
+UUID = "6f4b5e5c-2f56-4f5e-9d0a-0c6a4f3f2a11"
 
 
 @pytest.fixture
@@ -14,21 +23,39 @@ def vm(person, place):
         yield qemu
 
 
-def add(repository, vm, **options):
-    return repository.add(vm, uri=vm.uri, **options)
+@pytest.fixture
+def truth(repository, vm, place):
+    repository.add(vm, uri=vm.uri)
+    return Truth(repository, vm, place)
 
 
-def clean(vm):
-    assert vm.job_parts() == []
+def change(vm, number):
+    vm.io("vda", f"write -P {number} {number % 20}M 256k", f"write -z -u {number * 3 % 20}M 64k")
+    vm.io("vdb", f"write -P {number} {number % 100 * 64}k 64k")
 
 
-def test_full_and_incremental_points_show_both_disks_as_they_were(repository, vm, place):
-    truth = Truth(repository, vm, place)
-    add(repository, vm)
+def checkpoint(repository, vm, point):
+    return repository.point(vm, point)["checkpoint"]
+
+
+def settled(repository, vm):
+    """Nothing of a capture runs any more."""
+    path = repository.program.program.path
+    until(lambda: not processes_of(path, repository.path, vm.name), "the capture has ended")
+
+
+def refused(repository, vm, *words, options=()):
+    result = repository.try_capture(vm, *options)
+    assert result.returncode == 1 and result.stdout == "", result
+    for word in words:
+        assert word in result.stderr.splitlines()[-1], result.stderr
+
+
+def test_full_and_incremental_points_show_both_disks_as_they_were(repository, vm, truth):
     vm.io("vda", "write -P 0x11 0 3M", "write -P 0x12 20M 1M")
     vm.io("vdb", "write -P 0x13 1M 2M")
     first = truth.capture()
-    clean(vm)
+    assert vm.job_parts() == []
     assert repository.kinds(vm, first) == {"vda": "full", "vdb": "full"}
     vm.io("vda", "write -P 0x21 1M 64k", "write -z -u 20M 1M", "discard 2M 64k")
     vm.io("vdb", "write -P 0x23 2M 64k")
@@ -37,7 +64,312 @@ def test_full_and_incremental_points_show_both_disks_as_they_were(repository, vm
     vm.io("vda", "write -P 0x31 8M 64k")
     third = truth.capture("--incremental")
     assert repository.point(vm, third)["stored"] < MIB
-    clean(vm)
-    names = vm.bitmaps()
-    assert names["vda"] == names["vdb"] == [repository.point(vm, third)["checkpoint"]]
+    assert vm.job_parts() == []
+    assert vm.bitmaps() == {"vda": [checkpoint(repository, vm, third)], "vdb": [checkpoint(repository, vm, third)]}
     truth.check()
+
+
+def test_a_processor_that_runs_and_drives_of_the_old_kind(person, repository, place):
+    disks = [Disk("vda", 8 * MIB), Disk("vdb", 4 * MIB, format="raw")]
+    with Qemu(person, place, "old", disks, uuid=UUID, drives=True, running=True) as vm:
+        repository.add(vm, uri=vm.uri)
+        assert repository.list()[0]["uuid"] == UUID
+        truth = Truth(repository, vm, place)
+        change(vm, 1)
+        truth.capture()
+        change(vm, 2)
+        truth.capture("--incremental")
+        assert vm.job_parts() == []
+        truth.check()
+
+
+def test_nodes_below_filters_and_iothreads(person, repository, place):
+    disk = Disk("vda", 8 * MIB)
+    vm = Qemu(person, place, "filters", [], extra=[])
+    vm.disks.append(disk)
+    disk.make(vm)
+    vm.disks.clear()
+    vm.extra = ["-object", "iothread,id=thread", "-object", "throttle-group,id=group",
+                "-blockdev", f"driver=file,node-name=file,filename={disk.path},discard=unmap",
+                "-blockdev", "driver=qcow2,node-name=image,file=file,discard=unmap",
+                "-blockdev", "driver=throttle,node-name=slow,throttle-group=group,file=image",
+                "-device", "virtio-blk-pci,drive=slow,id=vda,iothread=thread",
+                "-device", "virtio-scsi-pci", "-device", "scsi-cd,id=cd",
+                "-drive", "if=none,id=spare,driver=null-co,size=1M"]
+    with vm:
+        vm.disks.append(disk)
+        added = repository.add(vm, uri=vm.uri)
+        assert added.stderr == ""
+        truth = Truth(repository, vm, place)
+        change_vda = lambda number: vm.io("vda", f"write -P {number} {number}M 64k")  # noqa: E731
+        change_vda(1)
+        references = truth.look()
+        result = repository.try_capture(vm, check=True)
+        truth.keep(result.stdout.strip().split("/")[-1], references)
+        assert "cd is left out: it is a CD-ROM or a floppy" in result.stderr
+        assert "spare is left out: no device of the VM uses it" in result.stderr
+        change_vda(2)
+        truth.capture("--incremental")
+        image = next(node for node in vm.nodes() if node["node-name"] == "image")
+        assert [bitmap["persistent"] for bitmap in image["dirty-bitmaps"] if "name" in bitmap] == [True]
+        vm.shut_down()
+        vm.disks.clear()
+        vm.start()
+        vm.disks.append(disk)
+        change_vda(3)
+        truth.capture("--incremental")
+        truth.check()
+
+
+def test_what_is_written_while_a_capture_runs_is_in_the_next_point(person, repository, place):
+    path = random_image(person, f"{place}/random.qcow2", 96 * MIB, 48 * MIB)
+    with Qemu(person, place, "busy", [Disk("vda", 96 * MIB, path=path), Disk("vdb", 8 * MIB, format="raw")]) as vm:
+        repository.add(vm, uri=vm.uri)
+        truth = Truth(repository, vm, place)
+        for number, options in enumerate((["--full"], ["--incremental"], ["--full"]), 1):
+            references = truth.look()
+            progress = Progress(repository, vm)
+            process = repository.start_capture(vm, *options)
+            with slowed(process.pid):
+                progress.wait("begun", process)
+                for at in range(0, 96, 3):
+                    vm.io("vda", f"write -P {number * 7} {at}M 1M", f"discard {at + 1}M 64k")
+                vm.io("vdb", f"write -P {number} {number}M 1M")
+            out, err = process.communicate(timeout=120)
+            assert process.returncode == 0, err
+            truth.keep(out.strip().split("/")[-1], references)
+        truth.capture("--incremental")
+        assert vm.job_parts() == []
+        truth.check()
+
+
+def test_after_a_restart_an_image_has_its_bitmap_and_a_raw_one_none(repository, vm, truth):
+    change(vm, 1)
+    truth.capture()
+    vm.shut_down()
+    vm.start()
+    change(vm, 2)
+    point = truth.capture()
+    assert repository.kinds(vm, point)["vda"] == "incremental"
+    assert repository.point(vm, point)["kind"] == "incremental"
+    change(vm, 3)
+    truth.capture("--incremental")
+    truth.check()
+
+
+def test_after_a_kill_of_qemu_the_bitmaps_say_nothing_and_go(repository, vm, truth):
+    change(vm, 1)
+    truth.capture()
+    vm.kill()
+    vm.start()
+    refused(repository, vm, "cannot be incremental", "no bitmap of an earlier backup", options=["--incremental"])
+    change(vm, 2)
+    truth.capture()
+    vm.shut_down()
+    vm.start()
+    vm.kill()
+    vm.start()
+    change(vm, 3)
+    refused(repository, vm, "cannot be incremental", "inconsistent", options=["--incremental"])
+    references = truth.look()
+    result = repository.try_capture(vm, check=True)
+    assert "inconsistent" in result.stderr
+    point = truth.keep(result.stdout.strip().split("/")[-1], references)
+    assert vm.bitmaps() == {"vda": [checkpoint(repository, vm, point)], "vdb": [checkpoint(repository, vm, point)]}
+    change(vm, 4)
+    truth.capture("--incremental")
+    truth.check()
+
+
+def test_bitmaps_of_others_stay(repository, vm, truth):
+    vm.execute("block-dirty-bitmap-add", node="drive-vda", name="mine", persistent=True)
+    vm.execute("block-dirty-bitmap-add", node="drive-vdb", name="virtbackupfs-000000000000-other")
+    change(vm, 1)
+    truth.capture()
+    change(vm, 2)
+    point = truth.capture("--incremental")
+    name = checkpoint(repository, vm, point)
+    assert vm.bitmaps() == {"vda": ["mine", name], "vdb": sorted([name, "virtbackupfs-000000000000-other"])}
+    repository.program.run("forget", repository.path, vm.name)
+    assert vm.bitmaps() == {"vda": ["mine"], "vdb": ["virtbackupfs-000000000000-other"]}
+
+
+class Case:
+    """A QEMU with so much to capture that the capture can be met."""
+
+    def __init__(self, person, repository, place, template):
+        path = f"{place}/vda.qcow2"
+        shutil.copy(template, path)
+        self.repository = repository
+        self.vm = Qemu(person, place, "case", [Disk("vda", 128 * MIB, path=path), Disk("vdb", 8 * MIB, format="raw")]).start()
+        repository.add(self.vm, uri=self.vm.uri)
+        self.truth = Truth(repository, self.vm, place)
+        self.truth.capture()
+        change(self.vm, 1)
+
+    @contextlib.contextmanager
+    def meet(self, moment=8 * MIB, options=("--full",)):
+        progress = Progress(self.repository, self.vm)
+        process = self.repository.start_capture(self.vm, *options)
+        with slowed(process.pid):
+            progress.wait(moment, process)
+            assert process.poll() is None, process.communicate()
+            yield process
+
+    def whole(self, kind="incremental"):
+        """Nothing is left anywhere, and the next captures need no hand."""
+        settled(self.repository, self.vm)
+        assert self.vm.job_parts() == []
+        change(self.vm, 5)
+        point = self.truth.capture()
+        assert kind in (None, self.repository.point(self.vm, point)["kind"])
+        change(self.vm, 6)
+        point = self.truth.capture("--incremental")
+        name = checkpoint(self.repository, self.vm, point)
+        assert self.vm.bitmaps() == {"vda": [name], "vdb": [name]}
+        assert self.vm.job_parts() == []
+        self.truth.check()
+        for directory in (self.vm.person.runtime, f"{self.vm.person.directory}/.cache", "/var/tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                ours = self.repository.list()[0]["uuid"].replace("-", "")[:8]
+                assert not [name for name in os.listdir(directory) if name.startswith("virtbackupfs-") and ours in name]
+
+
+@pytest.fixture(scope="module")
+def template(module_place, person):
+    return random_image(person, f"{module_place}/template.qcow2", 128 * MIB, 64 * MIB)
+
+
+@pytest.fixture
+def case(person, repository, place, template):
+    case = Case(person, repository, place, template)
+    yield case
+    settled(repository, case.vm)
+    case.vm.remove()
+
+
+@pytest.mark.parametrize("moment", ["begun", 16 * MIB])
+def test_a_killed_capture_leaves_nothing_in_qemu(case, moment):
+    with case.meet(moment) as process:
+        process.kill()
+    process.communicate()
+    case.whole()
+
+
+def test_what_a_capture_and_its_guardian_left_is_cleaned_by_the_next(case):
+    with case.meet() as process:
+        for pid in processes_of(case.repository.program.program.path, case.repository.path, case.vm.name):
+            if pid != process.pid:
+                os.kill(pid, signal.SIGKILL)
+        process.kill()
+    process.communicate()
+    settled(case.repository, case.vm)
+    assert len(case.vm.job_parts()) > 3
+    change(case.vm, 2)
+    case.truth.capture()
+    assert case.vm.job_parts() == []
+    case.whole()
+
+
+def test_an_interrupted_capture_leaves_nothing_in_qemu(case):
+    with case.meet() as process:
+        process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 1
+    process.communicate()
+    assert case.vm.job_parts() == []
+    case.whole()
+
+
+@pytest.mark.parametrize("end, kind", [("kill", None), ("shut_down", "incremental")])
+def test_qemu_ends_during_a_capture(case, end, kind):
+    with case.meet() as process:
+        getattr(case.vm, end)()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and out == ""
+    assert "case was shut off while it was captured" in err, err
+    settled(case.repository, case.vm)
+    refused(case.repository, case.vm, "QEMU does not run: nothing listens at", case.vm.socket)
+    case.vm.start()
+    case.whole(kind)
+
+
+def test_a_job_that_somebody_ends_is_no_backup(case):
+    with case.meet() as process:
+        job = next(job["id"] for job in case.vm.execute("query-jobs"))
+        case.vm.execute("block-job-cancel", device=job, force=True)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1 and out == ""
+    assert "in QEMU has ended" in err, err
+    case.whole()
+
+
+def test_an_nbd_server_of_somebody_else_is_not_disturbed(repository, vm, truth, person):
+    path = f"{vm.directory}/other.sock"
+    vm.execute("nbd-server-start", addr={"type": "unix", "data": {"path": path}})
+    vm.execute("block-export-add", type="nbd", id="theirs", node_name="drive-vdb", name="theirs")
+    refused(repository, vm, "another program", "nbd-socket=PATH")
+    exports = [each["id"] for each in vm.execute("query-block-exports")]
+    assert exports == ["theirs"]
+    assert vm.job_parts() == ["theirs"]
+    repository.program.run("forget", repository.path, vm.name)
+    repository.add(vm, uri=f"{vm.uri}?nbd-socket={path}")
+    change(vm, 1)
+    truth.capture()
+    change(vm, 2)
+    truth.capture("--incremental")
+    assert vm.job_parts() == ["theirs"]
+    person.run("qemu-img", "info", f"nbd+unix:///theirs?socket={path}")
+    truth.check()
+
+
+def test_a_monitor_that_another_program_uses_is_told(repository, vm, truth):
+    other = Monitor(vm.socket)
+    refused(repository, vm, "another program uses this monitor", "-qmp of its own")
+    other.close()
+    truth.capture()
+    assert vm.job_parts() == []
+
+
+def test_sources_that_cannot_be_are_refused(repository, vm, place):
+    def add(source):
+        result = repository.program.run("add", repository.path, "x", source, check=False)
+        assert result.returncode == 1 and len(result.stderr.splitlines()) == 1
+        return result.stderr
+    assert "QEMU does not run: nothing listens at /nowhere/qmp.sock" in add("qmp:///nowhere/qmp.sock")
+    assert "written as qmp:///path" in add("qmp://qmp.sock")
+    assert "no parameter" in add(f"{vm.uri}?domain=x")
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.bind(f"{place}/silent")
+        assert "QEMU does not run" in add(f"qmp://{place}/silent")
+    assert repository.list() == []
+
+
+def test_another_vm_at_the_same_socket_is_refused(person, repository, place):
+    with Qemu(person, place, "vm", [Disk("vda", MIB)], uuid=UUID) as vm:
+        repository.add(vm, uri=vm.uri)
+        repository.capture(vm)
+        vm.shut_down()
+        vm.uuid = UUID[:-1] + "2"
+        vm.start()
+        refused(repository, vm, "is another one now")
+
+
+def test_a_qemu_by_tcp_keeps_scratch_files_at_its_own_place(person, repository, place):
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        ports = [each.getsockname()[1] for each in (one, two)]
+    scratch = f"{place}/scratch"
+    os.mkdir(scratch)
+    person.give(scratch)
+    with Qemu(person, place, "far", [Disk("vda", 4 * MIB), Disk("vdb", 4 * MIB, format="raw")],
+              extra=["-qmp", f"tcp:127.0.0.1:{ports[0]},server=on,wait=off"]) as vm:
+        repository.add(vm, uri=f"qmp+tcp://127.0.0.1:{ports[0]}?nbd-address=127.0.0.1:{ports[1]}&scratch={scratch}")
+        truth = Truth(repository, vm, place)
+        change(vm, 1)
+        truth.capture()
+        change(vm, 2)
+        truth.capture("--incremental")
+        assert vm.job_parts() == []
+        assert len(os.listdir(scratch)) == 2 and all(os.path.getsize(f"{scratch}/{name}") == 0 for name in os.listdir(scratch))
+        truth.check()

@@ -39,6 +39,7 @@ typedef struct FakeQemu {
         pthread_mutex_t lock;
         json_t *jobs, *exports, *nodes, *objects; /* arrays, as they are queried */
         bool server;                              /* the NBD server runs */
+        bool paused;
         FakeMischief mischief;
         int at;       /* the number of the command that it is about; counts down */
         int commands; /* carried out */
@@ -71,7 +72,9 @@ static inline json_t *fake_answer(FakeQemu *fake, const char *command, const jso
         if (IS("query-uuid"))
                 return json_pack("{s:s}", "UUID", "00000000-0000-0000-0000-000000000000");
         if (IS("query-status"))
-                return json_pack("{s:s, s:b}", "status", "running", "running", 1);
+                return json_pack("{s:s, s:b}", "status", fake->paused ? "paused" : "running", "running", !fake->paused);
+        if (IS("stop") || IS("cont"))
+                fake->paused = IS("stop");
         if (IS("query-block"))
                 return json_loads(getenv("FAKE_BLOCKS"), 0, NULL);
         if (IS("query-named-block-nodes"))
@@ -216,5 +219,5 @@ static inline void fake_misbehave(FakeQemu *fake, FakeMischief mischief, int at)
 /* Whether there is nothing in it but what was there at first. */
 static inline bool fake_is_clean(FakeQemu *fake) {
         return json_array_size(fake->jobs) == 0 && json_array_size(fake->exports) == 0 && json_array_size(fake->nodes) == 2 &&
-               json_array_size(fake->objects) == 0 && !fake->server;
+               json_array_size(fake->objects) == 0 && !fake->server && !fake->paused;
 }

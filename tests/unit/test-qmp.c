@@ -21,7 +21,7 @@ static SourceOwner owner(void) {
 static bool capture_once(Source *source, Reason *reterr) {
         CLEANUP(source_vm_clear) SourceVm vm = { 0 };
         const bool incremental[2] = { false, false };
-        const SourceJob job = { .checkpoint = CHECKPOINT, .incremental = incremental, .freeze = FREEZE_IF_OFFERED };
+        const SourceJob job = { .checkpoint = CHECKPOINT, .incremental = incremental, .pause = true };
         struct timespec moment;
         int rc;
 
@@ -107,6 +107,25 @@ static void without_qemu_there_is_nothing_to_end(void) {
         CHECK_SAYS(reason, "its bitmaps stay in the images until it runs again");
 }
 
+static void freezing_needs_an_agent(void) {
+        CLEANUP(source_freep) Source *source = NULL;
+        CLEANUP(source_vm_clear) SourceVm vm = { 0 };
+        const SourceJob job = { .checkpoint = CHECKPOINT, .incremental = (bool[2]) { false }, .freeze = FREEZE_ALWAYS };
+        struct timespec moment;
+        SourceOwner who = owner();
+        FakeQemu fake;
+        Reason reason;
+
+        fake_start(&fake, directory);
+        CHECK_INT(source_open(&who, &source, &reason), 0);
+        CHECK_INT(source_inspect(source, &vm, &reason), 0);
+        CHECK_INT(source_begin(source, &job, &moment, &reason), -ENOTSUP);
+        CHECK_SAYS(reason, "names no socket of a guest agent");
+        source = source_free(source);
+        CHECK(fake_is_clean(&fake));
+        fake_stop(&fake);
+}
+
 static void a_server_of_somebody_else_is_left_alone(void) {
         CLEANUP(source_freep) Source *source = NULL;
         SourceOwner who = owner();
@@ -133,6 +152,7 @@ int main(void) {
         setenv("XDG_CACHE_HOME", directory, 1);
         RUN(whatever_goes_wrong_at_any_command_nothing_is_left);
         RUN(without_qemu_there_is_nothing_to_end);
+        RUN(freezing_needs_an_agent);
         RUN(a_server_of_somebody_else_is_left_alone);
         return unit_result();
 }
