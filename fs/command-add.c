@@ -23,7 +23,7 @@ static int add(const char *path, const char *name, const char *uri, const VmDisk
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(source_freep) Source *source = NULL;
         CLEANUP(freep) char *uuid = NULL, *settled = NULL;
-        SourceOwner owner = { .source = uri, .include = &disks->include, .exclude = &disks->exclude, .vm = name, .warn = warn };
+        SourceOwner owner = { .source = uri, .vm = name, .warn = warn };
         int rc;
 
         if (!vm_name_is_valid(name))

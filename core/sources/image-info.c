@@ -75,8 +75,8 @@ static int take_backing(const json_t *object, const char *path, char **ret_path,
         if (!name)
                 return 0;
         if (!format)
-                return fail(reterr, -EINVAL, "%s does not tell the format of its backing file %s: qemu-img rebase -u -F FORMAT "
-                                             "-b FILE puts that right", path, full);
+                return fail(reterr, -EINVAL, "%s does not tell the format of its backing file %s: qemu-img rebase -u -F "
+                                             "FORMAT -b FILE puts that right", path, full);
         if (full[0] != '/')
                 return fail(reterr, -ENOTSUP, "the backing file of %s is none that can be opened here: %s", path, full);
         *ret_path = strdup(full);

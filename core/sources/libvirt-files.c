@@ -43,7 +43,7 @@ static int read_absolute(const char *path, char **ret, size_t *ret_length, Reaso
         return read_file(fd, name, FILE_LIMIT, ret, ret_length, reterr);
 }
 
-/* What QEMU may write to is no link that it could have put there: a link is followed where only an administrator makes it. */
+/* What QEMU may write to must be no link, which it could have put there: followed are those that an administrator makes. */
 static int read_named(const DomainFile *file, char **ret, size_t *ret_length, Reason *reterr) {
         CLEANUP(freep) char *real = NULL;
 

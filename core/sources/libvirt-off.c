@@ -105,11 +105,11 @@ static int check_bitmap(const ImageChain *chain, const char *disk, const char *n
 
         for (size_t i = 1; i < chain->count; i++)
                 if (image_find_bitmap(&chain->images[i], name))
-                        return fail(reterr, -ESTALE, "%s: the changes since the last point are in the bitmaps of several images, "
-                                                     "which are put together only while the VM runs", disk);
+                        return fail(reterr, -ESTALE, "%s: the changes since the last point are in the bitmaps of several "
+                                                     "images, which are put together only while the VM runs", disk);
         if (!bitmap)
-                return fail(reterr, -ESTALE, "%s: its image has no bitmap of the last point, which QEMU stores when it ends in good "
-                                             "order", disk);
+                return fail(reterr, -ESTALE, "%s: its image has no bitmap of the last point, which QEMU stores when it ends "
+                                             "in good order", disk);
         if (!bitmap->consistent)
                 return fail(reterr, -ESTALE, "%s: its bitmap is inconsistent: QEMU did not end in good order", disk);
         if (!bitmap->recording)
@@ -153,8 +153,8 @@ static int start_server(const DomainDisk *from, const char *bitmap, bool is_bloc
         const char *argv[] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", "--export-name=disk",
                                "--image-opts", NULL, NULL, NULL };
 
-        if (!path || asprintf(&image, "driver=%s,read-only=on,force-share=on,file.driver=%s,file.filename=%s,file.locking=off",
-                              from->format, is_block ? "host_device" : "file", path) < 0) {
+        if (!path || asprintf(&image, "driver=%s,read-only=on,force-share=on,file.driver=%s,file.filename=%s,"
+                                      "file.locking=off", from->format, is_block ? "host_device" : "file", path) < 0) {
                 image = NULL;
                 return fail_oom(reterr);
         }
@@ -167,7 +167,8 @@ static int start_server(const DomainDisk *from, const char *bitmap, bool is_bloc
         return nbd_server_start(argv, disk->socket, &disk->server, reterr);
 }
 
-static int open_reader(const LibvirtSource *source, const OffDisk *disk, bool incremental, SourceReader **ret, Reason *reterr) {
+static int open_reader(const LibvirtSource *source, const OffDisk *disk, bool incremental, SourceReader **ret,
+                       Reason *reterr) {
         CLEANUP(freep) char *bitmap = NULL;
 
         if (incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", source->checkpoint) < 0) {
@@ -195,7 +196,8 @@ static int begin_disk(const LibvirtSource *source, const DomainDisk *from, OffDi
                 disk->socket = NULL;
                 return fail_oom(reterr);
         }
-        rc = start_server(from, disk->incremental ? source->checkpoint : NULL, S_ISBLK(disk->stamps[0].st_mode), disk, reterr);
+        rc = start_server(from, disk->incremental ? source->checkpoint : NULL, S_ISBLK(disk->stamps[0].st_mode), disk,
+                          reterr);
         if (rc < 0)
                 return rc;
         rc = open_reader(source, disk, disk->incremental, &reader, &why);

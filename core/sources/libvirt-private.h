@@ -2,7 +2,8 @@
  *
  * libvirt.c              the table, and what is looked at: identify, inspect, readers, watch
  * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
- * libvirt-job.c          backup jobs: begun, found, ended
+ * libvirt-begin.c        backup jobs: begun, wherever that is
+ * libvirt-job.c          backup jobs: found, ended
  * libvirt-files.c        what is kept of the VM beside its disks
  * libvirt-off.c          a VM that is off: its images, served by programs of our own
  * libvirt-meanwhile.c    what happens to the VM while a job runs
@@ -74,11 +75,21 @@ int libvirt_find_domain(LibvirtSource *source, virDomainPtr *ret, Reason *reterr
 bool libvirt_is_active(virDomainPtr domain);
 int libvirt_check_active(virDomainPtr domain, Reason *reterr); /* -EHOSTDOWN */
 
-/* ---- libvirt-job.c ---- */
+/* ---- libvirt-begin.c ---- */
 
 int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr);
+
+/* ---- libvirt-job.c ---- */
+
 int libvirt_end(Source *base, Reason *reterr);
 int libvirt_end_leftovers(Source *base, Reason *reterr);
+
+/* What the place of a job is made for; domain: NULL where it is not known. */
+JobPlaceWish libvirt_place_wish(const LibvirtSource *source, virDomainPtr domain);
+/* -EBUSY: the VM has a job that is not ours, of any kind: the begin would wait for its lock. One of ours is ended. */
+int libvirt_check_no_job(LibvirtSource *source, virDomainPtr domain, Reason *reterr);
+/* Leaves nothing of a job that could not be begun, or of which nobody knows whether it was. */
+void libvirt_undo_begin(LibvirtSource *source, const char *checkpoint);
 
 /* ---- libvirt-off.c ---- */
 

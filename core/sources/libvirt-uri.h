@@ -2,8 +2,8 @@
  *
  * qemu:///system?domain=NAME              which domain is meant where it is not named as the VM
  * qemu+ssh://HOST/system?nbd-address=HOST[:PORT]
- *                                         where the disks of a VM on another host are read from; HOST alone is the URI's own,
- *                                         and ports are chosen from JOB_PORT_FIRST on. With it no host counts as this machine
+ *                                         where the disks of a VM on another host are read from. Not said: the URI's own
+ *                                         host, and a free port from 10809 on. With it no host counts as this machine
  * …&nbd-tls=yes|no|auto                   whether that is encrypted and the host verified (auto: where both sides can)
  * …&nbd-certificates=DIR                  ca-cert.pem, and client-cert.pem with client-key.pem where the host wants them */
 #pragma once

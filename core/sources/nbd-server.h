@@ -10,8 +10,8 @@
 
 typedef struct NbdServer NbdServer;
 
-/* argv: the program, looked up in PATH, with its arguments; ends with NULL. socket_path is made, in a directory that only this
- * user may enter, and must not be there. */
+/* argv: the program, looked up in PATH, with its arguments; ends with NULL. socket_path is made, in a directory that only
+ * this user may enter, and must not be there. */
 int nbd_server_start(const char *const *argv, const char *socket_path, NbdServer **ret, Reason *reterr);
 
 /* -ECHILD where it has ended: its own words. For a connection that failed: the true cause. */

@@ -1,5 +1,5 @@
-/* core/util/program.h - runs another program to its end and takes what it prints. Without a shell, with nothing on its standard
- * input and none of this process's descriptors. Threads: any. */
+/* core/util/program.h - runs another program to its end and takes what it prints. Without a shell, with nothing on its
+ * standard input and none of this process's descriptors. Threads: any. */
 #pragma once
 
 #include <stdatomic.h>

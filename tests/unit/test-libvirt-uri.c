@@ -50,7 +50,8 @@ static void another_host_is_read_from_where_its_uri_says(void) {
 static void encryption_is_asked_for(void) {
         CLEANUP(libvirt_uri_clear) LibvirtUri plain = { 0 }, asked = { 0 };
 
-        CHECK_INT(libvirt_uri_parse("qemu+ssh://h/system?nbd-certificates=%2Fetc%2Fpki&nbd-tls=yes&mode=legacy", &asked, NULL), 0);
+        CHECK_INT(libvirt_uri_parse("qemu+ssh://h/system?nbd-certificates=%2Fetc%2Fpki&nbd-tls=yes&mode=legacy", &asked,
+                                    NULL), 0);
         CHECK_INT(asked.nbd_tls, NBD_TLS_YES);
         CHECK_TEXT(asked.nbd_certificates, "/etc/pki");
         CHECK_TEXT(asked.uri, "qemu+ssh://h/system?mode=legacy");
