@@ -1,12 +1,14 @@
 /* tests/bench/bare-fuse.c - one file, shown by FUSE as simply as can be: what no filesystem in user space can pass.
  *
- *     bare-fuse FILE MOUNTPOINT          shows MOUNTPOINT/image, in the foreground, until it is unmounted
+ *     bare-fuse FILE MOUNTPOINT [cached]     shows MOUNTPOINT/image, in the foreground, until it is unmounted
  *
- * As many threads, the same size of requests and the same use of the kernel's caches as the mount of a repository. */
+ * As many threads and the same size of requests as the mount of a repository, and past the page cache as that is by
+ * default, or through it. */
 #define FUSE_USE_VERSION 314
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse3/fuse_lowlevel.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,6 +20,7 @@
 #define LARGEST (1u << 20) /* bytes of a request */
 
 static int image;
+static bool cached;
 
 static int get_attributes(fuse_ino_t number, struct stat *ret) {
         if (fstat(image, ret) < 0)
@@ -55,7 +58,8 @@ static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
 }
 
 static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
-        info->keep_cache = 1;
+        info->direct_io = !cached;
+        info->keep_cache = cached;
         fuse_reply_open(req, info);
 }
 
@@ -97,10 +101,11 @@ int main(int argc, char **argv) {
         struct fuse_loop_config *config;
         int rc = 1;
 
-        if (argc != 3) {
-                fprintf(stderr, "Usage: bare-fuse FILE MOUNTPOINT\n");
+        if (argc != 3 && argc != 4) {
+                fprintf(stderr, "Usage: bare-fuse FILE MOUNTPOINT [cached]\n");
                 return 2;
         }
+        cached = argc == 4;
         image = open(argv[1], O_RDONLY | O_CLOEXEC);
         if (image < 0) {
                 fprintf(stderr, "bare-fuse: cannot open %s: %s\n", argv[1], strerror(errno));

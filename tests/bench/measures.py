@@ -137,8 +137,6 @@ def measure(name, start, context):
         first = time.monotonic() - begun
         if name == "first":
             return Result(first * 1000, 0, server.cpu_seconds(), server.peak_memory())
-        if context.read_ahead and server.processes:
-            servers.set_read_ahead(server.image, context.read_ahead)
         before = server.cpu_seconds()
         value, cpu = MEASURES[name](server.image, context)
         return Result(value, cpu, server.cpu_seconds() - before, server.peak_memory())

@@ -118,12 +118,13 @@ def running(image, mounts, log):
 
 
 @contextlib.contextmanager
-def native(tools, data, layers):
+def native(tools, data, layers, cached=False):
     with place() as (path, log):
         mount = f"{path}/mnt"
         os.mkdir(mount)
         with running(f"{mount}/{data.point(layers)}/vda.raw", [mount], log) as server:
-            server.start(tools.virtbackupfs, "mount", "-f", data.repository, mount, log=log)
+            server.start(tools.virtbackupfs, "mount", "-f", *(["-o", "kernel_cache"] if cached else []), data.repository, mount,
+                         log=log)
             server.wait_for(lambda: is_mounted(mount))
             yield server
 
@@ -157,12 +158,12 @@ def nbdfuse(data, layers):
 
 
 @contextlib.contextmanager
-def bare(tools, data):
+def bare(tools, data, cached=False):
     with place() as (path, log):
         mount = f"{path}/mnt"
         os.mkdir(mount)
         with running(f"{mount}/image", [mount], log) as server:
-            server.start(tools.bare_fuse, data.raw, mount, log=log)
+            server.start(tools.bare_fuse, data.raw, mount, *(["cached"] if cached else []), log=log)
             server.wait_for(lambda: is_mounted(mount))
             set_read_ahead(mount, 1024)  # as the mount of a repository sets it for itself
             yield server
