@@ -63,6 +63,9 @@ static int complete_images(const LibvirtSource *source, DomainDisk *disk, Reason
         CLEANUP(image_chain_clear) ImageChain chain = { 0 };
         int rc;
 
+        if (access(disk->path, R_OK) < 0)
+                return fail_errno(reterr, -errno, errno == EACCES ? "the VM is off, and its image %s is not readable for this user"
+                                                                  : "cannot open the image %s", disk->path);
         rc = image_chain_read(disk->path, disk->format, source->source.owner.cancel, &chain, reterr);
         for (size_t i = disk->images.count; rc == 0 && i < chain.count; i++) {
                 CLEANUP(freep) char *identity = NULL;
