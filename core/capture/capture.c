@@ -271,10 +271,7 @@ static int copy_disks(Run *run, Reason *reterr) {
                 .watcher = run->watcher,
                 .stop = &run->stop,
                 .reporter = run->reporter,
-                .codec = run->options->codec,
-                .block_size = run->options->block_size,
-                .top = run->options->top,
-                .ask_zero = !run->options->no_zero_detection,
+                .options = run->options,
         };
         int rc;
 

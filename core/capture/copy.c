@@ -5,28 +5,27 @@
 #include <string.h>
 
 #include "capture/pipeline.h"
+#include "capture/readers.h"
 #include "capture/survey.h"
 #include "formats/native/layer-writer.h"
 
-#define READERS_MAX 8
+#define SKIPS_TOLD 16 /* ranges; after that only how much it was in all */
 
-/* The connections to one disk. */
-typedef struct Readers {
-        SourceReader *items[READERS_MAX];
-        size_t count;
-} Readers;
-
-static void readers_clear(Readers *readers) {
-        while (readers->count > 0)
-                source_reader_free(readers->items[--readers->count]);
-}
+/* One disk of a copy. */
+typedef struct DiskCopy {
+        const Copy *copy;
+        size_t disk;
+        uint64_t skip_start, skip_length, skipped; /* the range that is not yet told, and bytes in all */
+        unsigned skips;
+        Reason why_skipped;
+} DiskCopy;
 
 /* A source is asked by one thread at a time. */
 static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason *reterr) {
         SourceView view = {
                 .incremental = copy->base->disks[disk].chain,
-                .top = copy->top,
-                .ask_zero = copy->ask_zero,
+                .top = copy->options->top,
+                .ask_zero = !copy->options->no_zero_detection,
         };
         int rc;
 
@@ -36,29 +35,19 @@ static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason
         return rc < 0 ? fail_within(reterr, rc, "%s", copy->source_vm->disks[disk].name) : 0;
 }
 
-static int open_readers(const Copy *copy, size_t disk, Readers *ret, Reason *reterr) {
-        size_t wanted = pipeline_thread_count();
-        int rc;
+static int open_for_readers(void *context, SourceReader **ret, Reason *reterr) {
+        const DiskCopy *disk = context;
 
-        for (ret->count = 0; ret->count < wanted && ret->count < READERS_MAX; ret->count++) {
-                if (ret->count > 0 && !ret->items[0]->multi)
-                        break;
-                rc = open_reader(copy, disk, &ret->items[ret->count], reterr);
-                if (rc < 0 && ret->count > 0 && !stop_requested(copy->stop))
-                        break; /* the server has enough of us: those that there are will do */
-                if (rc < 0)
-                        return rc;
-        }
-        return 0;
+        return open_reader(disk->copy, disk->disk, ret, reterr);
 }
 
-static PlanDisk plan_disk(const Copy *copy, size_t disk, const SourceReader *reader) {
+static PlanDisk plan_disk(const Copy *copy, size_t disk, uint64_t size) {
         Chain *parent = copy->base->disks[disk].chain;
 
         return (PlanDisk) {
-                .size = reader->size,
+                .size = size,
                 .parent_size = parent ? chain_size(parent) : 0,
-                .block_size = copy->block_size,
+                .block_size = copy->options->block_size,
         };
 }
 
@@ -73,7 +62,7 @@ static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
         rc = open_reader(copy, disk, &reader, reterr);
         if (rc < 0)
                 return rc;
-        plan = plan_disk(copy, disk, reader);
+        plan = plan_disk(copy, disk, reader->size);
         rc = survey_disk(reader, &plan, parent, &total, &why, reterr);
         if (rc == 0) {
                 base_give_up_disk(copy->base, disk, &why);
@@ -110,8 +99,8 @@ static int new_writer(const Copy *copy, const Manifest *manifest, const char *di
                 .disk = disk,
                 .capture = manifest->capture,
                 .disk_size = size,
-                .block_size = copy->block_size,
-                .codec = copy->codec,
+                .block_size = copy->options->block_size,
+                .codec = copy->options->codec,
         };
         int rc;
 
@@ -160,47 +149,94 @@ static int describe_disk(const Copy *copy, size_t disk, ManifestDisk *ret) {
         return 0;
 }
 
-typedef struct DoneContext {
-        Reporter *reporter;
-        size_t disk;
-} DoneContext;
-
 static void add_done(void *context, uint64_t bytes) {
-        DoneContext *done = context;
+        const DiskCopy *disk = context;
 
-        reporter_add_done(done->reporter, done->disk, bytes);
+        reporter_add_done(disk->copy->reporter, disk->disk, bytes);
 }
 
-static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, ManifestDisk *ret, Reason *reterr) {
-        CLEANUP(readers_clear) Readers readers = { 0 };
+static void warn(const DiskCopy *disk, const char *words) {
+        const Copy *copy = disk->copy;
+        char line[2 * REASON_MAX];
+
+        if (!copy->options->warn)
+                return;
+        snprintf(line, sizeof line, "%s/%s: %s", vm_name(copy->vm), copy->source_vm->disks[disk->disk].name, words);
+        copy->options->warn(copy->options->context, line);
+}
+
+/* Neighbours that could not be read are told as one. */
+static void tell_skip(DiskCopy *disk) {
+        Reason words;
+
+        if (disk->skip_length > 0 && disk->skips++ < SKIPS_TOLD) {
+                fail(&words, 0, "%llu bytes at %llu are recorded as unreadable: %.*s",
+                     (unsigned long long) disk->skip_length, (unsigned long long) disk->skip_start, REASON_MAX - 100,
+                     disk->why_skipped.text);
+                warn(disk, words.text);
+        }
+        disk->skip_length = 0;
+}
+
+static void add_skip(void *context, uint64_t start, uint64_t length, const Reason *why) {
+        DiskCopy *disk = context;
+
+        if (start != disk->skip_start + disk->skip_length)
+                tell_skip(disk);
+        if (disk->skip_length == 0)
+                disk->skip_start = start;
+        disk->skip_length += length;
+        disk->skipped += length;
+        disk->why_skipped = *why;
+}
+
+static void tell_skips(DiskCopy *disk) {
+        Reason words;
+
+        tell_skip(disk);
+        if (disk->skips <= SKIPS_TOLD)
+                return;
+        fail(&words, 0, "%llu bytes in %u ranges in all are recorded as unreadable", (unsigned long long) disk->skipped,
+             disk->skips);
+        warn(disk, words.text);
+}
+
+static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Rate *rate, ManifestDisk *ret,
+                     Reason *reterr) {
+        CLEANUP(readers_freep) Readers *readers = NULL;
         CLEANUP(layer_writer_freep) LayerWriter *writer = NULL;
-        DoneContext done = { copy->reporter, disk };
+        DiskCopy context = { .copy = copy, .disk = disk };
         PipelineDisk pipeline;
         LayerTotals totals;
         uint64_t parent_data = 0;
         int rc;
 
-        rc = open_readers(copy, disk, &readers, reterr);
+        rc = readers_open(&(ReadersPlan) { .open = open_for_readers, .context = &context, .rate = rate, .stop = copy->stop,
+                                           .policy = copy->options->on_source_error }, &readers, reterr);
         if (rc < 0)
                 return rc;
-        ret->size = readers.items[0]->size;
+        ret->size = readers_size(readers);
         rc = new_writer(copy, manifest, ret->name, ret->size, ret->layers[0].file, &writer, reterr);
         if (rc < 0)
                 return rc;
+        readers_add_more(readers);
         pipeline = (PipelineDisk) {
                 .name = ret->name,
-                .readers = readers.items,
-                .reader_count = readers.count,
-                .plan = plan_disk(copy, disk, readers.items[0]),
+                .readers = readers,
+                .plan = plan_disk(copy, disk, ret->size),
                 .parent = copy->base->disks[disk].chain,
-                .codec = copy->codec,
+                .codec = copy->options->codec,
+                .codec_level = copy->options->codec_level,
+                .memory = copy->options->memory ? copy->options->memory : PIPELINE_MEMORY_DEFAULT,
                 .writer = writer,
                 .done = add_done,
-                .context = &done,
+                .skipped = add_skip,
+                .context = &context,
         };
         rc = pipeline_run(&pipeline, copy->stop, &parent_data, reterr);
         if (rc < 0)
                 return rc;
+        tell_skips(&context);
         rc = layer_writer_finish(writer, &totals, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc, "%s", ret->name);
@@ -210,9 +246,15 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ma
         return 0;
 }
 
+static void rate_freep(Rate **rate) {
+        rate_free(*rate);
+}
+
 int copy_run(const Copy *copy, Manifest *manifest, Reason *reterr) {
+        CLEANUP(rate_freep) Rate *rate = copy->options->rate ? rate_new(copy->options->rate) : NULL;
+
         manifest->disks = calloc(copy->source_vm->disk_count, sizeof *manifest->disks);
-        if (!manifest->disks)
+        if (!manifest->disks || (copy->options->rate && !rate))
                 return fail_oom(reterr);
         for (size_t i = 0; i < copy->source_vm->disk_count; i++) {
                 int rc;
@@ -220,7 +262,7 @@ int copy_run(const Copy *copy, Manifest *manifest, Reason *reterr) {
                 manifest->disk_count = i + 1;
                 if (describe_disk(copy, i, &manifest->disks[i]) < 0)
                         return fail_oom(reterr);
-                rc = copy_disk(copy, manifest, i, &manifest->disks[i], reterr);
+                rc = copy_disk(copy, manifest, i, rate, &manifest->disks[i], reterr);
                 if (rc < 0)
                         return rc;
         }

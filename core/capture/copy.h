@@ -17,9 +17,7 @@ typedef struct Copy {
         Watcher *watcher;
         Stop *stop;
         Reporter *reporter;
-        const Codec *codec;
-        uint32_t block_size;
-        bool top, ask_zero; /* as SourceView has them */
+        const CaptureOptions *options;
 } Copy;
 
 /* Finds out how much there is to read. Where a disk is not what its parent's point says, it is given up in the base. */

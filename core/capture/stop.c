@@ -1,5 +1,12 @@
 #include "capture/stop.h"
 
+#include <errno.h>
+#include <time.h>
+
+#include "util/bytes.h"
+
+#define PAUSE_STEP_MS 50u
+
 void stop_init(Stop *stop) {
         atomic_init(&stop->flag, false);
         pthread_mutex_init(&stop->lock, NULL);
@@ -30,6 +37,16 @@ int stop_cause(Stop *stop, int rc, Reason *reterr) {
         }
         pthread_mutex_unlock(&stop->lock);
         return rc;
+}
+
+int stop_pause(const Stop *stop, uint64_t ms) {
+        while (ms > 0 && !stop_requested(stop)) {
+                uint64_t step = min_u64(ms, PAUSE_STEP_MS);
+
+                nanosleep(&(struct timespec) { .tv_nsec = (long) step * 1000000 }, NULL);
+                ms -= step;
+        }
+        return stop_requested(stop) ? -ECANCELED : 0;
 }
 
 void stop_let_clean_up(Stop *stop) {

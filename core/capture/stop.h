@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "util/reason.h"
 
@@ -29,6 +30,9 @@ void stop_because(Stop *stop, int rc, const Reason *reason);
 
 /* The first cause in place of rc, which may have followed from it; rc itself where there is none. */
 int stop_cause(Stop *stop, int rc, Reason *reterr);
+
+/* Waits so long, or until the capture ends: -ECANCELED. */
+int stop_pause(const Stop *stop, uint64_t ms);
 
 /* Lowers the flag, so that cleaning up is not cut short; the cause stays. No other thread may be left. */
 void stop_let_clean_up(Stop *stop);

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "capture/pipeline.h"
+#include "capture/feed.h"
 #include "util/bytes.h"
 
 #define HEAD_SIZE (1u << 20)    /* bytes */

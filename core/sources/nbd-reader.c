@@ -12,6 +12,8 @@
 #define CANCEL_POLL_MS 200u
 #define ADDRESS_MAX 256             /* bytes, NUL included, of what is shown */
 #define READ_MAX (2u << 20)         /* longest read that is offered */
+#define PIECE_SIZE (256u << 10)     /* requests that a read consists of, all in flight at once */
+#define PIECES_MAX (READ_MAX / PIECE_SIZE)
 #define MINIMUM_LIMIT (64u << 10)   /* the protocol allows no larger minimum block */
 #define DEPTH_CONTEXT "qemu:allocation-depth"
 #define STATUS_MAX (UINT64_C(2) << 30) /* range of one block status request; the protocol ends below 4 GiB */
@@ -64,6 +66,7 @@ static int nbd_code(int otherwise) {
 static int give_up(NbdReader *reader, int rc) {
         nbd_close(reader->nbd);
         reader->nbd = NULL;
+        reader->reader.lost = true;
         return rc;
 }
 
@@ -120,7 +123,9 @@ static int finish_request(NbdReader *reader, int64_t cookie, const char *what, R
         rc = nbd_code(-EIO);
         fail(reterr, rc, "%s: %s", what, nbd_words());
         /* An error that the server answered leaves the connection as good as it was. */
-        return nbd_aio_is_ready(reader->nbd) > 0 ? rc : give_up(reader, rc);
+        if (nbd_aio_is_ready(reader->nbd) > 0 || nbd_aio_is_processing(reader->nbd) > 0)
+                return rc;
+        return give_up(reader, rc);
 }
 
 static int connection_lost(Reason *reterr) {
@@ -212,9 +217,37 @@ static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, S
         return 0;
 }
 
-static int read_piece(NbdReader *reader, void *buffer, uint64_t length, uint64_t offset, Reason *reterr) {
-        return finish_request(reader, nbd_aio_pread(reader->nbd, buffer, length, offset, NBD_NULL_COMPLETION, 0),
-                              "cannot read", reterr);
+/* Bytes that lie as the server wants them: in several requests that are in flight together. */
+static int read_aligned(NbdReader *reader, uint8_t *to, uint64_t length, uint64_t offset, Reason *reterr) {
+        uint64_t piece = min_u64(reader->maximum, max_u64(PIECE_SIZE, reader->minimum));
+        int64_t cookies[PIECES_MAX];
+
+        while (length > 0) {
+                size_t count = 0;
+                int first_rc = 0;
+
+                for (; count < PIECES_MAX && length > 0 && (count == 0 || cookies[count - 1] >= 0); count++) {
+                        uint64_t part = min_u64(piece, length);
+
+                        cookies[count] = nbd_aio_pread(reader->nbd, to, part, offset, NBD_NULL_COMPLETION, 0);
+                        to += part;
+                        offset += part;
+                        length -= part;
+                }
+                /* All of them end before the buffer is given back, or the connection does. */
+                for (size_t i = 0; i < count && reader->nbd; i++) {
+                        Reason reason = REASON_INIT;
+                        int rc = finish_request(reader, cookies[i], "cannot read", &reason);
+
+                        if (rc < 0 && first_rc == 0 && reterr)
+                                *reterr = reason;
+                        if (rc < 0 && first_rc == 0)
+                                first_rc = rc;
+                }
+                if (first_rc < 0)
+                        return first_rc;
+        }
+        return 0;
 }
 
 static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
@@ -222,29 +255,28 @@ static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t
         uint8_t *to = buffer;
         int rc;
 
-        if (!reader->nbd)
-                return connection_lost(reterr);
         while (length > 0) {
                 uint64_t start = round_down(offset, reader->minimum);
-                uint64_t end = min_u64(round_up(offset + length, reader->minimum), base->size);
-                uint64_t got;
+                uint64_t got = start == offset ? offset + length == base->size ? length : round_down(length, reader->minimum) : 0;
 
-                end = min_u64(end, start + reader->maximum);
-                got = min_u64(end - offset, length);
-                if (start == offset && end - start == got) {
-                        rc = read_piece(reader, to, got, offset, reterr);
-                        if (rc < 0)
-                                return rc;
-                } else {
+                if (!reader->nbd)
+                        return connection_lost(reterr);
+                if (got > 0) {
+                        rc = read_aligned(reader, to, got, offset, reterr);
+                } else { /* a part of a block, of which the server gives all or nothing */
+                        uint64_t whole = min_u64(reader->minimum, base->size - start);
+
                         if (!reader->bounce)
-                                reader->bounce = malloc(reader->maximum);
+                                reader->bounce = malloc(reader->minimum);
                         if (!reader->bounce)
                                 return fail_oom(reterr);
-                        rc = read_piece(reader, reader->bounce, end - start, start, reterr);
-                        if (rc < 0)
-                                return rc;
-                        memcpy(to, (uint8_t *) reader->bounce + (offset - start), got);
+                        rc = read_aligned(reader, reader->bounce, whole, start, reterr);
+                        got = min_u64(start + whole - offset, length);
+                        if (rc == 0)
+                                memcpy(to, (uint8_t *) reader->bounce + (offset - start), got);
                 }
+                if (rc < 0)
+                        return rc;
                 to += got;
                 offset += got;
                 length -= got;

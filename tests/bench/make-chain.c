@@ -156,7 +156,7 @@ static void write_layer(Work *work, const char *capture, const char *path, Manif
                 if (work->source[block] == UNCHANGED)
                         continue;
                 read_block(work, work->source[block]);
-                packed_block_pack(description.codec, work->block, length, work->scratch, &packed);
+                packed_block_pack(description.codec, 0, work->block, length, work->scratch, &packed);
                 if (packed.length == 0)
                         check(layer_writer_add_extent(writer, start, length, EXTENT_ZERO, &reason), &reason);
                 else

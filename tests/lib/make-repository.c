@@ -179,7 +179,7 @@ static void write_layer(const Settings *settings, Vm *vm, const char *path, cons
 
                 switch (disk->changes[block]) {
                 case EXTENT_DATA:
-                        packed_block_pack(description.codec, disk->bytes + start, (uint32_t) length, scratch, &packed);
+                        packed_block_pack(description.codec, 0, disk->bytes + start, (uint32_t) length, scratch, &packed);
                         check(layer_writer_add_blocks(writer, start, &packed, 1, &reason), &reason);
                         break;
                 case EXTENT_ZERO:

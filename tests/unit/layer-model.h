@@ -85,7 +85,7 @@ static inline LayerTotals layer_model_write(const LayerModel *model, int root_fd
                         PackedBlock packed[BATCH];
 
                         for (uint64_t i = block; i < end; i++)
-                                packed_block_pack(model->codec, model->bytes + i * model->block_size,
+                                packed_block_pack(model->codec, 0, model->bytes + i * model->block_size,
                                                   (uint32_t) layer_model_length(model, i),
                                                   scratch + (i - block) * model->block_size, &packed[i - block]);
                         CHECK_INT(layer_writer_add_blocks(writer, start, packed, end - block, &reason), 0);

@@ -35,14 +35,14 @@ struct LayerWriter {
         bool broken; /* something failed, or all is done: what is in the sink can take no more */
 };
 
-void packed_block_pack(const Codec *codec, const void *raw, uint32_t raw_length, void *scratch, PackedBlock *ret) {
+void packed_block_pack(const Codec *codec, int level, const void *raw, uint32_t raw_length, void *scratch, PackedBlock *ret) {
         size_t length;
 
         if (bytes_are_zero(raw, raw_length)) {
                 *ret = (PackedBlock) { .bytes = raw, .length = 0 };
                 return;
         }
-        length = codec->compress(raw, raw_length, scratch, raw_length - 1, codec->default_level);
+        length = codec->compress(raw, raw_length, scratch, raw_length - 1, level ? level : codec->default_level);
         if (length > 0)
                 *ret = (PackedBlock) { .bytes = scratch, .length = (uint32_t) length };
         else

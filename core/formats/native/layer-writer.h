@@ -38,8 +38,8 @@ typedef struct PackedBlock {
         uint64_t checksum;
 } PackedBlock;
 
-/* Packs one block of raw_length bytes; scratch has room for as many. Zeroes are noticed. */
-void packed_block_pack(const Codec *codec, const void *raw, uint32_t raw_length, void *scratch, PackedBlock *ret);
+/* Packs one block of raw_length bytes; scratch has room for as many. Zeroes are noticed. level 0: the codec's default. */
+void packed_block_pack(const Codec *codec, int level, const void *raw, uint32_t raw_length, void *scratch, PackedBlock *ret);
 
 typedef struct LayerTotals {
         uint64_t length;      /* bytes of the file */

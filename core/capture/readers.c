@@ -1,0 +1,253 @@
+#include "capture/readers.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "util/bytes.h"
+
+#define TRIES_MAX 5         /* beyond the first: some seconds in all */
+#define FIRST_PAUSE_MS 100u /* twice as long each time */
+#define LOSSES_MAX 4        /* connections that one request may cost */
+
+struct Readers {
+        ReadersPlan plan;
+        uint64_t size;
+        bool multi;
+
+        pthread_mutex_t lock; /* of what follows */
+        pthread_cond_t back;  /* a connection has come back, or has gone for good */
+        SourceReader *idle[READERS_MAX];
+        size_t idle_count;
+        size_t count;         /* idle, in use, or being opened */
+        bool gone;            /* no connection can be had any more, for this reason */
+        Reason why_gone;
+};
+
+/* What a thread asks for: bytes, or extents where buffer is NULL. */
+typedef struct Request {
+        void *buffer;
+        SourceExtents *extents;
+        uint64_t start, length;
+        bool patient;
+} Request;
+
+typedef enum Outcome {
+        DONE,
+        REFUSED,       /* the source says no */
+        LOST,          /* the connection broke */
+        NO_CONNECTION, /* none is left, and none could be opened */
+} Outcome;
+
+static int open_another(Readers *readers, SourceReader **ret, Reason *reterr) {
+        CLEANUP(source_reader_freep) SourceReader *reader = NULL;
+        int rc = readers->plan.open(readers->plan.context, &reader, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (reader->size != readers->size)
+                return fail(reterr, -ESTALE, "the disk has another size than it had: %llu bytes, not %llu",
+                            (unsigned long long) reader->size, (unsigned long long) readers->size);
+        *ret = STEAL_PTR(reader);
+        return 0;
+}
+
+int readers_open(const ReadersPlan *plan, Readers **ret, Reason *reterr) {
+        SourceReader *first;
+        Readers *readers;
+        int rc = plan->open(plan->context, &first, reterr);
+
+        if (rc < 0)
+                return rc;
+        readers = calloc(1, sizeof *readers);
+        if (!readers) {
+                source_reader_free(first);
+                return fail_oom(reterr);
+        }
+        readers->plan = *plan;
+        readers->size = first->size;
+        readers->multi = first->multi;
+        pthread_mutex_init(&readers->lock, NULL);
+        pthread_cond_init(&readers->back, NULL);
+        readers->idle[0] = first;
+        readers->idle_count = readers->count = 1;
+        *ret = readers;
+        return 0;
+}
+
+Readers *readers_free(Readers *readers) {
+        if (!readers)
+                return NULL;
+        while (readers->idle_count > 0)
+                source_reader_free(readers->idle[--readers->idle_count]);
+        pthread_cond_destroy(&readers->back);
+        pthread_mutex_destroy(&readers->lock);
+        free(readers);
+        return NULL;
+}
+
+uint64_t readers_size(const Readers *readers) {
+        return readers->size;
+}
+
+static void give_back(Readers *readers, SourceReader *reader) {
+        if (reader && reader->lost)
+                reader = source_reader_free(reader);
+        pthread_mutex_lock(&readers->lock);
+        if (reader)
+                readers->idle[readers->idle_count++] = reader;
+        else
+                readers->count--;
+        pthread_cond_broadcast(&readers->back);
+        pthread_mutex_unlock(&readers->lock);
+}
+
+void readers_add_more(Readers *readers) {
+        while (readers->multi && readers->count < READERS_MAX && !stop_requested(readers->plan.stop)) {
+                SourceReader *reader = NULL;
+
+                if (open_another(readers, &reader, NULL) < 0)
+                        return;
+                pthread_mutex_lock(&readers->lock);
+                readers->count++;
+                pthread_mutex_unlock(&readers->lock);
+                give_back(readers, reader);
+        }
+}
+
+/* 1: one was idle; 0: it is for the caller to open one; else none can be had. */
+static int take_idle(Readers *readers, SourceReader **ret, Reason *reterr) {
+        int rc = 1;
+
+        pthread_mutex_lock(&readers->lock);
+        while (readers->idle_count == 0 && readers->count > 0 && !readers->gone)
+                pthread_cond_wait(&readers->back, &readers->lock);
+        if (readers->idle_count > 0) {
+                *ret = readers->idle[--readers->idle_count];
+        } else if (readers->gone) {
+                rc = -ENOTCONN;
+                if (reterr)
+                        *reterr = readers->why_gone;
+        } else {
+                readers->count++;
+                rc = 0;
+        }
+        pthread_mutex_unlock(&readers->lock);
+        return rc;
+}
+
+static int take(Readers *readers, SourceReader **ret, Reason *reterr) {
+        int rc = take_idle(readers, ret, reterr);
+
+        if (rc != 0)
+                return rc < 0 ? rc : 0;
+        rc = open_another(readers, ret, reterr);
+        if (rc < 0)
+                give_back(readers, NULL);
+        return rc;
+}
+
+static int serve(Readers *readers, SourceReader *reader, const Request *request, Reason *reterr) {
+        int rc = 0;
+
+        if (request->extents) {
+                source_extents_clear(request->extents);
+                return source_extents(reader, request->start, request->length, request->extents, reterr);
+        }
+        for (uint64_t done = 0, part; rc == 0 && done < request->length; done += part) {
+                part = min_u64(request->length - done, reader->read_max);
+                rc = rate_take(readers->plan.rate, part, readers->plan.stop);
+                if (rc == 0)
+                        rc = source_read(reader, (char *) request->buffer + done, part, request->start + done, reterr);
+        }
+        return rc;
+}
+
+static Outcome ask_once(Readers *readers, const Request *request, int *ret_rc, Reason *reterr) {
+        SourceReader *reader = NULL;
+        Outcome outcome = DONE;
+        int rc = take(readers, &reader, reterr);
+
+        *ret_rc = rc;
+        if (rc < 0)
+                return NO_CONNECTION;
+        rc = serve(readers, reader, request, reterr);
+        if (rc < 0)
+                outcome = reader->lost ? LOST : REFUSED;
+        give_back(readers, reader);
+        *ret_rc = rc;
+        return outcome;
+}
+
+/* No connection can be had: whoever waits for one need not. */
+static void give_up(Readers *readers, const Reason *why) {
+        pthread_mutex_lock(&readers->lock);
+        if (!readers->gone)
+                readers->why_gone = *why;
+        readers->gone = true;
+        pthread_cond_broadcast(&readers->back);
+        pthread_mutex_unlock(&readers->lock);
+}
+
+/* Whether one is left, or may be opened. */
+static bool can_go_on(Readers *readers) {
+        bool left;
+
+        pthread_mutex_lock(&readers->lock);
+        left = !readers->gone && (readers->count > 0 || readers->plan.policy != SOURCE_ERROR_REPORT);
+        pthread_mutex_unlock(&readers->lock);
+        return left;
+}
+
+bool readers_may_skip(Readers *readers) {
+        return readers->plan.policy == SOURCE_ERROR_SKIP && !stop_requested(readers->plan.stop) && can_go_on(readers);
+}
+
+static int ask(Readers *readers, const Request *request, Reason *reterr) {
+        bool retries = readers->plan.policy != SOURCE_ERROR_REPORT;
+        unsigned refused = 0, unopened = 0, lost = 0;
+        Reason reason = REASON_INIT;
+        int rc;
+
+        for (;;) {
+                unsigned pause_ms = 0;
+                bool again = false;
+
+                switch (ask_once(readers, request, &rc, &reason)) {
+                case DONE:
+                        return 0;
+                case REFUSED:
+                        again = retries && request->patient && refused < TRIES_MAX;
+                        pause_ms = FIRST_PAUSE_MS << refused++;
+                        break;
+                case LOST:
+                        again = lost++ < LOSSES_MAX && can_go_on(readers);
+                        if (!can_go_on(readers))
+                                give_up(readers, &reason);
+                        break;
+                case NO_CONNECTION:
+                        again = can_go_on(readers) && unopened < TRIES_MAX;
+                        if (!again)
+                                give_up(readers, &reason);
+                        pause_ms = FIRST_PAUSE_MS << unopened++;
+                        break;
+                }
+                if (rc == -ECANCELED || rc == -ENOMEM || stop_requested(readers->plan.stop))
+                        again = false;
+                if (again && pause_ms > 0 && stop_pause(readers->plan.stop, pause_ms) < 0)
+                        again = false;
+                if (!again) {
+                        if (reterr)
+                                *reterr = reason;
+                        return rc;
+                }
+        }
+}
+
+int readers_extents(Readers *readers, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr) {
+        return ask(readers, &(Request) { .extents = ret, .start = start, .length = length, .patient = true }, reterr);
+}
+
+int readers_read(Readers *readers, void *buffer, size_t length, uint64_t offset, bool patient, Reason *reterr) {
+        return ask(readers, &(Request) { .buffer = buffer, .start = offset, .length = length, .patient = patient }, reterr);
+}
