@@ -229,6 +229,9 @@ static int list_begin(Source *base, const SourceJob *job, struct timespec *ret_m
         struct timespec moment;
         int rc = 0;
 
+        if (job->freeze == FREEZE_ALWAYS || job->pause)
+                return fail(reterr, -ENOTSUP, "no hypervisor is known that could %s the VM",
+                            job->pause ? "pause" : "freeze the file systems of");
         for (size_t i = 0; rc == 0 && i < list->count; i++)
                 if (job->incremental[i])
                         rc = check_base(list->disks[i], job->base, reterr);

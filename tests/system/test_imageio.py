@@ -336,6 +336,14 @@ def test_tickets_leave_the_process_list(case):
         case.server.cause("stall", lambda request: request.number == 3)
 
 
+@pytest.mark.parametrize("option, words", [("--top", "does not tell what lies below"), ("--freeze", "that could freeze"),
+                                           ("--pause", "that could pause")])
+def test_what_a_transfer_does_not_offer_is_refused(case, option, words):
+    result = case.try_capture(case.url(), option)
+    assert result.returncode == 1 and words in result.stderr, result.stderr
+    assert case.repository.points("vm") == []
+
+
 @pytest.mark.parametrize("arguments, text", [(["--source", "-"], ""), (["--source", "-"], " \n \n"), (["--source", ""], None)])
 def test_an_empty_source_is_refused(case, arguments, text):
     result = case.repository.try_capture("vm", *arguments, input=text)
