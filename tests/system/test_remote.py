@@ -2,7 +2,9 @@
 it were not."""
 
 import os
+import shutil
 import signal
+import socket
 import subprocess
 
 import pytest
@@ -15,8 +17,8 @@ from wait import until
 
 def elsewhere(hypervisor, *parameters):
     """The URI by which nothing tells that the hypervisor is here."""
-    socket = f"{hypervisor.person.runtime}/libvirt/libvirt-sock"
-    return f"qemu+unix:///session?socket={socket}&" + "&".join(parameters or ["nbd-address=127.0.0.1"])
+    daemon = f"{hypervisor.person.runtime}/libvirt/libvirt-sock"
+    return f"qemu+unix:///session?socket={daemon}&" + "&".join(parameters or ["nbd-address=127.0.0.1"])
 
 
 class Case:
@@ -72,7 +74,6 @@ def test_captures_side_by_side_find_ports_of_their_own(case, session, repository
 
 
 def test_a_port_that_is_taken_is_a_failure_where_it_was_named(session, repository, place):
-    import socket
     with socket.create_server(("127.0.0.1", 0)) as taken:
         case = Case(session, repository, place, f"nbd-address=127.0.0.1:{taken.getsockname()[1]}")
         try:
@@ -130,6 +131,55 @@ def test_a_vm_that_a_full_scratch_file_stopped_goes_on(system, program, place, g
             vm.sh("dd if=/dev/zero of=/dev/vda bs=1M seek=96 count=32 conv=fsync")
     finally:
         subprocess.run(["umount", "-l", scratch], check=True)
+
+
+@pytest.fixture
+def ssh(place):
+    """An SSH server of the test's own, that lets root in by a key; the parameters of a URI that uses it."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/usr/bin")
+    if not sshd:  # not among the packages: installing it would start one for everybody
+        pytest.skip("needs sshd")
+    for name in ("host", "user"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", f"{place}/{name}"], check=True)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    os.makedirs("/run/sshd", exist_ok=True)
+    os.chmod(place, 0o700)
+    server = subprocess.Popen([sshd, "-D", "-e", "-f", "/dev/null",
+                               "-p", str(port), "-h", f"{place}/host", "-o", "ListenAddress=127.0.0.1", "-o", "StrictModes=no",
+                               "-o", "PermitRootLogin=prohibit-password", "-o", "PidFile=none",
+                               "-o", f"AuthorizedKeysFile={place}/user.pub"], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: can_connect(port), "the SSH server listens")
+        yield f"qemu+ssh://root@127.0.0.1:{port}/system?keyfile={place}/user&no_verify=1&sshauth=privkey"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def can_connect(port):
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=5):
+            return True
+    except OSError:
+        return False
+
+
+@pytest.mark.needs_root
+def test_a_vm_that_is_reached_by_ssh(system, program, place, ssh):
+    repository = Repository(program, f"{place}/repository").init()
+    with VM(system, "vbfs-ssh", [Disk("vda", 4 * MIB)]) as vm:
+        vm.start()
+        repository.add(vm, uri=ssh)
+        truth = Truth(repository, vm, place)
+        for number in (1, 2):
+            vm.io("vda", f"write -P {number} {number}M 64k")
+            truth.capture()
+        assert repository.kinds(vm, repository.points(vm)[-1]["name"]) == {"vda": "incremental"}
+        vm.shut_down()
+        result = repository.try_capture(vm)
+        assert result.returncode == 1 and "shut off, on another machine" in result.stderr, result.stderr
+        truth.check()
 
 
 # Encryption
