@@ -10,12 +10,14 @@ int qmp_bitmap_check(const QmpNodes *nodes, const QmpDisk *disk, const char *bas
         const QmpBitmap *bitmap = node ? qmp_node_bitmap(node, base) : NULL;
 
         if (!bitmap && !disk->persistent)
-                return fail(reterr, -ESTALE, "%s has no bitmap %s: its image cannot keep one when QEMU ends", disk->name, base);
+                return fail(reterr, -ESTALE, "%s has no bitmap %s: its image cannot keep one when QEMU ends", disk->name,
+                            base);
         if (!bitmap)
-                return fail(reterr, -ESTALE, "%s has no bitmap %s: one that is new is not kept when QEMU is killed", disk->name, base);
+                return fail(reterr, -ESTALE, "%s has no bitmap %s: one that is new is not kept when QEMU is killed",
+                            disk->name, base);
         if (bitmap->inconsistent)
-                return fail(reterr, -ESTALE, "the bitmap %s of %s is inconsistent, as QEMU was killed while it was in use", base,
-                            disk->name);
+                return fail(reterr, -ESTALE, "the bitmap %s of %s is inconsistent, as QEMU was killed while it was in use",
+                            base, disk->name);
         if (!bitmap->recording)
                 return fail(reterr, -ESTALE, "the bitmap %s of %s was turned off by another program", base, disk->name);
         return 0;
@@ -48,6 +50,10 @@ int qmp_bitmap_why_not(const QmpSource *source, const QmpDisk *disk, char **ret,
         return *ret ? 0 : fail_oom(reterr);
 }
 
+int qmp_bitmap_remove(QmpSource *source, const char *node, const char *name, Reason *reterr) {
+        return qmp_run(source, "block-dirty-bitmap-remove", json_pack("{s:s, s:s}", "node", node, "name", name), reterr);
+}
+
 static bool is_kept(const char *name, const char *const *keep, size_t count) {
         for (size_t i = 0; i < count; i++)
                 if (strcmp(name, keep[i]) == 0)
@@ -77,8 +83,7 @@ int qmp_keep_checkpoints(Source *base, const char *const *keep, size_t count, Re
 
                         if (strncmp(name, prefix, strlen(prefix)) != 0 || is_kept(name, keep, count))
                                 continue;
-                        rc = qmp_call(source->client, "block-dirty-bitmap-remove",
-                                      json_pack("{s:s, s:s}", "node", node->name, "name", name), NULL, result == 0 ? reterr : NULL);
+                        rc = qmp_bitmap_remove(source, node->name, name, result == 0 ? reterr : NULL);
                         /* A backing file cannot be written to: what it has goes when it is merged away. */
                         if (rc < 0 && !(rc == -EIO && node->read_only))
                                 result = result < 0 ? result : rc;

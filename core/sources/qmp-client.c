@@ -23,6 +23,9 @@
 
 struct QmpClient {
         int fd; /* -1: lost */
+        const char *peer;       /* for people */
+        bool agent;
+        bool agreed;            /* what is read is of this connection: one of an agent begins with another's leavings */
         const atomic_bool *cancel;
         pid_t process;
         char *buffer;           /* what was read and not yet taken */
@@ -45,8 +48,8 @@ static uint64_t now_ms(void) {
         return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
 }
 
-static int is_gone(Reason *reterr) {
-        return fail(reterr, -ENOTCONN, "the connection to QEMU is gone");
+static int is_gone(const QmpClient *client, Reason *reterr) {
+        return fail(reterr, -ENOTCONN, "the connection to %s is gone", client->peer);
 }
 
 /* Waits until the descriptor is ready: 0, or -ETIMEDOUT after the deadline. */
@@ -59,12 +62,12 @@ static int wait_for(const QmpClient *client, short events, uint64_t deadline, Re
                 if (client->cancel && atomic_load(client->cancel))
                         return fail(reterr, -ECANCELED, "canceled");
                 if (now >= deadline)
-                        return fail(reterr, -ETIMEDOUT, "QEMU does not answer");
+                        return fail(reterr, -ETIMEDOUT, "%s does not answer", client->peer);
                 rc = poll(&fd, 1, (int) min_u64(deadline - now, CANCEL_POLL_MS));
                 if (rc > 0)
                         return 0;
                 if (rc < 0 && errno != EINTR)
-                        return fail_errno(reterr, -errno, "cannot wait for QEMU");
+                        return fail_errno(reterr, -errno, "cannot wait for %s", client->peer);
         }
 }
 
@@ -82,7 +85,7 @@ static int fill(QmpClient *client, Reason *reterr) {
                 char *grown;
 
                 if (wanted > LINE_LIMIT)
-                        return lose(client, fail(reterr, -EPROTO, "QEMU sends a line without end"));
+                        return lose(client, fail(reterr, -EPROTO, "%s sends a line without end", client->peer));
                 grown = realloc(client->buffer, wanted);
                 if (!grown)
                         return fail_oom(reterr);
@@ -95,14 +98,14 @@ static int fill(QmpClient *client, Reason *reterr) {
         if (n <= 0) {
                 int rc = n < 0 ? errno : 0;
 
-                return lose(client, fail(reterr, -ENOTCONN, "QEMU has closed the connection%s%s", rc ? ": " : "",
+                return lose(client, fail(reterr, -ENOTCONN, "%s has closed the connection%s%s", client->peer, rc ? ": " : "",
                                          rc ? strerror(rc) : ""));
         }
         client->length += (size_t) n;
         return 1;
 }
 
-/* The next line that has been read, as JSON: 1, or 0 where there is no whole one. */
+/* The next line that has been read, as JSON (NULL: what an agent had for another): 1, or 0 where there is no whole one. */
 static int take_line(QmpClient *client, json_t **ret, Reason *reterr) {
         const char *start = client->buffer + client->taken, *end;
         json_error_t error;
@@ -121,7 +124,11 @@ static int take_line(QmpClient *client, json_t **ret, Reason *reterr) {
         value = json_loadb(start, length, 0, &error);
         if (!json_is_object(value)) {
                 json_decref(value);
-                return lose(client, fail(reterr, -EPROTO, "what answers is no QEMU: it sends no JSON object"));
+                if (!client->agreed && client->agent) {
+                        *ret = NULL;
+                        return 1;
+                }
+                return lose(client, fail(reterr, -EPROTO, "what answers is not %s: it sends no JSON object", client->peer));
         }
         *ret = value;
         return 1;
@@ -132,7 +139,7 @@ static int next_line(QmpClient *client, uint64_t deadline, json_t **ret, Reason 
                 int rc;
 
                 if (client->fd < 0)
-                        return is_gone(reterr);
+                        return is_gone(client, reterr);
                 rc = take_line(client, ret, reterr);
                 if (rc != 0)
                         return rc < 0 ? rc : 0;
@@ -174,7 +181,7 @@ static int send_line(QmpClient *client, const char *line, size_t length, int fd,
                         if (rc < 0)
                                 return lose(client, rc); /* half a line */
                 } else if (errno != EINTR)
-                        return lose(client, fail_errno(reterr, -ENOTCONN, "cannot send to QEMU"));
+                        return lose(client, fail_errno(reterr, -ENOTCONN, "cannot send to %s", client->peer));
         }
         return 0;
 }
@@ -184,8 +191,8 @@ static int refused(const char *command, const json_t *error, Reason *reterr) {
         const char *class = json_string_value(json_object_get(error, "class"));
         const char *words = json_string_value(json_object_get(error, "desc"));
 
-        return fail(reterr, class && strcmp(class, "CommandNotFound") == 0 ? -EOPNOTSUPP : -EIO, "%s: %.*s", command, WORDS_MAX,
-                    words ?: "refused without a reason");
+        return fail(reterr, class && strcmp(class, "CommandNotFound") == 0 ? -EOPNOTSUPP : -EIO, "%s: %.*s", command,
+                    WORDS_MAX, words ?: "refused without a reason");
 }
 
 /* Waits for the answer to the command of the last id. */
@@ -199,7 +206,7 @@ static int await_answer(QmpClient *client, const char *command, uint64_t deadlin
                 rc = next_line(client, deadline, &line, reterr);
                 if (rc < 0)
                         return fail_within(reterr, rc, "%s", command);
-                if (json_object_get(line, "event"))
+                if (!line || json_object_get(line, "event"))
                         continue;
                 id = json_object_get(line, "id");
                 error = json_object_get(line, "error");
@@ -209,8 +216,9 @@ static int await_answer(QmpClient *client, const char *command, uint64_t deadlin
                         continue;
                 if (error)
                         return refused(command, error, reterr);
-                if (!id || !value)
-                        return lose(client, fail(reterr, -EPROTO, "%s: QEMU's answer is none", command));
+                if (!value || (!id && !client->agent)) /* an old agent knows no ids */
+                        return lose(client, fail(reterr, -EPROTO, "%s: %s answers with neither a value nor an error", command,
+                                                 client->peer));
                 if (ret_value)
                         *ret_value = json_incref(value);
                 return 0;
@@ -224,11 +232,12 @@ int qmp_call_with_fd(QmpClient *client, const char *command, json_t *arguments, 
         size_t length;
         int rc;
 
-        request = json_pack("{s:s, s:I, s:o*}", "execute", command, "id", (json_int_t) ++client->last_id, "arguments", arguments);
+        request = json_pack("{s:s, s:I, s:o*}", "execute", command, "id", (json_int_t) ++client->last_id, "arguments",
+                            arguments);
         if (!request)
                 return fail_oom(reterr);
         if (client->fd < 0)
-                return is_gone(reterr);
+                return is_gone(client, reterr);
         text = json_dumps(request, JSON_COMPACT | JSON_ENSURE_ASCII);
         if (!text)
                 return fail_oom(reterr);
@@ -250,7 +259,7 @@ int qmp_next_event(QmpClient *client, json_t **ret, Reason *reterr) {
                 int rc;
 
                 if (client->fd < 0)
-                        return is_gone(reterr);
+                        return is_gone(client, reterr);
                 rc = take_line(client, &line, reterr);
                 if (rc < 0)
                         return rc;
@@ -267,16 +276,18 @@ int qmp_next_event(QmpClient *client, json_t **ret, Reason *reterr) {
 }
 
 /* Nobody is there: the path does not exist, or nothing listens. */
-static int no_one(int error, const char *shown, Reason *reterr) {
+static int no_one(const QmpClient *client, int error, const char *shown, Reason *reterr) {
         switch (error) {
         case ENOENT:
         case ECONNREFUSED:
         case ENOTDIR:
-                return fail(reterr, -EHOSTDOWN, "QEMU does not run: nothing listens at %s", shown);
+                return fail(reterr, -EHOSTDOWN, "%snothing listens at %s", client->agent ? "" : "QEMU does not run: ",
+                            shown);
         case EAGAIN:
-                return fail(reterr, -ETIMEDOUT, "QEMU takes no connection at %s: other programs wait there already", shown);
+                return fail(reterr, -ETIMEDOUT, "%s takes no connection at %s: other programs wait there already",
+                            client->peer, shown);
         default:
-                return fail_errno(reterr, -error, "cannot connect to QEMU at %s", shown);
+                return fail_errno(reterr, -error, "cannot connect to %s at %s", client->peer, shown);
         }
 }
 
@@ -292,7 +303,7 @@ static int connect_unix(QmpClient *client, const char *path, Reason *reterr) {
         if (client->fd < 0)
                 return fail_errno(reterr, -errno, "cannot make a socket");
         if (connect(client->fd, (const struct sockaddr *) &address, sizeof address) < 0)
-                return no_one(errno, path, reterr);
+                return no_one(client, errno, path, reterr);
         if (getsockopt(client->fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == 0)
                 client->process = peer.pid;
         return 0;
@@ -311,12 +322,12 @@ static int try_address(QmpClient *client, const struct addrinfo *address, uint64
         if (connect(client->fd, address->ai_addr, address->ai_addrlen) == 0)
                 return 0;
         if (errno != EINPROGRESS)
-                return lose(client, no_one(errno, shown, reterr));
+                return lose(client, no_one(client, errno, shown, reterr));
         rc = wait_for(client, POLLOUT, deadline, reterr);
         if (rc == 0 && getsockopt(client->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0)
                 error = errno;
         if (error)
-                rc = no_one(error, shown, reterr);
+                rc = no_one(client, error, shown, reterr);
         return rc < 0 ? lose(client, rc) : 0;
 }
 
@@ -337,6 +348,27 @@ static int connect_tcp(QmpClient *client, const QmpAddress *to, uint64_t deadlin
         return rc;
 }
 
+/* Whoever was connected before may have left half a request there and an answer here: what comes before that of our own
+ * number is not ours. */
+static int synchronize(QmpClient *client, uint64_t deadline, Reason *reterr) {
+        const json_int_t number = (json_int_t) (now_ms() & 0xffffffff);
+        char request[96];
+        int rc;
+
+        snprintf(request, sizeof request, "\xff{\"execute\":\"guest-sync\",\"arguments\":{\"id\":%lld}}\n",
+                 (long long) number);
+        rc = send_line(client, request, strlen(request), -1, deadline, reterr);
+        while (rc == 0) {
+                CLEANUP(json_decrefp) json_t *line = NULL;
+
+                rc = next_line(client, deadline, &line, reterr);
+                if (rc == 0 && json_integer_value(json_object_get(line, "return")) == number)
+                        break;
+        }
+        client->agreed = rc == 0;
+        return rc;
+}
+
 static int negotiate(QmpClient *client, uint64_t deadline, const char *shown, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *greeting = NULL;
         Reason why;
@@ -344,12 +376,13 @@ static int negotiate(QmpClient *client, uint64_t deadline, const char *shown, Re
 
         rc = next_line(client, deadline, &greeting, &why);
         if (rc == -ETIMEDOUT)
-                return fail(reterr, rc, "QEMU does not greet at %s: another program uses this monitor, and one at a time can; give "
-                                        "QEMU a -qmp of its own for backups", shown);
+                return fail(reterr, rc, "QEMU does not greet at %s: another program uses this monitor, and one at a time "
+                                        "can; give QEMU a -qmp of its own for backups", shown);
         if (rc < 0)
                 return fail(reterr, rc, "%s: %.*s", shown, WORDS_MAX, why.text);
         if (!json_is_object(json_object_get(greeting, "QMP")))
                 return fail(reterr, -EPROTO, "what listens at %s is no QMP monitor", shown);
+        client->agreed = true;
         return qmp_call(client, "qmp_capabilities", NULL, NULL, reterr);
 }
 
@@ -363,15 +396,18 @@ int qmp_client_open(const QmpAddress *address, const atomic_bool *cancel, QmpCli
                 return fail_oom(reterr);
         client->fd = -1;
         client->cancel = cancel;
+        client->agent = address->agent;
+        client->peer = address->agent ? "the guest's agent" : "QEMU";
         if (address->socket_path)
                 shown = strdup(address->socket_path);
         else if (asprintf(&shown, "%s:%u", address->host, address->port) < 0)
                 shown = NULL;
         if (!shown)
                 return fail_oom(reterr);
-        rc = address->socket_path ? connect_unix(client, shown, reterr) : connect_tcp(client, address, deadline, shown, reterr);
+        rc = address->socket_path ? connect_unix(client, shown, reterr) :
+                                    connect_tcp(client, address, deadline, shown, reterr);
         if (rc == 0)
-                rc = negotiate(client, deadline, shown, reterr);
+                rc = client->agent ? synchronize(client, deadline, reterr) : negotiate(client, deadline, shown, reterr);
         if (rc < 0)
                 return rc;
         *ret = STEAL_PTR(client);

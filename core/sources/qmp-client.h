@@ -1,4 +1,5 @@
-/* core/sources/qmp-client.h - QEMU's monitor protocol: a connection, commands and their answers, events.
+/* core/sources/qmp-client.h - QEMU's monitor protocol: a connection, commands and their answers, events. A guest's agent
+ * speaks it too, but for the greeting, which is made up for by guest-sync.
  *
  * QEMU serves one client of a monitor at a time; others connect and are not greeted. Each command carries an id: answers to
  * one that was given up earlier are passed over. The peer is not trusted: lines are bounded, whatever is not of the form
@@ -20,6 +21,7 @@ typedef struct QmpAddress {
         const char *socket_path; /* of a Unix socket; NULL: by TCP */
         const char *host;        /* name or address */
         unsigned port;
+        bool agent;              /* a guest's agent is behind the socket, not QEMU */
         unsigned patience_ms;    /* how long a greeting may take; 0: five seconds */
 } QmpAddress;
 

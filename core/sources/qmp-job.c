@@ -49,7 +49,7 @@ static int server_address(QmpSource *source, const char *name, json_t **ret, Rea
         return 0;
 }
 
-/* QEMU has one NBD server, and does not tell whose it is. So an object beside it does, which is there before the server is. */
+/* QEMU has one NBD server, and does not tell whose it is. So an object beside it does, which is there before it. */
 static int start_server(QmpSource *source, Reason *reterr) {
         bool may_share = source->uri.nbd_host || source->uri.nbd_socket;
         json_t *address = NULL;
@@ -61,21 +61,21 @@ static int start_server(QmpSource *source, Reason *reterr) {
         rc = server_address(source, mark, &address, reterr);
         if (rc < 0)
                 return rc;
-        rc = qmp_call(source->client, "object-add",
-                      json_pack("{s:s, s:s, s:s}", "qom-type", "secret", "id", mark, "data", "NBD server of virtbackupfs"), NULL,
-                      &why);
+        rc = qmp_run(source, "object-add",
+                     json_pack("{s:s, s:s, s:s}", "qom-type", "secret", "id", mark, "data", "ours"), &why);
         if (rc == 0)
-                rc = qmp_call(source->client, "nbd-server-start", json_pack("{s:O}", "addr", address), NULL, &why);
+                rc = qmp_run(source, "nbd-server-start", json_pack("{s:O}", "addr", address), &why);
         json_decref(address);
         if (rc != -EIO)
                 return rc < 0 ? fail(reterr, rc, "%s", why.text) : 0;
-        (void) qmp_call(source->client, "object-del", json_pack("{s:s}", "id", mark), NULL, NULL);
+        (void) qmp_run(source, "object-del", json_pack("{s:s}", "id", mark), NULL);
         if (!strstr(why.text, "already running"))
                 return fail(reterr, rc, "cannot start an NBD server in QEMU: %.*s", REASON_MAX - 64, why.text);
         if (may_share)
                 return 0;
-        return fail(reterr, -EBUSY, "QEMU has an NBD server already that another program runs: wait until it is stopped, or say "
-                                    "where it listens (nbd-socket=PATH or nbd-address=HOST:PORT in the URI) so that it is shared");
+        return fail(reterr, -EBUSY, "QEMU has an NBD server already that another program runs: wait until it is stopped, "
+                                    "or say where it listens (nbd-socket=PATH or nbd-address=HOST:PORT in the URI) so that "
+                                    "it is shared");
 }
 
 static int stop_server(QmpSource *source, Reason *reterr) {
@@ -95,10 +95,10 @@ static int stop_server(QmpSource *source, Reason *reterr) {
 
                 if (!name || strcmp(name, mark) != 0)
                         continue;
-                rc = qmp_call(source->client, "nbd-server-stop", NULL, NULL, &why);
+                rc = qmp_run(source, "nbd-server-stop", NULL, &why);
                 if (rc < 0 && !strstr(why.text, "not running")) /* it may not have come to that */
                         return fail(reterr, rc, "%s", why.text);
-                return qmp_call(source->client, "object-del", json_pack("{s:s}", "id", mark), NULL, reterr);
+                return qmp_run(source, "object-del", json_pack("{s:s}", "id", mark), reterr);
         }
         return 0;
 }
@@ -111,11 +111,11 @@ static int add_export(QmpSource *source, size_t disk, bool top, Reason *reterr) 
 
         qmp_name(source, 'e', disk, export);
         qmp_name(source, 's', disk, image);
-        arguments = json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "type", "nbd", "id", export, "name", export, "node-name", image,
-                              "writable", 0, "allocation-depth", top);
+        arguments = json_pack("{s:s, s:s, s:s, s:s, s:b, s:b}", "type", "nbd", "id", export, "name", export, "node-name",
+                              image, "writable", 0, "allocation-depth", top);
         if (arguments && source->dirty[disk])
                 json_object_set_new(arguments, "bitmaps", json_pack("[s]", DIRTY));
-        return qmp_call(source->client, "block-export-add", arguments, NULL, reterr);
+        return qmp_run(source, "block-export-add", arguments, reterr);
 }
 
 static int end_exports(QmpSource *source, Reason *reterr) {
@@ -133,8 +133,7 @@ static int end_exports(QmpSource *source, Reason *reterr) {
                         if (!id || !qmp_is_ours(source, id, 'e'))
                                 continue;
                         left++;
-                        rc = qmp_call(source->client, "block-export-del", json_pack("{s:s, s:s}", "id", id, "mode", "hard"), NULL,
-                                      reterr);
+                        rc = qmp_run(source, "block-export-del", json_pack("{s:s, s:s}", "id", id, "mode", "hard"), reterr);
                         if (rc < 0 && rc != -EIO)
                                 return rc;
                 }
@@ -177,8 +176,8 @@ static json_t *make_transaction(const QmpSource *source, const SourceJob *job) {
                 qmp_name(source, 'c', i, filter);
                 qmp_name(source, 's', i, image);
                 rc |= add_action(actions, "blockdev-backup",
-                                 json_pack("{s:s, s:s, s:s, s:s, s:s}", "job-id", id, "device", disk->node, "target", image, "sync",
-                                           "none", "filter-node-name", filter));
+                                 json_pack("{s:s, s:s, s:s, s:s, s:s}", "job-id", id, "device", disk->node, "target", image,
+                                           "sync", "none", "filter-node-name", filter));
         }
         for (size_t i = 0; i < source->captured_count; i++) {
                 const QmpDisk *disk = &source->disks.items[source->captured[i]];
@@ -228,7 +227,7 @@ static int transact(QmpSource *source, const SourceJob *job, struct timespec *re
                 json_decref(transaction);
         } else {
                 clock_gettime(CLOCK_REALTIME, ret_moment);
-                rc = qmp_call(source->client, "transaction", transaction, NULL, reterr);
+                rc = qmp_run(source, "transaction", transaction, reterr);
         }
         if (qmp_let_go(source, &why) < 0)
                 qmp_warn(source, "%s", why.text);
@@ -275,9 +274,7 @@ static void undo_begin(QmpSource *source, const char *checkpoint) {
                 return; /* the files stay for who ends it */
         job_place_remove(&source->place);
         for (size_t i = 0; checkpoint && i < source->captured_count; i++)
-                (void) qmp_call(source->client, "block-dirty-bitmap-remove",
-                                json_pack("{s:s, s:s}", "node", source->disks.items[source->captured[i]].bitmap_node, "name",
-                                          checkpoint), NULL, NULL);
+                (void) qmp_bitmap_remove(source, source->disks.items[source->captured[i]].bitmap_node, checkpoint, NULL);
 }
 
 int qmp_begin(Source *base, const SourceJob *job, struct timespec *ret_moment, Reason *reterr) {
@@ -377,7 +374,7 @@ int qmp_confirm(Source *base, Reason *reterr) {
                            (strcmp(status, "running") == 0 || strcmp(status, "paused") == 0 || strcmp(status, "ready") == 0);
         }
         if (running < source->captured_count || source->broken)
-                return fail(reterr, -ESTALE, "a backup job in QEMU has ended before all was read: what was read may not be of one "
-                                             "moment");
+                return fail(reterr, -ESTALE, "a backup job in QEMU has ended before all was read: what was read may not be "
+                                             "of one moment");
         return 0;
 }

@@ -12,8 +12,8 @@
  * The sequence for each disk N, all of whose names begin with the source's mark, "vbfs-" with digits of the repository's and
  * the VM's UUIDs and a "-" (a node's name has 31 characters at most): a file node fN, a scratch image sN in it with the
  * disk as its backing file. Then for all disks in one transaction: a bitmap named as the checkpoint; where it is wanted, a
- * bitmap in sN with what the base's has; a job bN, which copies to sN what the guest is about to overwrite, by a filter cN. So sN
- * stays as the disk was, and is exported as eN by QEMU's NBD server.
+ * bitmap in sN with what the base's has; a job bN, which copies to sN what the guest is about to overwrite, by a filter cN.
+ * So sN stays as the disk was, and is exported as eN by QEMU's NBD server.
  * The connection is kept while the job runs: nobody else can take the monitor, without which a job could not be ended.
  * Whoever finds things of the mark in QEMU without a capture that runs (the VM's lock says so) removes them. */
 #pragma once
@@ -44,12 +44,15 @@ typedef struct QmpSource {
         JobPlace place;         /* of the job that was begun */
         char *checkpoint;       /* made with it, or NULL */
         JobNote note;           /* what is frozen or paused now */
+        QmpClient *agent;       /* while it is frozen */
 } QmpSource;
 
 void qmp_warn(const QmpSource *source, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Connects, again where the connection broke. Errors as qmp_client_open(), and -ESTALE where another VM has the socket. */
 int qmp_connect(QmpSource *source, Reason *reterr);
+/* qmp_call() without interest in what is returned. */
+int qmp_run(QmpSource *source, const char *command, json_t *arguments, Reason *reterr);
 /* "vbfs-0123456789ab-01234567-s000": what is of this kind of a captured disk. */
 void qmp_name(const QmpSource *source, char kind, size_t disk, char name[static QMP_NAME_MAX]);
 /* Whether a name is of this source's mark, and of this kind (0: any). */
@@ -83,6 +86,7 @@ int qmp_jobs_end(QmpSource *source, Reason *reterr);
 int qmp_bitmap_check(const QmpNodes *nodes, const QmpDisk *disk, const char *base, Reason *reterr);
 /* Why there is no bitmap of this repository's that a next capture could use; NULL: there is one. The caller frees it. */
 int qmp_bitmap_why_not(const QmpSource *source, const QmpDisk *disk, char **ret, Reason *reterr);
+int qmp_bitmap_remove(QmpSource *source, const char *node, const char *name, Reason *reterr);
 int qmp_keep_checkpoints(Source *base, const char *const *keep, size_t count, Reason *reterr);
 
 /* ---- qmp-stillness.c ---- */

@@ -33,12 +33,11 @@ static int ask_to_end(QmpSource *source, size_t *ret_left, Reason *reterr) {
                 ++*ret_left;
                 /* It may end by itself meanwhile: whether it is gone is looked at again. */
                 if (is_concluded(job))
-                        rc = qmp_call(source->client, "job-dismiss", json_pack("{s:s}", "id", id), NULL, reterr);
+                        rc = qmp_run(source, "job-dismiss", json_pack("{s:s}", "id", id), reterr);
                 else if (qmp_is_ours(source, id, 'b'))
-                        rc = qmp_call(source->client, "block-job-cancel", json_pack("{s:s, s:b}", "device", id, "force", 1), NULL,
-                                      reterr);
+                        rc = qmp_run(source, "block-job-cancel", json_pack("{s:s, s:b}", "device", id, "force", 1), reterr);
                 else
-                        rc = qmp_call(source->client, "job-cancel", json_pack("{s:s}", "id", id), NULL, reterr);
+                        rc = qmp_run(source, "job-cancel", json_pack("{s:s}", "id", id), reterr);
                 if (rc < 0 && rc != -EIO)
                         return rc;
         }
@@ -74,7 +73,7 @@ static int await_creation(QmpSource *source, const char *id, Reason *reterr) {
 
                         if (!found || strcmp(found, id) != 0 || !is_concluded(job))
                                 continue;
-                        rc = qmp_call(source->client, "job-dismiss", json_pack("{s:s}", "id", id), NULL, reterr);
+                        rc = qmp_run(source, "job-dismiss", json_pack("{s:s}", "id", id), reterr);
                         return error ? fail(reterr, -EIO, "cannot make a scratch image: %.256s", error) : rc;
                 }
                 usleep(POLL_MS * 1000);
@@ -87,11 +86,11 @@ static int create(QmpSource *source, size_t disk, json_t *options, Reason *reter
         int rc;
 
         qmp_name(source, 'j', disk, id);
-        rc = qmp_call(source->client, "blockdev-create", json_pack("{s:s, s:o}", "job-id", id, "options", options), NULL, reterr);
+        rc = qmp_run(source, "blockdev-create", json_pack("{s:s, s:o}", "job-id", id, "options", options), reterr);
         return rc < 0 ? rc : await_creation(source, id, reterr);
 }
 
-/* A file without a name that QEMU gets as a descriptor: it needs no right to the directory, and nothing stays of the file. */
+/* A file without a name that QEMU gets as a descriptor: it needs no right to the directory, and nothing of it stays. */
 static int pass_file(QmpSource *source, size_t disk, const char *opaque, char **ret_path, Reason *reterr) {
         CLEANUP(freep) char *path = job_place_scratch(&source->place, source->disks.items[source->captured[disk]].name);
         CLEANUP(json_decrefp) json_t *answer = NULL;
@@ -116,13 +115,14 @@ static int pass_file(QmpSource *source, size_t disk, const char *opaque, char **
         return 0;
 }
 
-/* On another machine QEMU makes it itself. It cannot be deleted from here: it is used again the next time, empty until then. */
+/* On another machine QEMU makes it itself. It cannot be deleted from here: it is used again, empty until then. */
 static int make_remote_file(QmpSource *source, size_t disk, char **ret_path, Reason *reterr) {
         if (asprintf(ret_path, "%s/%s-%zu.scratch", source->uri.scratch, source->tag, disk) < 0) {
                 *ret_path = NULL;
                 return fail_oom(reterr);
         }
-        return create(source, disk, json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", *ret_path, "size", 0), reterr);
+        return create(source, disk, json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", *ret_path, "size", 0),
+                      reterr);
 }
 
 int qmp_scratch_make(QmpSource *source, size_t disk, Reason *reterr) {
@@ -135,15 +135,14 @@ int qmp_scratch_make(QmpSource *source, size_t disk, Reason *reterr) {
         qmp_name(source, 's', disk, image);
         rc = source->uri.path ? pass_file(source, disk, file, &path, reterr) : make_remote_file(source, disk, &path, reterr);
         if (rc == 0)
-                rc = qmp_call(source->client, "blockdev-add",
-                              json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", file, "filename", path), NULL, reterr);
+                rc = qmp_run(source, "blockdev-add", json_pack("{s:s, s:s, s:s}", "driver", "file", "node-name", file,
+                                                               "filename", path), reterr);
         if (rc == 0)
                 rc = create(source, disk, json_pack("{s:s, s:s, s:I}", "driver", "qcow2", "file", file, "size",
                                                     (json_int_t) of->size), reterr);
         if (rc == 0)
-                rc = qmp_call(source->client, "blockdev-add",
-                              json_pack("{s:s, s:s, s:s, s:s}", "driver", "qcow2", "node-name", image, "file", file, "backing",
-                                        of->node), NULL, reterr);
+                rc = qmp_run(source, "blockdev-add", json_pack("{s:s, s:s, s:s, s:s}", "driver", "qcow2", "node-name", image,
+                                                               "file", file, "backing", of->node), reterr);
         return rc < 0 ? fail_within(reterr, rc, "%s", of->name) : 0;
 }
 
@@ -159,10 +158,8 @@ static int delete_nodes(QmpSource *source, const QmpNodes *nodes, char kind, Rea
                 if (!qmp_is_ours(source, name, kind))
                         continue;
                 if (kind == 'f')
-                        (void) qmp_call(source->client, "block_resize", json_pack("{s:s, s:i}", "node-name", name, "size", 0), NULL,
-                                        NULL);
-                rc = qmp_call(source->client, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL,
-                              result == 0 ? reterr : NULL);
+                        (void) qmp_run(source, "block_resize", json_pack("{s:s, s:i}", "node-name", name, "size", 0), NULL);
+                rc = qmp_run(source, "blockdev-del", json_pack("{s:s}", "node-name", name), result == 0 ? reterr : NULL);
                 result = result < 0 ? result : rc;
         }
         return result;
@@ -192,9 +189,8 @@ static int remove_fds(QmpSource *source, Reason *reterr) {
                 return rc;
         json_array_foreach(sets, i, set)
                 if (has_opaque(source, set))
-                        (void) qmp_call(source->client, "remove-fd",
-                                        json_pack("{s:I}", "fdset-id", json_integer_value(json_object_get(set, "fdset-id"))), NULL,
-                                        NULL);
+                        (void) qmp_run(source, "remove-fd",
+                                       json_pack("{s:O}", "fdset-id", json_object_get(set, "fdset-id")), NULL);
         return 0;
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define AGENT_MS 2000u /* what an agent that is dead may cost */
+
 /* The VM's state: "running", "paused", "io-error" … */
 static int get_status(QmpSource *source, char **ret, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *answer = NULL;
@@ -19,49 +21,121 @@ static int get_status(QmpSource *source, char **ret, Reason *reterr) {
         return *ret ? 0 : fail_oom(reterr);
 }
 
-int qmp_hold_still(QmpSource *source, const SourceJob *job, Reason *reterr) {
-        CLEANUP(freep) char *status = NULL;
-        int rc;
-
-        if (job->freeze == FREEZE_ALWAYS)
-                return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: its source names no socket of a guest agent");
-        if (!job->pause)
-                return 0;
-        rc = get_status(source, &status, reterr);
-        if (rc < 0 || strcmp(status, "running") != 0)
-                return rc;
-        source->note = (JobNote) { .domain_id = (int) qmp_client_process(source->client), .paused = true };
-        rc = job_note_write(source->tag, &source->note, reterr);
-        if (rc < 0) {
-                source->note = (JobNote) { 0 };
-                return fail_within(reterr, rc, "the VM is not stopped, as nobody would know of it");
-        }
-        return qmp_call(source->client, "stop", NULL, NULL, reterr);
+static int open_agent(QmpSource *source, const atomic_bool *cancel, Reason *reterr) {
+        source->agent = qmp_client_free(source->agent);
+        return qmp_client_open(&(QmpAddress) { .socket_path = source->uri.agent, .agent = true, .patience_ms = AGENT_MS },
+                               cancel, &source->agent, reterr);
 }
 
-/* One that has been started since was not paused by us; one that stopped for another reason stays so. */
-static int let_go(QmpSource *source, const JobNote *note, Reason *reterr) {
-        CLEANUP(freep) char *status = NULL;
+/* Whether there is an agent that answers; else, where it is a must, a failure. */
+static int find_agent(QmpSource *source, const SourceJob *job, bool runs, Reason *reterr) {
+        Reason why;
         int rc;
 
-        rc = qmp_connect(source, reterr);
-        if (rc == 0)
-                rc = get_status(source, &status, reterr);
-        if (rc == 0 && note->paused && note->domain_id == (int) qmp_client_process(source->client) &&
-            strcmp(status, "paused") == 0)
-                rc = qmp_call(source->client, "cont", NULL, NULL, reterr);
+        if (job->freeze == FREEZE_NEVER || (job->freeze == FREEZE_IF_OFFERED && (!source->uri.agent || !runs)))
+                return 0;
+        if (!source->uri.agent)
+                rc = fail(&why, -ENOTSUP, "its source names no socket of a guest agent (agent=PATH)");
+        else if (!runs)
+                rc = fail(&why, -ENOTSUP, "it is paused");
+        else
+                rc = open_agent(source, source->source.owner.cancel, &why);
+        if (rc == -ECANCELED)
+                return fail(reterr, rc, "%s", why.text);
+        if (rc < 0 && job->freeze == FREEZE_ALWAYS)
+                return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why.text);
         if (rc < 0)
-                return fail_within(reterr, rc, "cannot let the VM go on, which was paused for the backup");
-        job_note_remove(source->tag);
+                qmp_warn(source, "its file systems are not frozen: %s", why.text);
         return 0;
 }
 
-int qmp_let_go(QmpSource *source, Reason *reterr) {
+static int freeze(QmpSource *source, const SourceJob *job, Reason *reterr) {
+        Reason why;
         int rc;
 
-        if (!source->note.paused)
+        rc = qmp_call(source->agent, "guest-fsfreeze-freeze", NULL, NULL, &why);
+        if (rc == -ECANCELED)
+                return fail(reterr, rc, "%s", why.text);
+        if (rc < 0 && job->freeze == FREEZE_ALWAYS)
+                return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why.text);
+        if (rc < 0)
+                qmp_warn(source, "its file systems are not frozen: %s", why.text);
+        return 0;
+}
+
+int qmp_hold_still(QmpSource *source, const SourceJob *job, Reason *reterr) {
+        CLEANUP(freep) char *status = NULL;
+        JobNote note;
+        bool runs;
+        int rc;
+
+        rc = get_status(source, &status, reterr);
+        if (rc < 0)
+                return rc;
+        runs = strcmp(status, "running") == 0;
+        rc = find_agent(source, job, runs, reterr);
+        if (rc < 0)
+                return rc;
+        note = (JobNote) { .domain_id = (int) qmp_client_process(source->client), .frozen = source->agent,
+                           .paused = job->pause && runs };
+        if (!note.frozen && !note.paused)
                 return 0;
-        rc = let_go(source, &source->note, reterr);
+        rc = job_note_write(source->tag, &note, reterr);
+        if (rc < 0)
+                return fail_within(reterr, rc, "the VM is not stopped, as nobody would know of it");
+        source->note = note;
+        if (note.frozen)
+                rc = freeze(source, job, reterr);
+        /* A paused VM's agent would not answer: so it is the last that is done, and the first that is undone. */
+        return rc == 0 && note.paused ? qmp_run(source, "stop", NULL, reterr) : rc;
+}
+
+/* One that stopped for another reason stays so. */
+static int resume(QmpSource *source, Reason *reterr) {
+        CLEANUP(freep) char *status = NULL;
+        int rc;
+
+        rc = get_status(source, &status, reterr);
+        if (rc == 0 && strcmp(status, "paused") == 0)
+                rc = qmp_run(source, "cont", NULL, reterr);
+        return rc < 0 ? fail_within(reterr, rc, "cannot let the VM go on, which was paused for the backup") : 0;
+}
+
+static int thaw(QmpSource *source, Reason *reterr) {
+        int rc = 0;
+
+        if (!source->agent || qmp_client_is_lost(source->agent))
+                rc = open_agent(source, NULL, reterr);
+        if (rc == 0)
+                rc = qmp_call(source->agent, "guest-fsfreeze-thaw", NULL, NULL, reterr);
+        source->agent = qmp_client_free(source->agent);
+        return rc < 0 ? fail_within(reterr, rc, "cannot thaw the VM's file systems, which were frozen for the backup "
+                                                "(guest-fsfreeze-thaw)") : 0;
+}
+
+/* A VM that has been started since neither is frozen nor was paused by us. */
+static int let_go(QmpSource *source, const JobNote *note, Reason *reterr) {
+        int rc;
+
+        rc = qmp_connect(source, reterr);
+        if (rc < 0)
+                return rc;
+        if (note->domain_id == (int) qmp_client_process(source->client)) {
+                rc = note->paused ? resume(source, reterr) : 0;
+                if (rc == 0 && note->frozen && source->uri.agent)
+                        rc = thaw(source, reterr);
+        }
+        if (rc == 0)
+                job_note_remove(source->tag);
+        return rc;
+}
+
+int qmp_let_go(QmpSource *source, Reason *reterr) {
+        int rc = 0;
+
+        if (source->note.paused || source->note.frozen)
+                rc = let_go(source, &source->note, reterr);
+        source->agent = qmp_client_free(source->agent);
         if (rc == 0)
                 source->note = (JobNote) { 0 };
         return rc;

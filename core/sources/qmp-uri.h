@@ -3,7 +3,7 @@
  * qmp:///PATH                 its monitor (QMP) at a Unix socket, on this machine
  * qmp+tcp://HOST:PORT         its monitor on another one; nbd-address and scratch must be said
  * …?nbd-address=HOST:PORT     where QEMU's NBD server is to listen, and is connected to, by TCP
- * …?nbd-socket=PATH           the same by a Unix socket. With either of the two, a server that listens there already is shared
+ * …?nbd-socket=PATH           the same by a Unix socket. With one of the two, a server that listens there already is shared
  * …?scratch=DIR               a directory for scratch files that QEMU can write to, on its machine
  * …?agent=PATH                the Unix socket of the guest agent's channel, on this machine */
 #pragma once

@@ -63,6 +63,7 @@ static int get_uuid(QmpSource *source, char uuid[static UUID_STR_LEN], Reason *r
 }
 
 int qmp_connect(QmpSource *source, Reason *reterr) {
+        const QmpAddress address = { .socket_path = source->uri.path, .host = source->uri.host, .port = source->uri.port };
         const char *expected = source->source.owner.vm_uuid;
         char uuid[UUID_STR_LEN];
         int rc;
@@ -70,15 +71,19 @@ int qmp_connect(QmpSource *source, Reason *reterr) {
         if (source->client && !qmp_client_is_lost(source->client))
                 return 0;
         source->client = qmp_client_free(source->client);
-        rc = qmp_client_open(&(QmpAddress) { .socket_path = source->uri.path, .host = source->uri.host, .port = source->uri.port },
-                             source->source.owner.cancel, &source->client, reterr);
+        rc = qmp_client_open(&address, source->source.owner.cancel, &source->client, reterr);
         if (rc == 0)
                 rc = get_uuid(source, uuid, reterr);
         if (rc == 0 && expected && uuid[0] && strcasecmp(expected, uuid) != 0)
-                rc = fail(reterr, -ESTALE, "the VM at %s is another one now: its UUID is %s, not %s", source->shown, uuid, expected);
+                rc = fail(reterr, -ESTALE, "the VM at %s is another one now: its UUID is %s, not %s", source->shown, uuid,
+                          expected);
         if (rc < 0)
                 source->client = qmp_client_free(source->client);
         return rc;
+}
+
+int qmp_run(QmpSource *source, const char *command, json_t *arguments, Reason *reterr) {
+        return qmp_call(source->client, command, arguments, NULL, reterr);
 }
 
 static int qmp_identify(Source *base, char **ret, Reason *reterr) {
@@ -255,7 +260,8 @@ static int qmp_watch(Source *base, Reason *reterr) {
                         continue;
                 why = json_string_value(json_object_get(json_object_get(event, "data"), "error"));
                 source->broken = true;
-                return fail(reterr, -EIO, "the backup job of %s in QEMU has ended%s%.256s", disk, why ? ": " : "", why ?: "");
+                return fail(reterr, -EIO, "the backup job of %s in QEMU has ended%s%.256s", disk, why ? ": " : "",
+                            why ?: "");
         }
         return 0;
 }
@@ -264,6 +270,7 @@ static void qmp_free(Source *base) {
         QmpSource *source = (QmpSource *) base;
 
         qmp_client_free(source->client);
+        qmp_client_free(source->agent);
         qmp_uri_clear(&source->uri);
         qmp_nodes_clear(&source->nodes);
         qmp_disks_clear(&source->disks);

@@ -71,11 +71,12 @@ class Qemu(Writable):
             if self.drives:
                 words += ["-drive", f"if=none,id=drive-{disk.target},format={disk.format},file={disk.path},discard=unmap"]
             else:
-                words += ["-blockdev", f"driver=file,node-name=file-{disk.target},filename={disk.path},discard=unmap",
-                          "-blockdev", f"driver={disk.format},node-name=drive-{disk.target},file=file-{disk.target},discard=unmap"]
+                file, name = f"file-{disk.target}", f"drive-{disk.target}"
+                words += ["-blockdev", f"driver=file,node-name={file},filename={disk.path},discard=unmap",
+                          "-blockdev", f"driver={disk.format},node-name={name},file={file},discard=unmap"]
             words += ["-device", f"virtio-blk-pci,drive=drive-{disk.target},id={disk.target}"]
-        for number, path in enumerate((self.socket, f"{self.directory}/control.sock")):
-            words += ["-chardev", f"socket,id=monitor{number},path={path},server=on,wait=off", "-mon", f"monitor{number},mode=control"]
+        for path in (self.socket, f"{self.directory}/control.sock"):
+            words += ["-qmp", f"unix:{path},server=on,wait=off"]
         return words + self.extra
 
     def start(self):
@@ -132,9 +133,9 @@ class Qemu(Writable):
         """The names of each disk's bitmaps: {"vda": […]}."""
         found = {}
         for block in self.execute("query-block"):
-            qdev = block.get("qdev", "").split("/")
-            if "inserted" in block and len(qdev) > 3:
-                found[qdev[3]] = sorted(each["name"] for each in block["inserted"].get("dirty-bitmaps", []) if "name" in each)
+            path, medium = block.get("qdev", "").split("/"), block.get("inserted")
+            if medium and len(path) > 3:
+                found[path[3]] = sorted(each["name"] for each in medium.get("dirty-bitmaps", []) if "name" in each)
         return found
 
     def job_parts(self):
@@ -144,7 +145,7 @@ class Qemu(Writable):
         parts += [node["node-name"] for node in self.nodes() if node["node-name"].startswith("vbfs-")]
         parts += [each["name"] for each in self.execute("qom-list", path="/objects") if each["name"].startswith("vbfs-")]
         if self.running:  # of a paused VM QEMU lets go of descriptors later
-            parts += self.execute("query-fdsets")
+            parts += [fd["opaque"] for group in self.execute("query-fdsets") for fd in group["fds"]]
         return parts
 
     # Writing without a guest

@@ -5,8 +5,10 @@ import os
 import shutil
 import signal
 import socket
+import threading
 
 import pytest
+from agent import ListeningAgent
 from program import processes_of
 from qemu import Monitor, Qemu
 from slow import Progress, slowed
@@ -14,6 +16,7 @@ from truth import Truth
 from vm import MIB, Disk, random_image
 from wait import until
 
+FREEZE, THAW = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"
 UUID = "6f4b5e5c-2f56-4f5e-9d0a-0c6a4f3f2a11"
 
 
@@ -78,7 +81,8 @@ def test_a_processor_that_runs_and_drives_of_the_old_kind(person, repository, pl
         change(vm, 1)
         truth.capture()
         change(vm, 2)
-        truth.capture("--incremental")
+        truth.capture("--incremental", "--pause")
+        assert vm.execute("query-status")["running"]
         assert vm.job_parts() == []
         truth.check()
 
@@ -208,9 +212,9 @@ class Case:
         change(self.vm, 1)
 
     @contextlib.contextmanager
-    def meet(self, moment=8 * MIB, options=("--full",)):
+    def meet(self, moment=8 * MIB):
         progress = Progress(self.repository, self.vm)
-        process = self.repository.start_capture(self.vm, *options)
+        process = self.repository.start_capture(self.vm, "--full", "--rate", "32M")
         with slowed(process.pid):
             progress.wait(moment, process)
             assert process.poll() is None, process.communicate()
@@ -352,6 +356,62 @@ def test_another_vm_at_the_same_socket_is_refused(person, repository, place):
         vm.uuid = UUID[:-1] + "2"
         vm.start()
         refused(repository, vm, "is another one now")
+
+
+@pytest.fixture
+def talking(person, place, repository):
+    """A VM that runs, with an agent."""
+    with Qemu(person, place, "talk", [Disk("vda", 4 * MIB)], running=True) as vm:
+        vm.agent = ListeningAgent(f"{vm.directory}/agent.sock")
+        os.chmod(f"{vm.directory}/agent.sock", 0o666)
+        repository.add(vm, uri=f"{vm.uri}?agent={vm.directory}/agent.sock")
+        yield vm
+        vm.agent.close()
+        assert vm.agent.frozen == 0 and vm.execute("query-status")["running"] and vm.job_parts() == []
+        assert not [name for name in os.listdir("/var/tmp") if ".note." in name and "virtbackupfs" in name]
+
+
+def test_file_systems_are_frozen_while_the_job_begins(talking, repository):
+    parts = []
+
+    def look(command):
+        parts.append((command, any(part.endswith("-b000") for part in talking.job_parts())))
+    talking.agent.on_call = look
+    result = repository.try_capture(talking, "--freeze", "--pause", check=True)
+    assert "frozen" not in result.stderr
+    assert parts == [(FREEZE, False), (THAW, True)]
+    repository.capture(talking, "--no-freeze")
+    assert len(parts) == 2
+
+
+def test_an_agent_that_does_not_answer_is_no_failure_but_where_it_is_a_must(talking, repository):
+    talking.agent.mute.add("guest-sync")
+    result = repository.try_capture(talking, check=True)
+    assert "not frozen" in result.stderr and "does not answer" in result.stderr
+    refused(repository, talking, "cannot be frozen", "does not answer", options=["--freeze"])
+    talking.agent.mute.clear()
+    talking.agent.refused.add(FREEZE)
+    result = repository.try_capture(talking, check=True)
+    assert "not frozen" in result.stderr and "refused here" in result.stderr
+    assert talking.agent.calls == [FREEZE, THAW]
+
+
+def test_file_systems_are_thawed_after_a_kill(talking, repository):
+    frozen = threading.Event()
+    talking.agent.on_call = lambda command: command == FREEZE and frozen.set()
+    talking.agent.mute.add(FREEZE)
+    process = repository.start_capture(talking, "--freeze")
+    assert frozen.wait(60)
+    talking.agent.frozen = 2
+    process.kill()
+    process.communicate()
+    settled(repository, talking)
+    assert talking.agent.calls[-1] == THAW and talking.agent.frozen == 0
+
+
+def test_a_freeze_needs_an_agent(repository, vm, truth):
+    refused(repository, vm, "cannot be frozen", "agent=PATH", options=["--freeze"])
+    assert vm.job_parts() == [] and vm.bitmaps() == {"vda": [], "vdb": []}
 
 
 def test_a_qemu_by_tcp_keeps_scratch_files_at_its_own_place(person, repository, place):

@@ -56,12 +56,12 @@ static inline json_t *fake_transaction(FakeQemu *fake, const json_t *actions) {
         size_t i;
 
         json_array_foreach(actions, i, action)
-                if (strcmp(json_string_value(json_object_get(action, "type")), "blockdev-backup") == 0)
-                        json_array_append_new(fake->jobs, json_pack("{s:O, s:O, s:s}", "id",
-                                                                    json_object_get(json_object_get(action, "data"), "job-id"),
-                                                                    "device",
-                                                                    json_object_get(json_object_get(action, "data"), "job-id"),
-                                                                    "status", "running"));
+                if (strcmp(json_string_value(json_object_get(action, "type")), "blockdev-backup") == 0) {
+                        json_t *id = json_object_get(json_object_get(action, "data"), "job-id");
+
+                        json_array_append_new(fake->jobs, json_pack("{s:O, s:O, s:s}", "id", id, "device", id, "status",
+                                                                    "running"));
+                }
         return json_object();
 }
 
@@ -108,7 +108,8 @@ static inline json_t *fake_answer(FakeQemu *fake, const char *command, const jso
         if (IS("block-job-cancel"))
                 fake_drop(fake->jobs, "id", ARGUMENT("device"));
         if (IS("blockdev-add"))
-                json_array_append_new(fake->nodes, json_pack("{s:s, s:s}", "node-name", ARGUMENT("node-name"), "drv", "file"));
+                json_array_append_new(fake->nodes, json_pack("{s:s, s:s}", "node-name", ARGUMENT("node-name"), "drv",
+                                                             "file"));
         if (IS("blockdev-del"))
                 fake_drop(fake->nodes, "node-name", ARGUMENT("node-name"));
         if (IS("block-export-add"))
@@ -147,7 +148,8 @@ static inline bool fake_serve_line(FakeQemu *fake, int fd, const char *line) {
                 json_object_set(answer, "id", id);
                 text = json_dumps(answer, JSON_COMPACT);
                 if (mischief == FAKE_TALKS_OF_OTHER_THINGS)
-                        dprintf(fd, "{\"event\": \"RESET\"}\r\n{\"return\": 7, \"id\": 1000000}\n{\"event\": 3, \"id\": 5}\n");
+                        dprintf(fd, "{\"event\": \"RESET\"}\r\n{\"return\": 7, \"id\": 1000000}\n"
+                                    "{\"event\": 3, \"id\": 5}\n");
                 dprintf(fd, "%s\r\n", text);
                 free(text);
                 json_decref(answer);
@@ -184,7 +186,8 @@ static inline void fake_start(FakeQemu *fake, const char *directory) {
                 *c = *c == '\'' ? '"' : *c;
         setenv("FAKE_BLOCKS", blocks, 1);
         *fake = (FakeQemu) { .jobs = json_array(), .exports = json_array(), .objects = json_array() };
-        fake->nodes = json_pack("[{s:s, s:s}, {s:s, s:s}]", "node-name", "a", "drv", "qcow2", "node-name", "#b", "drv", "raw");
+        fake->nodes = json_pack("[{s:s, s:s}, {s:s, s:s}]", "node-name", "a", "drv", "qcow2", "node-name", "#b", "drv",
+                                "raw");
         pthread_mutex_init(&fake->lock, NULL);
         snprintf(fake->path, sizeof fake->path, "%s/qmp.sock", directory);
         snprintf(address.sun_path, sizeof address.sun_path, "%s", fake->path);
@@ -218,6 +221,6 @@ static inline void fake_misbehave(FakeQemu *fake, FakeMischief mischief, int at)
 
 /* Whether there is nothing in it but what was there at first. */
 static inline bool fake_is_clean(FakeQemu *fake) {
-        return json_array_size(fake->jobs) == 0 && json_array_size(fake->exports) == 0 && json_array_size(fake->nodes) == 2 &&
-               json_array_size(fake->objects) == 0 && !fake->server && !fake->paused;
+        return json_array_size(fake->jobs) == 0 && json_array_size(fake->exports) == 0 && !fake->server && !fake->paused &&
+               json_array_size(fake->nodes) == 2 && json_array_size(fake->objects) == 0;
 }

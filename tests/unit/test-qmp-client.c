@@ -87,8 +87,9 @@ static void answers_are_found_among_others(void) {
         CLEANUP(json_decrefp) json_t *value = NULL;
         Reason reason;
 
-        CHECK_INT(try((Peer) { .text = GREETING "{\"event\": \"STOP\"}\n{\"return\": {}, \"id\": 1}\r\n{\"return\": 5, \"id\": 1}\n"
-                                                "{\"id\": \"x\", \"return\": 4}\n{\"id\": 2, \"return\": [3]}\n" },
+        CHECK_INT(try((Peer) { .text = GREETING "{\"event\": \"STOP\"}\n{\"return\": {}, \"id\": 1}\r\n"
+                                                "{\"return\": 5, \"id\": 1}\n{\"id\": \"x\", \"return\": 4}\n"
+                                                "{\"id\": 2, \"return\": [3]}\n" },
                       &value, &reason), 0);
         CHECK_INT(json_integer_value(json_array_get(value, 0)), 3);
 }
@@ -96,18 +97,19 @@ static void answers_are_found_among_others(void) {
 static void refusals_are_passed_on_in_qemus_words(void) {
         check(READY "{\"id\": 2, \"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\n", -EIO,
               "query-things: no such thing");
-        check(READY "{\"id\": 2, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"unknown\"}}\n", -EOPNOTSUPP, "unknown");
+        check(READY "{\"id\": 2, \"error\": {\"class\": \"CommandNotFound\", \"desc\": \"unknown\"}}\n", -EOPNOTSUPP,
+              "unknown");
         check(READY "{\"id\": 2, \"error\": 5}\n", -EIO, "refused without a reason");
         check(READY "{\"error\": {\"desc\": \"Invalid JSON syntax\"}}\n", -EIO, "Invalid JSON syntax");
 }
 
 static void what_is_no_qemu_is_refused(void) {
-        check("hello\n", -EPROTO, "is no QEMU");
-        check("[]\n", -EPROTO, "is no QEMU");
+        check("hello\n", -EPROTO, "is not QEMU");
+        check("[]\n", -EPROTO, "is not QEMU");
         check("{}\n", -EPROTO, "is no QMP monitor");
         check("{\"QMP\": 3}\n", -EPROTO, "is no QMP monitor");
-        check(READY "{\"id\": 2}\n", -EPROTO, "answer is none");
-        check(READY "{\"return\": {}}\n", -EPROTO, "answer is none");
+        check(READY "{\"id\": 2}\n", -EPROTO, "neither a value nor an error");
+        check(READY "{\"return\": {}}\n", -EPROTO, "neither a value nor an error");
         check(READY "{\"return\": {}, \"id\": 2} {}\n", -EPROTO, "no JSON object");
         check("", -ENOTCONN, "closed the connection");
         check(GREETING, -ENOTCONN, "closed the connection");

@@ -44,8 +44,10 @@ static void disks_are_named_by_device_drive_or_node(void) {
         snprintf(inserted[1], sizeof inserted[1], in, "a/node");
         snprintf(text, sizeof text,
                  "[{'device':'','qdev':'/machine/peripheral/vd0/virtio-backend',%s},{'device':'hd','qdev':'sata1',%s},"
-                 "{'device':'drive0','qdev':'/machine/peripheral-anon/device[0]',%s},{'device':'../drive0','qdev':'/machine/x',%s},"
-                 "{'device':'','qdev':'/machine/y',%s},{'device':'','qdev':'/machine/z',%s},{'device':'///','qdev':'/machine/z',%s}]",
+                 "{'device':'drive0','qdev':'/machine/peripheral-anon/device[0]',%s},"
+                 "{'device':'../drive0','qdev':'/machine/x',%s},"
+                 "{'device':'','qdev':'/machine/y',%s},{'device':'','qdev':'/machine/z',%s},"
+                 "{'device':'///','qdev':'/machine/z',%s}]",
                  inserted[0], inserted[0], inserted[0], inserted[0], inserted[1], inserted[0], inserted[0]);
         CHECK_INT(read_disks(text, NODES, &disks, &reason), 0);
         CHECK_INT(disks.count, 7);
@@ -66,7 +68,8 @@ static void check_left_out(const char *block, const char *why) {
 
 static void what_is_no_disk_with_a_medium_is_left_out(void) {
         check_left_out("[{'device':'un','removable':true,'inserted':{'node-name':'a'}}]", "no device of the VM uses it");
-        check_left_out("[{'device':'cd','qdev':'/machine/c','removable':true,'tray_open':false}]", "it is a CD-ROM or a floppy");
+        check_left_out("[{'device':'cd','qdev':'/machine/c','removable':true,'tray_open':false}]",
+                       "it is a CD-ROM or a floppy");
         check_left_out("[{'device':'cd','qdev':'/machine/c','removable':true,'tray_open':false,'inserted':{'ro':true}}]",
                        "it is a CD-ROM or a floppy");
         check_left_out("[{'device':'d','qdev':'/machine/c','removable':false}]", "it has no medium");
@@ -78,9 +81,10 @@ static void the_images_node_below_a_filter_carries_the_bitmaps(void) {
         CLEANUP(qmp_disks_clear) QmpDisks disks = { 0 };
         Reason reason;
 
-        CHECK_INT(read_disks("[{'device':'','qdev':'v','removable':false,'inserted':{'node-name':'t','drv':'throttle','image':{"
-                             "'filename':'json:{}','format':'throttle','virtual-size':4096,'backing-image':{'filename':'/a'," QCOW2
-                             ",'backing-image':{'filename':'/base','format':'raw'}}}}}]", NODES, &disks, &reason), 0);
+        CHECK_INT(read_disks("[{'device':'','qdev':'v','removable':false,'inserted':{'node-name':'t','drv':'throttle',"
+                             "'image':{'filename':'json:{}','format':'throttle','virtual-size':4096,"
+                             "'backing-image':{'filename':'/a'," QCOW2 ",'backing-image':{'filename':'/base',"
+                             "'format':'raw'}}}}}]", NODES, &disks, &reason), 0);
         CHECK_TEXT(disks.items[0].node, "t");
         CHECK_TEXT(disks.items[0].bitmap_node, "a");
         CHECK(disks.items[0].persistent);
@@ -95,8 +99,8 @@ static void check_persistent(const char *node, const char *image, const char *no
         char text[1024];
         Reason reason;
 
-        snprintf(text, sizeof text, "[{'device':'','qdev':'v','removable':false,'inserted':{'node-name':'%s','image':{%s}}}]", node,
-                 image);
+        snprintf(text, sizeof text,
+                 "[{'device':'','qdev':'v','removable':false,'inserted':{'node-name':'%s','image':{%s}}}]", node, image);
         CHECK_INT(read_disks(text, nodes, &disks, &reason), 0);
         CHECK_INT(disks.items[0].persistent, expected);
         CHECK_TEXT(disks.items[0].bitmap_node, node);
@@ -105,11 +109,12 @@ static void check_persistent(const char *node, const char *image, const char *no
 static void only_writable_qcow2_of_version_3_keeps_bitmaps(void) {
         check_persistent("a", "'filename':'/a'," QCOW2, NODES, true);
         check_persistent("a", "'filename':'/a'," QCOW2, "[{'node-name':'a','drv':'qcow2','ro':true}]", false);
-        check_persistent("a", "'filename':'/a','format':'qcow2','virtual-size':1,'format-specific':{'data':{'compat':'0.10'}}",
-                         NODES, false);
+        check_persistent("a", "'filename':'/a','format':'qcow2','virtual-size':1,"
+                              "'format-specific':{'data':{'compat':'0.10'}}", NODES, false);
         check_persistent("a", "'filename':'/a','format':'qcow2','virtual-size':1", NODES, false);
         check_persistent("#b", "'filename':'/b','format':'raw','virtual-size':1", NODES, false);
-        check_persistent("t", "'filename':'json:{}','format':'throttle','virtual-size':1,'backing-image':{'filename':'/a'," QCOW2 "}",
+        check_persistent("t", "'filename':'json:{}','format':'throttle','virtual-size':1,"
+                              "'backing-image':{'filename':'/a'," QCOW2 "}",
                          "[{'node-name':'t','drv':'throttle'},{'node-name':'a','drv':'qcow2','file':'/a'},"
                          "{'node-name':'a2','drv':'qcow2','file':'/a'}]", false); /* which of the two is not clear */
 }
@@ -165,7 +170,8 @@ static void answers_of_another_form_are_refused(void) {
 }
 
 static void an_image_without_end_has_one(void) {
-        CLEANUP(json_decrefp) json_t *blocks = parse("[{'qdev':'v','inserted':{'node-name':'a','image':{'virtual-size':1}}}]");
+        CLEANUP(json_decrefp) json_t *blocks =
+                parse("[{'qdev':'v','inserted':{'node-name':'a','image':{'virtual-size':1}}}]");
         CLEANUP(qmp_disks_clear) QmpDisks disks = { 0 };
         QmpNodes none = { 0 };
         json_t *image = json_object_get(json_object_get(json_array_get(blocks, 0), "inserted"), "image");
