@@ -151,6 +151,10 @@ static int run(const Command *command, int argc, char **argv) {
                         log_line(LOG_ERR, "%s", reason.text);
                 return command_failed(&reason);
         }
+        if (rc > 0) {
+                command_tell(reason.text);
+                return STATUS_DONE;
+        }
         snprintf(line, sizeof line, "%s/%s\n", manifest->vm, manifest->name);
         return command_print(line, strlen(line));
 }

@@ -126,6 +126,10 @@ void command_warn(const char *line) {
         fprintf(stderr, "virtbackupfs: warning: %s\n", line);
 }
 
+void command_tell(const char *line) {
+        fprintf(stderr, "virtbackupfs: %s\n", line);
+}
+
 int command_print(const char *text, size_t length) {
         Reason reason;
 

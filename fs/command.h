@@ -46,11 +46,12 @@ typedef struct CommandParse {
 } CommandParse;
 bool command_parse(const Command *command, int argc, char **argv, CommandParse *parse);
 
-/* "virtbackupfs: …" on stderr. These return the status to exit with. */
+/* "virtbackupfs: …" on stderr. Those that return a number: the status to exit with. */
 int command_failed(const Reason *reason);
 int command_misused(const Command *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 int command_print_version(void);
 void command_warn(const char *line);
+void command_tell(const char *line);
 
 /* Writes to stdout, and notices where that fails (a full disk, a closed pipe). */
 int command_print(const char *text, size_t length);

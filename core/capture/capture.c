@@ -135,23 +135,34 @@ static int find_newest(Run *run, Reason *reterr) {
 static int fall_back_to_full(Run *run, const Reason *why, Reason *reterr) {
         if (run->options->wish == CAPTURE_INCREMENTAL)
                 return fail(reterr, -ESTALE, "cannot be incremental: %.*s", REASON_MAX - 64, why->text);
-        if (run->options->wish == CAPTURE_AUTO)
+        if (run->options->wish != CAPTURE_FULL)
                 warn(run, "%s: captured in full: %s", vm_name(run->vm), why->text);
         return 0;
 }
 
+/* Who asks for an incremental point does not want to have all read, which is what comparing takes. */
+static int require_bitmap(const Run *run, Reason *reterr) {
+        const Base *base = &run->base;
+
+        if (run->options->wish != CAPTURE_INCREMENTAL || !base->manifest || base_bitmap_count(base) > 0)
+                return 0;
+        return fail(reterr, -ESTALE, "cannot be incremental: %s: %.*s", run->source_vm.disks[0].name, REASON_MAX - 128,
+                    base->disks[0].why.text);
+}
+
 static int choose_base(Run *run, Reason *reterr) {
+        bool differential = run->options->wish == CAPTURE_DIFFERENTIAL;
         Reason asked;
         int rc;
 
-        rc = base_choose(run->vm, run->newest[0] ? run->newest : NULL, &run->source_vm, &run->base, reterr);
+        rc = base_choose(run->vm, run->newest[0] ? run->newest : NULL, differential, &run->source_vm, &run->base, reterr);
         if (rc < 0)
                 return rc;
         if (run->options->wish == CAPTURE_FULL) {
                 fail(&asked, 0, "as asked for");
                 base_give_up(&run->base, &asked);
         }
-        return run->base.manifest ? 0 : fall_back_to_full(run, &run->base.why, reterr);
+        return run->base.manifest ? require_bitmap(run, reterr) : fall_back_to_full(run, &run->base.why, reterr);
 }
 
 /* "virtbackupfs-<repository>-20261120T010203Z-9f3c21aa": a person sees whose it is, and it is never used again. */
@@ -180,7 +191,7 @@ static int name_checkpoint(Run *run, Reason *reterr) {
         return 0;
 }
 
-/* Begins the job; where the base turns out to be of no use, without it. */
+/* Begins the job; where the base's checkpoint turns out to be of no use, without it. */
 static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
         CLEANUP(freep) bool *incremental = calloc(run->base.disk_count, sizeof *incremental);
         Reason why = REASON_INIT;
@@ -200,20 +211,18 @@ static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
                 if (rc < 0)
                         return rc;
                 job.checkpoint = run->checkpoint;
-                if (run->base.manifest) {
+                if (base_bitmap_count(&run->base) > 0) {
                         job.base = run->base.manifest->checkpoint;
                         job.base_definition = run->base.definition;
                 }
                 for (size_t i = 0; i < run->base.disk_count; i++)
-                        incremental[i] = run->base.disks[i].chain != NULL;
+                        incremental[i] = base_disk_by_bitmap(&run->base.disks[i]);
                 rc = source_begin(run->source, &job, ret_moment, &why);
-                again = rc == -ESTALE && run->base.manifest;
-                if (again) {
-                        base_give_up(&run->base, &why);
-                        rc = fall_back_to_full(run, &why, reterr);
-                        if (rc < 0)
-                                return rc;
-                }
+                again = rc == -ESTALE && job.base;
+                if (again && run->options->wish == CAPTURE_INCREMENTAL)
+                        return fail(reterr, rc, "cannot be incremental: %.*s", REASON_MAX - 64, why.text);
+                if (again)
+                        base_compare(&run->base, &why);
         }
         run->began = rc == 0;
         if (rc < 0 && reterr)
@@ -235,13 +244,32 @@ static int keep_files(Run *run, const char *definition, Reason *reterr) {
         return rc;
 }
 
-/* Said of each disk that is full in an incremental point. A point without an incremental disk is a full one. */
+/* What the point starts from, and which checkpoint of it must stay besides its own. */
+static int name_parent(Run *run, Reason *reterr) {
+        Manifest *manifest = run->draft.manifest;
+        const Manifest *parent = run->base.manifest;
+        const char *full_checkpoint;
+
+        manifest->kind = run->base.differential ? POINT_DIFFERENTIAL : POINT_INCREMENTAL;
+        manifest->parent = strdup(parent->name);
+        if (!manifest->parent)
+                return fail_oom(reterr);
+        if (run->base.differential)
+                full_checkpoint = base_bitmap_count(&run->base) > 0 ? parent->checkpoint : NULL;
+        else
+                full_checkpoint = parent->full_checkpoint;
+        manifest->full_checkpoint = full_checkpoint ? strdup(full_checkpoint) : NULL;
+        return full_checkpoint && !manifest->full_checkpoint ? fail_oom(reterr) : 0;
+}
+
+/* Said of each disk of such a point that no bitmap told about. A point without a disk that starts from another is a full
+ * one. */
 static int settle_kind(Run *run, Reason *reterr) {
         Manifest *manifest = run->draft.manifest;
+        int rc;
 
         if (run->base.manifest && base_disk_count(&run->base) == 0) {
                 Reason why = run->base.disks[0].why;
-                int rc;
 
                 fail_within(&why, 0, "%s", run->source_vm.disks[0].name);
                 base_give_up(&run->base, &why);
@@ -249,19 +277,42 @@ static int settle_kind(Run *run, Reason *reterr) {
                 if (rc < 0)
                         return rc;
         }
-        manifest->kind = run->base.manifest ? POINT_INCREMENTAL : POINT_FULL;
+        manifest->kind = POINT_FULL;
         if (run->base.manifest) {
-                manifest->parent = strdup(run->base.manifest->name);
-                if (!manifest->parent)
-                        return fail_oom(reterr);
-                for (size_t i = 0; i < run->base.disk_count; i++)
-                        if (!run->base.disks[i].chain)
-                                warn(run, "%s/%s: captured in full: %s", vm_name(run->vm), run->source_vm.disks[i].name,
-                                     run->base.disks[i].why.text);
+                rc = require_bitmap(run, reterr);
+                if (rc == 0)
+                        rc = name_parent(run, reterr);
+                if (rc < 0)
+                        return rc;
+        }
+        for (size_t i = 0; run->base.manifest && i < run->base.disk_count; i++) {
+                Reason why;
+
+                if (base_disk_by_bitmap(&run->base.disks[i]))
+                        continue;
+                base_explain_disk(&run->base, i, &why);
+                warn(run, "%s/%s: %s", vm_name(run->vm), run->source_vm.disks[i].name, why.text);
         }
         return reporter_set_kind(run->reporter, manifest->kind) < 0 ? fail_oom(reterr) : 0;
 }
 
+/* Whether so little changed that no point is wanted. What is captured in full always is; how much changed of what is
+ * compared is known once it was copied. */
+static bool is_below_threshold(const Run *run, bool copied, uint64_t *ret_changed) {
+        uint64_t changed = 0;
+
+        if (run->options->threshold == 0 || base_disk_count(&run->base) < run->base.disk_count)
+                return false;
+        for (size_t i = 0; i < run->base.disk_count; i++) {
+                if (run->base.disks[i].compared && !copied)
+                        return false;
+                changed += run->base.disks[i].changed;
+        }
+        *ret_changed = changed;
+        return changed < run->options->threshold;
+}
+
+/* 1 where less changed than is worth a point: reterr says how much. */
 static int copy_disks(Run *run, Reason *reterr) {
         Copy copy = {
                 .vm = run->vm,
@@ -273,16 +324,28 @@ static int copy_disks(Run *run, Reason *reterr) {
                 .reporter = run->reporter,
                 .options = run->options,
         };
+        uint64_t changed;
+        bool below = false;
         int rc;
 
         rc = copy_survey(&copy, reterr);
         if (rc == 0)
                 rc = settle_kind(run, reterr);
         if (rc == 0)
+                below = is_below_threshold(run, false, &changed);
+        if (rc == 0 && !below) {
                 rc = copy_run(&copy, run->draft.manifest, reterr);
+                if (rc == 0)
+                        below = is_below_threshold(run, true, &changed);
+        }
+        if (rc == 0 && below)
+                rc = fail(reterr, 1, "%s: nothing was captured: %llu bytes changed since %s, less than %llu",
+                          vm_name(run->vm), (unsigned long long) changed, run->base.manifest->name,
+                          (unsigned long long) run->options->threshold);
         return rc;
 }
 
+/* 1 as copy_disks() has it. */
 static int take_point(Run *run, Reason *reterr) {
         CLEANUP(freep) char *checkpoint = NULL, *definition = NULL;
         Reason reason = REASON_INIT;
@@ -314,7 +377,7 @@ static int take_point(Run *run, Reason *reterr) {
         if (rc < 0)
                 return rc;
         rc = copy_disks(run, reterr);
-        if (rc < 0)
+        if (rc != 0)
                 return rc;
         if (stop_requested(&run->stop))
                 return stop_cause(&run->stop, -ECANCELED, reterr);
@@ -333,16 +396,31 @@ static int take_point(Run *run, Reason *reterr) {
 
 /* The point is there: what fails now is for the guardian or the next capture to put right. */
 static void end_well(Run *run) {
-        const char *keep = run->checkpoint;
+        const Manifest *newest = run->draft.manifest;
         Reason reason;
 
         if (source_end(run->source, &reason) < 0) {
                 run->job_stays = true;
                 warn(run, "%s: the job could not be ended: %s", vm_name(run->vm), reason.text);
         }
-        if (source_keep_checkpoints(run->source, &keep, keep ? 1 : 0, &reason) < 0)
+        if (leftovers_keep_checkpoints(run->source, newest, &reason) < 0)
                 warn(run, "%s: a checkpoint that is no longer needed stays: %s", vm_name(run->vm), reason.text);
-        if (reporter_succeed(run->reporter, run->draft.manifest->name, &reason) < 0)
+        if (reporter_succeed(run->reporter, newest->name, &reason) < 0)
+                warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
+}
+
+/* No point is wanted: all is as if this had not been. */
+static void end_without_point(Run *run) {
+        Reason reason;
+
+        if (source_end(run->source, &reason) < 0) {
+                run->job_stays = true;
+                warn(run, "%s: the job could not be ended: %s", vm_name(run->vm), reason.text);
+        }
+        draft_discard(&run->draft);
+        if (leftovers_delete_checkpoints(run->vm, run->source, &reason) < 0)
+                warn(run, "%s: a checkpoint that is not needed stays: %s", vm_name(run->vm), reason.text);
+        if (reporter_succeed(run->reporter, run->newest, &reason) < 0)
                 warn(run, "%s: the state could not be written: %s", vm_name(run->vm), reason.text);
 }
 
@@ -396,11 +474,13 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
         stop_let_clean_up(&run->stop);
         if (rc == 0)
                 end_well(run);
+        else if (rc > 0)
+                end_without_point(run);
         else
                 end_badly(run, rc, &reason);
         run->source = source_free(run->source);
         run->guardian = run->job_stays ? guardian_hand_over(run->guardian) : guardian_dismiss(run->guardian);
-        if (rc < 0 && reterr)
+        if (rc != 0 && reterr)
                 *reterr = reason;
         return rc;
 }
@@ -434,7 +514,7 @@ int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *r
         if (options->accepted)
                 options->accepted(options->context);
         rc = run_capture(&run, lock_fd, reterr);
-        if (rc < 0)
+        if (rc != 0)
                 return rc;
         *ret = STEAL_PTR(run.draft.manifest);
         return 0;

@@ -17,9 +17,9 @@
 #include "util/reason.h"
 
 typedef enum CaptureWish {
-        CAPTURE_AUTO,        /* incremental where possible, else full, saying why */
+        CAPTURE_AUTO,        /* incremental where possible, by comparing where there is no bitmap; else full, saying why */
         CAPTURE_FULL,
-        CAPTURE_INCREMENTAL, /* or fail, saying why */
+        CAPTURE_INCREMENTAL, /* by a bitmap, or fail, saying why */
         CAPTURE_DIFFERENTIAL, /* what changed since the last full point; where that cannot be, as for auto */
 } CaptureWish;
 const char *capture_wish_name(CaptureWish wish);
@@ -65,6 +65,7 @@ typedef struct CaptureOptions {
         void *context;
 } CaptureOptions;
 
-/* Takes the backup; *ret is the new point's manifest. -EBUSY: another capture of this VM runs (the state is left
+/* Takes the backup; *ret is the new point's manifest. 1: less than the threshold changed, no point was made, and reterr says
+ * how much it was. -EBUSY: another capture of this VM runs (the state is left
  * alone); -EROFS: the repository or the VM cannot capture; -ECANCELED; else as the source or the disk failed. */
 int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *reterr);

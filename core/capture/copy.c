@@ -23,7 +23,7 @@ typedef struct DiskCopy {
 /* A source is asked by one thread at a time. */
 static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason *reterr) {
         SourceView view = {
-                .incremental = copy->base->disks[disk].chain,
+                .incremental = base_disk_by_bitmap(&copy->base->disks[disk]),
                 .top = copy->options->top,
                 .ask_zero = !copy->options->no_zero_detection,
         };
@@ -42,36 +42,39 @@ static int open_for_readers(void *context, SourceReader **ret, Reason *reterr) {
 }
 
 static PlanDisk plan_disk(const Copy *copy, size_t disk, uint64_t size) {
-        Chain *parent = copy->base->disks[disk].chain;
+        const BaseDisk *base = &copy->base->disks[disk];
 
         return (PlanDisk) {
                 .size = size,
-                .parent_size = parent ? chain_size(parent) : 0,
+                .parent_size = base->chain ? chain_size(base->chain) : 0,
                 .block_size = copy->options->block_size,
+                .compared = base->compared && base->chain,
+                .top = copy->options->top,
         };
 }
 
 static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
-        Chain *parent = copy->base->disks[disk].chain;
+        BaseDisk *base = &copy->base->disks[disk];
         Reason why = REASON_INIT;
+        SurveyTotals totals;
         PlanDisk plan;
-        uint64_t total;
         int rc;
 
         rc = open_reader(copy, disk, &reader, reterr);
         if (rc < 0)
                 return rc;
         plan = plan_disk(copy, disk, reader->size);
-        rc = survey_disk(reader, &plan, parent, &total, &why, reterr);
+        rc = survey_disk(reader, &plan, base->chain, base->gaps, &totals, &why, reterr);
         if (rc == 0) {
                 base_give_up_disk(copy->base, disk, &why);
                 plan.parent_size = 0;
-                rc = survey_disk(reader, &plan, NULL, &total, NULL, reterr);
+                rc = survey_disk(reader, &plan, NULL, false, &totals, NULL, reterr);
         }
         if (rc < 0)
                 return fail_within(reterr, rc, "%s", copy->source_vm->disks[disk].name);
-        reporter_set_total(copy->reporter, disk, total);
+        base->changed = totals.changed;
+        reporter_set_total(copy->reporter, disk, totals.read);
         return 0;
 }
 
@@ -123,7 +126,7 @@ static int describe_disk(const Copy *copy, size_t disk, ManifestDisk *ret) {
         const BaseDisk *base = &copy->base->disks[disk];
         int rc;
 
-        ret->kind = base->chain ? POINT_INCREMENTAL : POINT_FULL;
+        ret->kind = !base->chain ? POINT_FULL : copy->base->differential ? POINT_DIFFERENTIAL : POINT_INCREMENTAL;
         ret->name = strdup(source->name);
         ret->layers = calloc(1, sizeof *ret->layers);
         if (!ret->name || !ret->layers)
@@ -136,9 +139,17 @@ static int describe_disk(const Copy *copy, size_t disk, ManifestDisk *ret) {
                 ret->layers[0].file = NULL;
                 return -ENOMEM;
         }
-        if (!base->chain && copy->base->manifest) {
-                ret->why = strdup(base->why.text);
+        if (copy->base->manifest && !base_disk_by_bitmap(base)) {
+                Reason why;
+
+                base_explain_disk(copy->base, disk, &why);
+                ret->why = strdup(why.text);
                 if (!ret->why)
+                        return -ENOMEM;
+        }
+        if (copy->options->top && source->backing) {
+                ret->backing = strdup(source->backing);
+                if (!ret->backing)
                         return -ENOMEM;
         }
         for (size_t i = 0; i < source->images.count; i++) {
@@ -243,6 +254,9 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ra
         ret->layers[0].length = totals.length;
         ret->layers[0].seal = totals.seal;
         ret->allocated = parent_data + totals.data;
+        ret->unreadable = totals.unreadable;
+        if (pipeline.plan.compared)
+                copy->base->disks[disk].changed = totals.data + totals.zero + totals.unreadable;
         return 0;
 }
 

@@ -20,7 +20,8 @@ typedef struct Copy {
         const CaptureOptions *options;
 } Copy;
 
-/* Finds out how much there is to read. Where a disk is not what its parent's point says, it is given up in the base. */
+/* Finds out how much there is to read, and has changed. Where a disk is not what its parent's point says, it is given up in
+ * the base. */
 int copy_survey(const Copy *copy, Reason *reterr);
 
 /* Writes the layers into data/CAPTURE, synced, and the disks into the manifest. */

@@ -95,10 +95,20 @@ int leftovers_remove_data(Vm *vm, Reason *reterr) {
         return 0;
 }
 
+int leftovers_keep_checkpoints(Source *source, const Manifest *newest, Reason *reterr) {
+        const char *keep[2];
+        size_t count = 0;
+
+        if (newest && newest->checkpoint)
+                keep[count++] = newest->checkpoint;
+        if (newest && newest->full_checkpoint)
+                keep[count++] = newest->full_checkpoint;
+        return source_keep_checkpoints(source, keep, count, reterr);
+}
+
 int leftovers_delete_checkpoints(Vm *vm, Source *source, Reason *reterr) {
         CLEANUP(manifest_unrefp) Manifest *newest = NULL;
         CLEANUP(strings_free) Strings points = { 0 };
-        const char *keep;
         int rc;
 
         rc = vm_list_points(vm, &points, reterr);
@@ -109,6 +119,5 @@ int leftovers_delete_checkpoints(Vm *vm, Source *source, Reason *reterr) {
                 if (rc < 0)
                         return rc;
         }
-        keep = newest ? newest->checkpoint : NULL;
-        return source_keep_checkpoints(source, &keep, keep ? 1 : 0, reterr);
+        return leftovers_keep_checkpoints(source, newest, reterr);
 }

@@ -14,6 +14,8 @@ bool leftovers_committed(Vm *vm, const char *point, const char *capture);
  * any of it: that is no failure. */
 int leftovers_remove_data(Vm *vm, Reason *reterr);
 
-/* Deletes this repository's checkpoints but the one that the newest visible point names. Where its manifest cannot be
- * read none is deleted: -EBADMSG. */
+/* Deletes this repository's checkpoints but those that the newest point (NULL: there is none) names: its own, and the last
+ * full one's where differential points start from it. */
+int leftovers_keep_checkpoints(Source *source, const Manifest *newest, Reason *reterr);
+/* The same for the newest visible point. Where its manifest cannot be read none is deleted: -EBADMSG. */
 int leftovers_delete_checkpoints(Vm *vm, Source *source, Reason *reterr);

@@ -139,16 +139,19 @@ static int plan_piece(const PlanDisk *disk, const PlanParent *parent, Piece piec
 /* Judges what both sides say of the bytes from `start` on, as far as they are in one state. */
 static Piece judge(const PlanDisk *disk, uint64_t start, const SourceExtent *source, const ParentExtent *parent) {
         Piece piece = { .start = start, .length = source->start + source->length - start, .zero = source->zero };
+        bool below = disk->top && source->below;
 
         if (start >= disk->parent_size) {
-                piece.dirty = true;
+                piece.dirty = !below;
                 return piece;
         }
         piece.length = min_u64(piece.length, disk->parent_size - start);
         if (parent)
                 piece.length = min_u64(piece.length, parent->start + parent->length - start);
         piece.parent_data = parent && parent->state == PARENT_DATA;
-        piece.dirty = (disk->compared ? !source->zero : source->dirty) || (parent && parent->state == PARENT_LOST);
+        piece.dirty = disk->compared ? !source->zero : source->dirty;
+        if (parent && parent->state == PARENT_LOST)
+                piece.dirty = !below;
         return piece;
 }
 

@@ -50,6 +50,7 @@ typedef struct PlanDisk {
         uint64_t parent_size; /* bytes; 0 where all of the disk is taken */
         uint32_t block_size;  /* bytes, of the layer; a power of 2 */
         bool compared;        /* the source cannot tell what changed: what it calls dirty means nothing */
+        bool top;             /* what is below the top image is left out, unless the parent has another state of it */
 } PlanDisk;
 
 /* A run of whole blocks (the disk's last one may be short) that the layer gets. What is in no item is absent. */

@@ -6,6 +6,7 @@
 #include <sys/random.h>
 
 #include "capture/feed.h"
+#include "capture/parent.h"
 #include "util/bytes.h"
 
 #define HEAD_SIZE (1u << 20)    /* bytes */
@@ -45,32 +46,80 @@ static void offer_extent(const PlanDisk *disk, const SourceExtent *extent, Sampl
                 samples_offer(samples, start, (end - start) / disk->block_size, disk->block_size);
 }
 
-static int walk(SourceReader *reader, const PlanDisk *disk, Samples *samples, SourceExtents *extents, Plan *plan,
-                uint64_t *ret_read, Reason *reterr) {
-        uint64_t read = 0;
+/* What a look at a disk needs. */
+typedef struct Survey {
+        SourceReader *reader;
+        const PlanDisk *disk;
+        Chain *parent;
+        bool gaps;
+        Samples samples;
+        SourceExtents extents;
+        PlanParent held; /* the parent's, where it has gaps */
+        Plan plan;
+} Survey;
 
+static void survey_clear(Survey *survey) {
+        source_extents_clear(&survey->extents);
+        parent_extents_clear(&survey->held.extents);
+        plan_clear(&survey->plan);
+}
+
+/* Nothing is promised for what is below the top image: the parent may have left it out. */
+static bool is_clean(const Survey *survey, const SourceExtent *extent) {
+        return !extent->dirty && !extent->zero && !(survey->disk->top && extent->below);
+}
+
+static int plan_one(Survey *survey, uint64_t start, uint64_t length, Reason *reterr) {
+        bool gaps = survey->parent && survey->gaps;
+        int rc = 0;
+
+        if (gaps)
+                rc = parent_extents_load(survey->parent, start, start + length, &survey->held.extents);
+        if (rc == 0)
+                rc = plan_window(survey->disk, start, length, &survey->extents, gaps ? &survey->held : NULL, &survey->plan);
+        return rc < 0 ? fail_errno(reterr, rc, "cannot look the disk over") : 0;
+}
+
+static int walk(Survey *survey, SurveyTotals *ret, Reason *reterr) {
+        const PlanDisk *disk = survey->disk;
+
+        *ret = (SurveyTotals) { 0 };
         for (uint64_t at = 0, length; at < disk->size; at += length) {
                 int rc;
 
                 length = min_u64(WINDOW_SIZE, disk->size - at);
-                source_extents_clear(extents);
-                rc = source_extents(reader, at, length, extents, reterr);
+                source_extents_clear(&survey->extents);
+                rc = source_extents(survey->reader, at, length, &survey->extents, reterr);
+                if (rc == 0)
+                        rc = plan_one(survey, at, length, reterr);
                 if (rc < 0)
                         return rc;
-                rc = plan_window(disk, at, length, extents, NULL, plan);
-                if (rc < 0)
-                        return fail_oom(reterr);
-                read += plan->read;
-                for (size_t i = 0; i < extents->count; i++)
-                        if (!extents->items[i].dirty && !extents->items[i].zero)
-                                offer_extent(disk, &extents->items[i], samples);
+                ret->read += survey->plan.read;
+                for (size_t i = 0; i < survey->plan.count; i++)
+                        ret->changed += survey->plan.items[i].length;
+                for (size_t i = 0; i < survey->extents.count; i++)
+                        if (is_clean(survey, &survey->extents.items[i]))
+                                offer_extent(disk, &survey->extents.items[i], &survey->samples);
         }
-        *ret_read = read;
         return 0;
 }
 
+/* What the parent lacks is taken whatever the bitmap says. */
+static bool parent_lacks(const Survey *survey, uint64_t start, uint64_t length) {
+        ParentExtents extents = { 0 };
+        bool lacks = survey->gaps && parent_extents_load(survey->parent, start, start + length, &extents) == 0;
+
+        if (lacks) {
+                lacks = false;
+                for (size_t i = 0; i < extents.count; i++)
+                        lacks |= extents.items[i].state == PARENT_LOST;
+        }
+        parent_extents_clear(&extents);
+        return lacks;
+}
+
 /* 1 where both have the same bytes, 0 where not. */
-static int compare(SourceReader *reader, Chain *parent, uint64_t start, uint64_t length, Reason *why, Reason *reterr) {
+static int compare(const Survey *survey, uint64_t start, uint64_t length, Reason *why, Reason *reterr) {
         unsigned char now[COMPARE_SIZE], then[COMPARE_SIZE];
 
         for (uint64_t end = start + length, part; start < end; start += part) {
@@ -78,10 +127,12 @@ static int compare(SourceReader *reader, Chain *parent, uint64_t start, uint64_t
                 int rc;
 
                 part = min_u64(end - start, COMPARE_SIZE);
-                rc = source_read(reader, now, part, start, reterr);
+                if (parent_lacks(survey, start, part))
+                        continue;
+                rc = source_read(survey->reader, now, part, start, reterr);
                 if (rc < 0)
                         return rc;
-                rc = chain_read(parent, then, part, start, &damage);
+                rc = chain_read(survey->parent, then, part, start, &damage);
                 if (rc == -ENOMEM)
                         return fail_oom(reterr);
                 if (rc < 0)
@@ -93,23 +144,22 @@ static int compare(SourceReader *reader, Chain *parent, uint64_t start, uint64_t
         return 1;
 }
 
-static int compare_head(SourceReader *reader, const PlanDisk *disk, Chain *parent, SourceExtents *extents, Reason *why,
-                        Reason *reterr) {
-        uint64_t length = min_u64(HEAD_SIZE, min_u64(disk->size, disk->parent_size));
+static int compare_head(Survey *survey, Reason *why, Reason *reterr) {
+        uint64_t length = min_u64(HEAD_SIZE, min_u64(survey->disk->size, survey->disk->parent_size));
         int rc;
 
         if (length == 0)
                 return 1;
-        source_extents_clear(extents);
-        rc = source_extents(reader, 0, length, extents, reterr);
+        source_extents_clear(&survey->extents);
+        rc = source_extents(survey->reader, 0, length, &survey->extents, reterr);
         if (rc < 0)
                 return rc;
-        for (size_t i = 0; i < extents->count; i++) {
-                const SourceExtent *extent = &extents->items[i];
+        for (size_t i = 0; i < survey->extents.count; i++) {
+                const SourceExtent *extent = &survey->extents.items[i];
 
-                if (extent->dirty || extent->zero)
+                if (!is_clean(survey, extent))
                         continue;
-                rc = compare(reader, parent, extent->start, extent->length, why, reterr);
+                rc = compare(survey, extent->start, extent->length, why, reterr);
                 if (rc <= 0)
                         return rc;
         }
@@ -122,8 +172,9 @@ static int compare_starts(const void *a, const void *b) {
         return (x > y) - (x < y);
 }
 
-static int compare_samples(SourceReader *reader, const PlanDisk *disk, Chain *parent, Samples *samples, Reason *why,
-                           Reason *reterr) {
+static int compare_samples(Survey *survey, Reason *why, Reason *reterr) {
+        Samples *samples = &survey->samples;
+
         if (samples->offered == 0)
                 return 1;
         qsort(samples->starts, SURVEY_SAMPLES, sizeof *samples->starts, compare_starts);
@@ -132,26 +183,31 @@ static int compare_samples(SourceReader *reader, const PlanDisk *disk, Chain *pa
 
                 if (i > 0 && samples->starts[i] == samples->starts[i - 1])
                         continue;
-                rc = compare(reader, parent, samples->starts[i], disk->block_size, why, reterr);
+                rc = compare(survey, samples->starts[i], survey->disk->block_size, why, reterr);
                 if (rc <= 0)
                         return rc;
         }
         return 1;
 }
 
-int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, uint64_t *ret_read, Reason *why, Reason *reterr) {
-        CLEANUP(source_extents_clear) SourceExtents extents = { 0 };
-        CLEANUP(plan_clear) Plan plan = { 0 };
-        Samples samples = { 0 };
+int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
+                Reason *reterr) {
+        CLEANUP(survey_clear) Survey survey = {
+                .reader = reader,
+                .disk = disk,
+                .parent = parent,
+                .gaps = gaps,
+                .held = { .is_zero = parent_is_zero, .context = parent },
+        };
         int rc;
 
-        if (getrandom(&samples.random, sizeof samples.random, 0) != sizeof samples.random)
+        if (getrandom(&survey.samples.random, sizeof survey.samples.random, 0) != sizeof survey.samples.random)
                 return fail_errno(reterr, -errno, "no random numbers");
-        rc = walk(reader, disk, &samples, &extents, &plan, ret_read, reterr);
-        if (rc < 0 || !parent)
+        rc = walk(&survey, ret, reterr);
+        if (rc < 0 || !parent || disk->compared)
                 return rc < 0 ? rc : 1;
-        rc = compare_head(reader, disk, parent, &extents, why, reterr);
+        rc = compare_head(&survey, why, reterr);
         if (rc <= 0)
                 return rc;
-        return compare_samples(reader, disk, parent, &samples, why, reterr);
+        return compare_samples(&survey, why, reterr);
 }

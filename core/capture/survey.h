@@ -5,6 +5,7 @@
  * are read from both. Swapped and replaced disks are found so, whose bitmaps are clean and whose content is another. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "capture/plan.h"
@@ -13,6 +14,12 @@
 
 #define SURVEY_SAMPLES 64
 
-/* parent NULL: only counts. ret_read: the bytes that a capture reads, as far as the bitmap tells. Returns 1 where they are
- * the same, 0 where not: why then says what differs. */
-int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, uint64_t *ret_read, Reason *why, Reason *reterr);
+typedef struct SurveyTotals {
+        uint64_t read;    /* bytes that a capture reads, as far as the bitmap tells */
+        uint64_t changed; /* those, and what is stored as zeroes */
+} SurveyTotals;
+
+/* parent NULL: only counts. gaps: the parent is known not to have all of it; what it lacks is taken. Returns 1 where they
+ * are the same, 0 where not: why then says what differs. A disk that is compared anyway is not looked at for that. */
+int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
+                Reason *reterr);

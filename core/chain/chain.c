@@ -31,6 +31,7 @@ struct Chain {
         uint64_t size;
         char *vm, *point, *disk, *capture;
         char *damage;      /* or NULL */
+        char *backing;     /* what has that which was left out of the layers; or NULL */
         ChainPart *parts;  /* newest first */
         size_t part_count, part_capacity;
 };
@@ -50,6 +51,7 @@ static void chain_destroy(void *value) {
         free(chain->disk);
         free(chain->capture);
         free(chain->damage);
+        free(chain->backing);
         free(chain);
 }
 
@@ -206,6 +208,7 @@ typedef struct ChainRequest {
 
 static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
         const ChainRequest *request = context;
+        const ManifestDisk *disk = manifest_find_disk(request->manifest, request->disk);
         CLEANUP(chain_destroyp) Chain *chain = calloc(1, sizeof *chain);
         uint64_t limit = UINT64_MAX;
         int rc;
@@ -214,12 +217,13 @@ static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost,
                 return fail_oom(reterr);
         chain->store = repository_layers(vm_repository(request->vm));
         chain->owner = cache_new_owner();
-        chain->size = manifest_find_disk(request->manifest, request->disk)->size;
+        chain->size = disk->size;
         chain->vm = strdup(vm_name(request->vm));
         chain->point = strdup(request->manifest->name);
         chain->disk = strdup(request->disk);
         chain->capture = strdup(request->manifest->capture);
-        if (!chain->vm || !chain->point || !chain->disk || !chain->capture)
+        chain->backing = disk->backing ? strdup(disk->backing) : NULL;
+        if (!chain->vm || !chain->point || !chain->disk || !chain->capture || (disk->backing && !chain->backing))
                 return fail_oom(reterr);
         rc = add_point(chain, request->manifest, request->disk, &limit, reterr);
         if (rc > 0)
@@ -425,6 +429,9 @@ static int explain(Chain *chain, uint32_t index, void *buffer, size_t length, ui
         Layer *layer;
         int rc;
 
+        if (index == REGION_LOST && !chain->damage && chain->backing)
+                return fail(reterr, -EIO, "%" PRIu64 " of the disk was left out: its backing file %s has it", offset,
+                            chain->backing);
         if (index == REGION_LOST)
                 return fail(reterr, -EIO, "%" PRIu64 " of the disk is in no layer: %s", offset,
                             chain->damage ?: "the chain is incomplete");

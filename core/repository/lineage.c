@@ -118,7 +118,7 @@ static int judge(Lineage *lineage) {
 
 static bool needs_parent(const Manifest *manifest) {
         for (size_t i = 0; i < manifest->disk_count; i++)
-                if (manifest->disks[i].kind == POINT_INCREMENTAL)
+                if (manifest->disks[i].kind != POINT_FULL)
                         return true;
         return false;
 }

@@ -56,7 +56,7 @@ static int take_kind(const json_t *object, PointKind *ret, Reason *reterr) {
 
         if (rc < 0)
                 return rc;
-        for (PointKind kind = POINT_FULL; kind <= POINT_INCREMENTAL; kind++)
+        for (PointKind kind = POINT_FULL; kind <= POINT_DIFFERENTIAL; kind++)
                 if (strcmp(text, point_kind_name(kind)) == 0) {
                         *ret = kind;
                         return 0;
@@ -158,11 +158,17 @@ static int load_disk(const json_t *object, ManifestDisk *disk, Reason *reterr) {
         if (rc == 0)
                 rc = take_optional_copy(object, "why", &disk->why, reterr);
         if (rc == 0)
+                rc = take_optional_copy(object, "backing", &disk->backing, reterr);
+        if (rc == 0 && json_object_get(object, "unreadable"))
+                rc = json_take_size(object, "unreadable", &disk->unreadable, reterr);
+        if (rc == 0)
                 rc = load_images(object, disk, reterr);
         if (rc == 0)
                 rc = load_layers(object, disk, reterr);
         if (rc == 0 && disk->allocated > disk->size)
                 rc = fail(reterr, -EBADMSG, "more is allocated than its size");
+        if (rc == 0 && disk->unreadable > disk->size)
+                rc = fail(reterr, -EBADMSG, "more is unreadable than its size");
         return rc;
 }
 
@@ -182,8 +188,9 @@ static int load_disks(const json_t *object, Manifest *manifest, Reason *reterr) 
                         return fail_within(reterr, rc, "disk %zu", i);
                 if (manifest_find_disk(manifest, disk->name) != disk)
                         return fail(reterr, -EBADMSG, "disk %s is there twice", disk->name);
-                if (disk->kind == POINT_INCREMENTAL && manifest->kind == POINT_FULL)
-                        return fail(reterr, -EBADMSG, "disk %s is incremental in a full point", disk->name);
+                if (disk->kind != POINT_FULL && disk->kind != manifest->kind)
+                        return fail(reterr, -EBADMSG, "disk %s is %s in a point that is %s", disk->name,
+                                    point_kind_name(disk->kind), point_kind_name(manifest->kind));
         }
         return 0;
 }
@@ -244,6 +251,8 @@ static int load_identity(const json_t *object, Manifest *manifest, Reason *reter
                 rc = take_optional_copy(object, "parent", &manifest->parent, reterr);
         if (rc == 0)
                 rc = take_optional_copy(object, "checkpoint", &manifest->checkpoint, reterr);
+        if (rc == 0)
+                rc = take_optional_copy(object, "full_checkpoint", &manifest->full_checkpoint, reterr);
         if (rc < 0)
                 return rc;
 
@@ -256,8 +265,8 @@ static int load_identity(const json_t *object, Manifest *manifest, Reason *reter
                 return fail(reterr, -EBADMSG, "\"time\" is no time");
         if (manifest->parent && (!point_name_is_valid(manifest->parent) || strcmp(manifest->parent, manifest->name) >= 0))
                 return fail(reterr, -EBADMSG, "\"parent\" is no older point");
-        if (manifest->kind == POINT_INCREMENTAL && !manifest->parent)
-                return fail(reterr, -EBADMSG, "it is incremental but has no parent");
+        if (manifest->kind != POINT_FULL && !manifest->parent)
+                return fail(reterr, -EBADMSG, "it is %s but has no parent", point_kind_name(manifest->kind));
         return 0;
 }
 
@@ -317,9 +326,11 @@ static json_t *dump_disks(const Manifest *manifest) {
 
         for (size_t i = 0; i < manifest->disk_count; i++) {
                 const ManifestDisk *disk = &manifest->disks[i];
-                json_t *item = json_pack("{s:o, s:I, s:I, s:s, s:o, s:o, s:o}", "name", json_text(disk->name),
+                json_t *item = json_pack("{s:o, s:I, s:I, s:I, s:s, s:o, s:o, s:o, s:o}", "name", json_text(disk->name),
                                          "size", (json_int_t) disk->size, "allocated", (json_int_t) disk->allocated,
-                                         "kind", point_kind_name(disk->kind), "why", optional_text(disk->why),
+                                         "unreadable", (json_int_t) disk->unreadable, "kind",
+                                         point_kind_name(disk->kind), "why", optional_text(disk->why),
+                                         "backing", optional_text(disk->backing),
                                          "images", dump_images(disk), "layers", dump_layers(disk));
 
                 if (json_array_append_new(list, item) < 0)
@@ -357,6 +368,7 @@ json_t *manifest_to_json(const Manifest *manifest) {
         bad |= json_object_set_new(object, "time", json_string(time));
         bad |= json_object_set_new(object, "parent", optional_text(manifest->parent));
         bad |= json_object_set_new(object, "checkpoint", optional_text(manifest->checkpoint));
+        bad |= json_object_set_new(object, "full_checkpoint", optional_text(manifest->full_checkpoint));
         bad |= json_object_set_new(object, "disks", dump_disks(manifest));
         bad |= json_object_set_new(object, "files", dump_files(manifest));
         return bad ? NULL : STEAL_PTR(object);

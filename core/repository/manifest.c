@@ -12,6 +12,7 @@
 static const char *const kind_names[] = {
         [POINT_FULL] = "full",
         [POINT_INCREMENTAL] = "incremental",
+        [POINT_DIFFERENTIAL] = "differential",
 };
 
 const char *point_kind_name(PointKind kind) {
@@ -42,6 +43,7 @@ static void clear_disk(ManifestDisk *disk) {
         strings_free(&disk->images);
         free(disk->name);
         free(disk->why);
+        free(disk->backing);
 }
 
 Manifest *manifest_unref(Manifest *manifest) {
@@ -58,6 +60,7 @@ Manifest *manifest_unref(Manifest *manifest) {
         free(manifest->capture);
         free(manifest->parent);
         free(manifest->checkpoint);
+        free(manifest->full_checkpoint);
         free(manifest);
         return NULL;
 }

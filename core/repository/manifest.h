@@ -5,12 +5,15 @@
  *      "name": NAME,                                                      as the file's
  *      "vm": NAME, "vm_uuid": UUID, "serial": 3,                          serials grow with names within a VM
  *      "capture": "2026-11-20T010203Z.9f3c21aa",                          the directory below data/
- *      "kind": "full"|"incremental", "time": RFC 3339, "parent": NAME|null, "checkpoint": NAME|null,
- *      "disks": [{"name": "vda", "size": N, "allocated": N, "kind": "full"|"incremental", "why": TEXT|null,
+ *      "kind": "full"|"incremental"|"differential", "time": RFC 3339, "parent": NAME|null, "checkpoint": NAME|null,
+ *      "full_checkpoint": NAME|null,                                      of the full point, for differential ones
+ *      "disks": [{"name": "vda", "size": N, "allocated": N, "kind": as above, "why": TEXT|null,
  *                 "images": [ID, …],                                      the image's identity, top first
+ *                 "unreadable": N, "backing": TEXT|null,
  *                 "layers": [{"format": "native", "file": "vda.layer", "length": N, "seal": "16 hex digits"}]}],
  *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits"}]}
- * Layers of a disk stand newest first. A parent's name sorts before its child's. Unknown keys are ignored.
+ * Layers of a disk stand newest first. The parent of a differential point is a full one. A parent's name sorts before its
+ * child's. Unknown keys are ignored.
  * Threads: a Manifest is immutable once read; references are counted atomically. */
 #pragma once
 
@@ -27,6 +30,7 @@
 typedef enum PointKind {
         POINT_FULL,
         POINT_INCREMENTAL,
+        POINT_DIFFERENTIAL, /* what changed since the last full one */
 } PointKind;
 
 typedef struct ManifestLayer {
@@ -40,8 +44,10 @@ typedef struct ManifestDisk {
         char *name;
         uint64_t size;      /* bytes */
         uint64_t allocated; /* bytes that are no hole at this point, all of the chain */
+        uint64_t unreadable; /* bytes that the source could not deliver */
         PointKind kind;
-        char *why;          /* why it is full in an incremental point; or NULL */
+        char *why;          /* why it is full in a point that is not, or was compared; or NULL */
+        char *backing;      /* the file that has what no layer has, for people; NULL: nothing is left out */
         Strings images;
         ManifestLayer *layers;
         size_t layer_count;
@@ -62,6 +68,7 @@ typedef struct Manifest {
         struct timespec time;
         char *parent;     /* or NULL */
         char *checkpoint; /* or NULL */
+        char *full_checkpoint; /* to be kept beside it; or NULL */
         ManifestDisk *disks;
         size_t disk_count;
         ManifestFile *files;

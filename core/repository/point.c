@@ -17,14 +17,17 @@ static json_t *describe_disks(const Manifest *manifest) {
 
         for (size_t i = 0; manifest && i < manifest->disk_count; i++) {
                 const ManifestDisk *disk = &manifest->disks[i];
-                json_t *item = json_pack("{s:o, s:I, s:I, s:I, s:s}", "name", json_text(disk->name),
+                json_t *item = json_pack("{s:o, s:I, s:I, s:I, s:I, s:s}", "name", json_text(disk->name),
                                          "size", (json_int_t) disk->size, "allocated", (json_int_t) disk->allocated,
+                                         "unreadable", (json_int_t) disk->unreadable,
                                          "stored", (json_int_t) manifest_disk_stored(disk),
                                          "kind", point_kind_name(disk->kind));
                 int bad = !item;
 
                 if (disk->why)
                         bad |= json_object_set_new(item, "why", json_text(disk->why));
+                if (disk->backing)
+                        bad |= json_object_set_new(item, "backing", json_text(disk->backing));
                 bad |= json_array_append_new(list, item);
                 if (bad)
                         return NULL;

@@ -34,7 +34,7 @@ typedef struct SourceOwner {
 
 typedef struct SourceDisk {
         char *name;           /* target: "vda" */
-        bool tracks_changes;  /* its image can carry a bitmap; else each capture is full */
+        bool tracks_changes;  /* its image can carry a bitmap; else all of it is read each time */
         char *why_not;        /* "raw image cannot carry a bitmap", where it does not */
         char *backing;        /* what lies directly below the top image, for people; NULL: nothing */
         Strings images;       /* identity: the image that the guest writes to first, then its backing files. Each is a

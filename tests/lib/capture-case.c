@@ -104,6 +104,9 @@ int capture_case_take(CaptureCase *test, CaptureWish wish) {
                 .wish = wish,
                 .codec = codec_by_name("lz4"),
                 .block_size = test->block_size,
+                .top = test->top,
+                .no_zero_detection = test->no_zero_detection,
+                .threshold = test->threshold,
                 .guardian_argv = guardian,
                 .cancel = &cancelled,
                 .accepted = count_acceptance,
@@ -170,6 +173,14 @@ static void check_disk(CaptureCase *test, const ManifestDisk *disk) {
         CHECK_INT(disk->allocated, data);
 }
 
+static void check_checkpoints(CaptureCase *test) {
+        const Manifest *newest = test->newest;
+
+        CHECK(newest->checkpoint && fake_has_checkpoint(test->fake, newest->checkpoint));
+        CHECK(!newest->full_checkpoint || fake_has_checkpoint(test->fake, newest->full_checkpoint));
+        CHECK_INT(fake_checkpoint_count(test->fake), newest->full_checkpoint ? 2 : 1);
+}
+
 void capture_case_check(CaptureCase *test) {
         CLEANUP(capture_state_clear) CaptureState state = { 0 };
         const Manifest *newest = test->newest;
@@ -179,8 +190,7 @@ void capture_case_check(CaptureCase *test) {
         for (size_t i = 0; i < newest->disk_count; i++)
                 check_disk(test, &newest->disks[i]);
         CHECK(!test->fake->job);
-        CHECK(newest->checkpoint && fake_has_checkpoint(test->fake, newest->checkpoint));
-        CHECK_INT(fake_checkpoint_count(test->fake), 1);
+        check_checkpoints(test);
         CHECK_INT(count_entries(test, "data"), count_entries(test, "points"));
         CHECK_INT(capture_state_read(test->vm, &state, &reason), 0);
         CHECK_INT(state.phase, CAPTURE_IDLE);
@@ -196,8 +206,10 @@ void capture_case_check_failed(CaptureCase *test, const char *why) {
         CHECK_INT(points.count, test->newest ? test->newest->serial : 0);
         CHECK_INT(count_entries(test, "data"), points.count);
         CHECK(!test->fake->job);
-        CHECK_INT(fake_checkpoint_count(test->fake), points.count > 0);
-        CHECK(!test->newest || fake_has_checkpoint(test->fake, test->newest->checkpoint));
+        if (test->newest)
+                check_checkpoints(test);
+        else
+                CHECK_INT(fake_checkpoint_count(test->fake), 0);
         CHECK_INT(capture_state_read(test->vm, &state, &reason), 0);
         CHECK_INT(state.phase, CAPTURE_FAILED);
         CHECK(strstr(state.error, why));

@@ -11,10 +11,12 @@ typedef struct CaptureCase {
         Vm *vm;
         FakeVm *fake;
         uint32_t block_size;
+        bool top, no_zero_detection;
+        uint64_t threshold;
         char warnings[4096]; /* of the last capture, a line each */
         unsigned accepted;   /* how often, in the last capture */
         Manifest *newest;    /* of the last capture that succeeded */
-        Reason reason;       /* of the last that failed */
+        Reason reason;       /* of the last that made no point */
 } CaptureCase;
 
 /* To be called first in main(): this program is the guardian too. cancel is given to every capture. */
@@ -29,7 +31,7 @@ void capture_case_reopen(CaptureCase *test);
 int capture_case_take(CaptureCase *test, CaptureWish wish);
 
 /* Checks every byte of the newest point against the job's moment, its sizes, that there is no job, no data of other
- * captures, and no checkpoint but its own. */
+ * captures, and no checkpoint but those that it names. */
 void capture_case_check(CaptureCase *test);
 
 /* That nothing of the capture that failed is left: no job, no data, and the newest point's checkpoint is there. */

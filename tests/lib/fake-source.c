@@ -27,7 +27,7 @@ typedef struct FakeReader {
         SourceReader reader;
         FakeSource *source;
         int disk;
-        bool incremental;
+        bool incremental, top, ask_zero;
 } FakeReader;
 
 static atomic_bool *cancel_flag;
@@ -64,6 +64,8 @@ void fake_write(FakeVm *vm, int disk, uint64_t start, uint64_t length, unsigned 
                 return;
         for (uint64_t i = 0; i < length; i++)
                 bytes[i] = seed ? (unsigned char) (seed + i / 7 + i * seed / 3) : 0;
+        for (uint64_t at = start / FAKE_GRAIN; at <= (start + length - 1) / FAKE_GRAIN; at++)
+                vm->disks[disk].below[at] = false;
         mark_dirty(vm, disk, start, length);
 }
 
@@ -162,6 +164,7 @@ static int fake_inspect(Source *base, SourceVm *ret, Reason *reterr) {
                 disk->name = strdup(name);
                 disk->tracks_changes = !vm->disks[i].raw;
                 disk->why_not = vm->disks[i].raw ? strdup("raw image cannot carry a bitmap") : NULL;
+                disk->backing = vm->disks[i].backing[0] ? strdup(vm->disks[i].backing) : NULL;
                 for (int image = 0; image < 2; image++)
                         if (vm->disks[i].images[image][0])
                                 strings_add(&disk->images, vm->disks[i].images[image]);
@@ -184,6 +187,8 @@ static int fake_begin(Source *base, const SourceJob *job, struct timespec *ret_m
                 return rc;
         if (vm->job)
                 return fail(reterr, -EBUSY, "the VM has a job");
+        if (job->top && vm->no_top)
+                return fail(reterr, -ENOTSUP, "this source cannot tell what is below");
         for (size_t i = 0; i < source->disk_count; i++) {
                 if (!job->incremental[i])
                         continue;
@@ -247,8 +252,9 @@ static int fake_extents(SourceReader *base, uint64_t start, uint64_t length, Sou
 
                 step = end - at;
                 /* Here and there zeroes that are not known to be: allocated, as a guest's writing of zeroes leaves it. */
-                extent.zero = bytes_are_zero(disk->then + at, step) && at / FAKE_GRAIN / 32 % 3 != 0;
-                if (last && last->dirty == extent.dirty && last->zero == extent.zero) {
+                extent.zero = reader->ask_zero && bytes_are_zero(disk->then + at, step) && at / FAKE_GRAIN / 32 % 3 != 0;
+                extent.below = reader->top && disk->below[at / FAKE_GRAIN];
+                if (last && last->dirty == extent.dirty && last->zero == extent.zero && last->below == extent.below) {
                         last->length += step;
                         continue;
                 }
@@ -265,18 +271,21 @@ static int fake_read(SourceReader *base, void *buffer, size_t length, uint64_t o
         FakeReader *reader = (FakeReader *) base;
         const atomic_bool *cancel = reader->source->source.owner.cancel;
         FakeVm *vm = reader->source->vm;
+        const FakeDisk *disk = &vm->disks[reader->disk];
         int rc = request(vm, reterr);
 
         if (rc < 0)
                 return rc;
         if (vm->off)
                 return fail(reterr, -EIO, "the connection broke");
+        if (offset < disk->bad_start + disk->bad_length && disk->bad_start < offset + length)
+                return fail(reterr, -EIO, "a bad place");
         for (unsigned ms = 0; ms < vm->read_takes_ms; ms++) {
                 if (cancel && atomic_load(cancel))
                         return fail(reterr, -ECANCELED, "cancelled");
                 usleep(1000);
         }
-        memcpy(buffer, vm->disks[reader->disk].then + offset, length);
+        memcpy(buffer, disk->then + offset, length);
         return 0;
 }
 
@@ -299,6 +308,8 @@ static int fake_open_reader(Source *base, size_t disk, const SourceView *view, S
         reader->source = source;
         reader->disk = source->disks[disk];
         reader->incremental = view->incremental;
+        reader->top = view->top;
+        reader->ask_zero = view->ask_zero;
         reader->reader = (SourceReader) {
                 .ops = &reader_ops,
                 .size = source->vm->disks[reader->disk].then_size,

@@ -16,7 +16,10 @@
 
 typedef struct FakeDisk {
         bool present, raw;       /* raw: tracks no changes */
-        char images[2][32];      /* identity; the second may be "" */
+        char images[2][32];      /* identity; the second, or both, may be "" */
+        char backing[32];        /* what is below, for people; or "" */
+        bool below[FAKE_DISK_MAX / FAKE_GRAIN]; /* what the backing file has; writing clears it */
+        uint64_t bad_start, bad_length;         /* cannot be read */
         uint64_t size;
         unsigned char now[FAKE_DISK_MAX], then[FAKE_DISK_MAX]; /* then: at the job's moment */
         uint64_t then_size;
@@ -46,6 +49,7 @@ typedef struct FakeVm {
         unsigned read_takes_ms;
         bool many_readers;
         bool no_checkpoint;                   /* none can be made */
+        bool no_top;                          /* it cannot tell what is below */
 } FakeVm;
 
 /* Makes the file, or maps it again. A VM that is running, without disks. Exits the test on failure. */

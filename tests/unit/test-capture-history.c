@@ -40,6 +40,8 @@ static void change_something(FakeVm *vm, int *images) {
                         memset(d->now, 0, sizeof d->now);
                         d->size = 1 + random_below(FAKE_DISK_MAX);
                         snprintf(d->images[0], sizeof d->images[0], "image-%d", ++*images);
+                        if (random_below(4) == 0)
+                                d->images[0][0] = 0;
                         d->images[1][0] = 0;
                 }
                 return;
@@ -71,6 +73,16 @@ static void change_something(FakeVm *vm, int *images) {
         }
 }
 
+static CaptureWish random_wish(void) {
+        switch (random_below(15)) {
+        case 0: return CAPTURE_FULL;
+        case 1:
+        case 2:
+        case 3: return CAPTURE_DIFFERENTIAL;
+        default: return CAPTURE_AUTO;
+        }
+}
+
 static void run_history(unsigned seed, unsigned captures) {
         CaptureCase test;
         int images = 0;
@@ -84,8 +96,9 @@ static void run_history(unsigned seed, unsigned captures) {
                         change_something(test.fake, &images);
                 test.block_size = 4096u << random_below(10);
                 test.fake->many_readers = random_below(2);
+                test.no_zero_detection = random_below(8) == 0;
                 test.fake->fail_at = random_below(5) ? 0 : 1 + (unsigned) random_below(40);
-                if (capture_case_take(&test, random_below(15) ? CAPTURE_AUTO : CAPTURE_FULL) < 0) {
+                if (capture_case_take(&test, random_wish()) < 0) {
                         capture_case_check_failed(&test, " fails");
                         test.fake->fail_at = 0;
                         CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);

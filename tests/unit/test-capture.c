@@ -1,11 +1,14 @@
 #include "capture/capture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <unistd.h>
 
 #include "capture-case.h"
+#include "chain/chain.h"
 #include "repository/capture-lock.h"
+#include "repository/point.h"
 #include "unit.h"
 #include "util/io.h"
 
@@ -57,22 +60,82 @@ static void second_capture_is_incremental(void) {
         capture_case_end(&test);
 }
 
-static void lost_bitmap_means_full_saying_why(void) {
+static void lost_bitmap_means_comparing_saying_why(void) {
         CaptureCase test;
+        char words[128];
 
         begin_with_disk(&test);
+        fake_write(test.fake, 0, 300000, 100000, 33);
+        fake_write(test.fake, 0, 1000000, 200000, 0);
         fake_lose_bitmaps(test.fake);
+        snprintf(words, sizeof words, "vm1/vda: compared with %s, as checkpoint virtbackupfs-", test.newest->name);
         CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
         CHECK_SAYS(test.reason, "cannot be incremental: checkpoint virtbackupfs-");
         capture_case_check_failed(&test, "cannot be incremental");
         CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
-        CHECK(strstr(test.warnings, "vm1: captured in full: checkpoint virtbackupfs-"));
-        CHECK_INT(test.newest->kind, POINT_FULL);
+        CHECK(strstr(test.warnings, words));
+        CHECK(strstr(words, test.newest->parent));
+        CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
+        CHECK_INT(test.newest->disks[0].kind, POINT_INCREMENTAL);
+        CHECK(strstr(test.newest->disks[0].why, "compared with "));
+        CHECK(manifest_disk_stored(&test.newest->disks[0]) < 250000);
+        capture_case_check(&test);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        CHECK(!test.newest->disks[0].why);
+        CHECK_TEXT(test.warnings, "");
         capture_case_check(&test);
         capture_case_end(&test);
 }
 
-static void new_raw_and_replaced_disks_are_full_in_an_incremental_point(void) {
+static void disk_that_nobody_knows_is_compared(void) {
+        CaptureCase test;
+
+        capture_case_begin(&test);
+        add_disk(&test, 0, 2000123, "");
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
+        CHECK_SAYS(test.reason, "cannot be incremental: vda: its image cannot be told from another one");
+        for (int change = 0; change < 4; change++) {
+                if (change == 1)
+                        fake_resize(test.fake, 0, 2600001);
+                if (change == 2)
+                        fake_resize(test.fake, 0, 1234567);
+                for (uint64_t i = 50000 * (uint64_t) change; i < 100000; i++)
+                        test.fake->disks[0].now[i] ^= 0x55; /* whatever a bitmap would say */
+                test.no_zero_detection = change == 3;
+                CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+                CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
+                CHECK(strstr(test.warnings, "as its image cannot be told from another one"));
+                capture_case_check(&test);
+        }
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK(manifest_disk_stored(&test.newest->disks[0]) < 10000);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
+static void compared_disk_takes_what_a_damaged_parent_lacks(void) {
+        CaptureCase test;
+        char path[128];
+        int fd;
+
+        capture_case_begin(&test);
+        add_disk(&test, 0, 2000123, "image-a");
+        test.fake->disks[0].raw = true;
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        snprintf(path, sizeof path, "data/%s/vda.layer", test.newest->capture);
+        fd = openat(vm_fd(test.vm), path, O_RDWR | O_CLOEXEC);
+        CHECK(fd >= 0);
+        CHECK_INT(pwrite(fd, "damage", 6, 5000), 6);
+        close(fd);
+        capture_case_reopen(&test);
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
+static void new_and_replaced_disks_are_full_in_an_incremental_point_and_raw_ones_compared(void) {
         CaptureCase test;
 
         capture_case_begin(&test);
@@ -97,7 +160,10 @@ static void new_raw_and_replaced_disks_are_full_in_an_incremental_point(void) {
         CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
         CHECK_INT(test.newest->disks[0].kind, POINT_INCREMENTAL);
         CHECK_INT(test.newest->disks[1].kind, POINT_INCREMENTAL);
-        CHECK_TEXT(test.newest->disks[2].why, "raw image cannot carry a bitmap");
+        CHECK_INT(test.newest->disks[2].kind, POINT_INCREMENTAL);
+        CHECK(strstr(test.newest->disks[2].why, "compared with "));
+        CHECK(strstr(test.newest->disks[2].why, ", as raw image cannot carry a bitmap"));
+        CHECK(manifest_disk_stored(&test.newest->disks[2]) < 10000);
         capture_case_check(&test);
 
         test.fake->disks[0].present = false;
@@ -105,8 +171,7 @@ static void new_raw_and_replaced_disks_are_full_in_an_incremental_point(void) {
         CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
         CHECK_SAYS(test.reason, "vdc: raw image cannot carry a bitmap");
         CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
-        CHECK_INT(test.newest->kind, POINT_FULL);
-        CHECK(!test.newest->disks[0].why);
+        CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
         capture_case_check(&test);
         capture_case_end(&test);
 }
@@ -284,7 +349,7 @@ static void damaged_newest_manifest_means_full_and_keeps_all_data(void) {
         capture_case_end(&test);
 }
 
-static void point_without_a_checkpoint_is_followed_by_a_full_one(void) {
+static void point_without_a_checkpoint_is_compared_with(void) {
         CaptureCase test;
 
         begin_with_disk(&test);
@@ -296,6 +361,146 @@ static void point_without_a_checkpoint_is_followed_by_a_full_one(void) {
         CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
         CHECK_SAYS(test.reason, "has no checkpoint");
         CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
+        CHECK(strstr(test.warnings, "has no checkpoint"));
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
+static void differential_points_start_from_the_last_full_one(void) {
+        CaptureCase test;
+        char full[POINT_NAME_MAX];
+        uint64_t before = 0;
+
+        begin_with_disk(&test);
+        snprintf(full, sizeof full, "%s", test.newest->name);
+        for (unsigned i = 0; i < 3; i++) {
+                fake_write(test.fake, 0, 400000 * i + 7, 100000, 40 + i);
+                CHECK_INT(capture_case_take(&test, CAPTURE_DIFFERENTIAL), 0);
+                CHECK_INT(test.newest->kind, POINT_DIFFERENTIAL);
+                CHECK_INT(test.newest->disks[0].kind, POINT_DIFFERENTIAL);
+                CHECK_TEXT(test.newest->parent, full);
+                CHECK_TEXT(test.warnings, "");
+                CHECK(manifest_disk_stored(&test.newest->disks[0]) > before);
+                before = manifest_disk_stored(&test.newest->disks[0]);
+                capture_case_check(&test);
+
+                fake_write(test.fake, 0, 1900000, 50, 40 + i);
+                CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+                CHECK(strcmp(test.newest->parent, full) > 0);
+                CHECK(manifest_disk_stored(&test.newest->disks[0]) < 100000);
+                CHECK(test.newest->full_checkpoint);
+                capture_case_check(&test);
+        }
+        test.fake->fail_at = 8;
+        CHECK_INT(capture_case_take(&test, CAPTURE_DIFFERENTIAL), -EIO);
+        test.fake->fail_at = 0;
+        capture_case_check_failed(&test, " fails");
+        CHECK_INT(capture_case_take(&test, CAPTURE_DIFFERENTIAL), 0);
+        CHECK_TEXT(test.warnings, "");
+        capture_case_check(&test);
+        CHECK_INT(capture_case_take(&test, CAPTURE_FULL), 0);
+        CHECK(!test.newest->full_checkpoint);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
+static void differential_without_the_full_ones_checkpoint_is_compared(void) {
+        CaptureCase test;
+        char full[POINT_NAME_MAX];
+
+        begin_with_disk(&test);
+        snprintf(full, sizeof full, "%s", test.newest->name);
+        fake_write(test.fake, 0, 500, 100000, 4);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        fake_write(test.fake, 0, 900000, 100000, 4);
+        CHECK_INT(capture_case_take(&test, CAPTURE_DIFFERENTIAL), 0);
+        CHECK_INT(test.newest->kind, POINT_DIFFERENTIAL);
+        CHECK_TEXT(test.newest->parent, full);
+        CHECK(!test.newest->full_checkpoint);
+        CHECK(strstr(test.warnings, ", as the checkpoint of "));
+        CHECK(strstr(test.warnings, " was not kept"));
+        CHECK(manifest_disk_stored(&test.newest->disks[0]) < 500000);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
+static void too_little_change_makes_no_point(void) {
+        CaptureCase test;
+        CaptureState state = { 0 };
+
+        begin_with_disk(&test);
+        add_disk(&test, 1, 500000, "image-b");
+        test.threshold = 100 << 20;
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0); /* a disk that is full is never too little */
+        capture_case_check(&test);
+        for (int compared = 0; compared < 2; compared++) {
+                Manifest *newest = test.newest;
+
+                test.fake->disks[1].raw = compared;
+                fake_write(test.fake, 0, 128 << 10, 5000, 11);
+                fake_write(test.fake, 1, 256 << 10, 5000, 0);
+                test.threshold = (128 << 10) + 1;
+                CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 1);
+                CHECK_SAYS(test.reason, "vm1: nothing was captured: 131072 bytes changed since ");
+                CHECK(test.newest == newest);
+                CHECK(!test.fake->job);
+                CHECK_INT(fake_checkpoint_count(test.fake), 1);
+                CHECK(fake_has_checkpoint(test.fake, newest->checkpoint));
+                CHECK_INT(capture_state_read(test.vm, &state, NULL), 0);
+                CHECK_TEXT(state.last, newest->name);
+                capture_state_clear(&state);
+                test.threshold = 128 << 10;
+                CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+                capture_case_check(&test);
+                fake_write(test.fake, 1, 256 << 10, 5000, 3);
+                test.threshold = 0;
+                CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        }
+        capture_case_end(&test);
+}
+
+static void only_the_top_is_stored_where_asked_for(void) {
+        CaptureCase test;
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        unsigned char byte[1];
+        ChainExtent extent;
+        Reason reason = REASON_INIT;
+
+        capture_case_begin(&test);
+        add_disk(&test, 0, 2000123, "image-a");
+        strcpy(test.fake->disks[0].backing, "/images/base.qcow2");
+        memset(test.fake->disks[0].below, true, sizeof test.fake->disks[0].below);
+        fake_write(test.fake, 0, 600000, 100000, 77);
+        test.top = true;
+        test.fake->no_top = true;
+        CHECK_INT(capture_case_take(&test, CAPTURE_FULL), -ENOTSUP);
+        capture_case_check_failed(&test, "this source cannot tell what is below");
+        test.fake->no_top = false;
+        for (int incremental = 0; incremental < 2; incremental++) {
+                fake_write(test.fake, 0, 900000, 100, 78);
+                CHECK_INT(capture_case_take(&test, incremental ? CAPTURE_INCREMENTAL : CAPTURE_FULL), 0);
+                CHECK_TEXT(test.newest->disks[0].backing, "/images/base.qcow2");
+                CHECK(manifest_disk_stored(&test.newest->disks[0]) < 250000);
+                CHECK_INT(point_check(test.vm, test.newest->name, &reason), 0);
+                CHECK_INT(chain_open(test.vm, test.newest->name, "vda", &chain, &reason), 0);
+                CHECK_INT(chain_read(chain, byte, 1, 650000, &reason), 0);
+                CHECK_INT(byte[0], test.fake->disks[0].then[650000]);
+                CHECK_INT(chain_extent_at(chain, 1500000, &extent, &reason), 0);
+                CHECK_INT(extent.state, EXTENT_UNREADABLE);
+                CHECK_INT(chain_read(chain, byte, 1, 1500000, &reason), -EIO);
+                CHECK_SAYS(reason, "its backing file /images/base.qcow2 has it");
+                chain = chain_unref(chain);
+        }
+        test.fake->disks[0].raw = true; /* compared, it is the same */
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK(manifest_disk_stored(&test.newest->disks[0]) < 10000);
+        CHECK_TEXT(test.newest->disks[0].backing, "/images/base.qcow2");
+        test.fake->disks[0].raw = false;
+        test.top = false; /* now all is wanted: what was left out is taken */
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
+        CHECK(!test.newest->disks[0].backing);
         capture_case_check(&test);
         capture_case_end(&test);
 }
@@ -349,8 +554,10 @@ static void vm_that_is_off_or_another_is_refused(void) {
 int main(int argc, char **argv) {
         capture_case_main(argc, argv);
         RUN(second_capture_is_incremental);
-        RUN(lost_bitmap_means_full_saying_why);
-        RUN(new_raw_and_replaced_disks_are_full_in_an_incremental_point);
+        RUN(lost_bitmap_means_comparing_saying_why);
+        RUN(disk_that_nobody_knows_is_compared);
+        RUN(compared_disk_takes_what_a_damaged_parent_lacks);
+        RUN(new_and_replaced_disks_are_full_in_an_incremental_point_and_raw_ones_compared);
         RUN(clean_but_different_disk_is_found);
         RUN(shrunk_and_grown_again_is_right);
         RUN(every_failing_request_loses_nothing);
@@ -360,7 +567,11 @@ int main(int argc, char **argv) {
         RUN(vm_that_goes_off_meanwhile_is_named);
         RUN(second_capture_at_once_is_refused_and_disturbs_nothing);
         RUN(damaged_newest_manifest_means_full_and_keeps_all_data);
-        RUN(point_without_a_checkpoint_is_followed_by_a_full_one);
+        RUN(point_without_a_checkpoint_is_compared_with);
+        RUN(differential_points_start_from_the_last_full_one);
+        RUN(differential_without_the_full_ones_checkpoint_is_compared);
+        RUN(too_little_change_makes_no_point);
+        RUN(only_the_top_is_stored_where_asked_for);
         RUN(damaged_ancestor_means_full);
         RUN(damaged_layer_means_full);
         RUN(vm_that_is_off_or_another_is_refused);
