@@ -75,7 +75,7 @@ static int run(const Command *command, int argc, char **argv) {
 const Command command_add = {
         .name = "add",
         .arguments = "REPO VM SOURCE…",
-        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, or DISK=URI for each disk",
+        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, qmp:///SOCKET, or DISK=URI for each disk",
         .options = options,
         .words_min = 3,
         .words_max = -1,

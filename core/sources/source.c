@@ -46,7 +46,7 @@ int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
                 return fail_oom(reterr);
         if (!ops)
                 return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system, "
-                            "and DISK=URI for each disk", shown);
+                            "QEMU's own monitor as qmp:///PATH, and DISK=URI for each disk", shown);
         rc = ops->open(owner, &source, reterr);
         if (rc < 0)
                 return rc;

@@ -5,12 +5,15 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import threading
 
 import pytest
 from agent import ListeningAgent
+from person import ordinary_user
 from program import processes_of
 from qemu import Monitor, Qemu
+from repository import Repository
 from slow import Progress, slowed
 from truth import Truth
 from vm import MIB, Disk, random_image
@@ -18,6 +21,16 @@ from wait import until
 
 FREEZE, THAW = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"
 UUID = "6f4b5e5c-2f56-4f5e-9d0a-0c6a4f3f2a11"
+
+
+@contextlib.contextmanager
+def small_file_system(path, mib):
+    os.makedirs(path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=0755", "none", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture
@@ -412,6 +425,48 @@ def test_file_systems_are_thawed_after_a_kill(talking, repository):
 def test_a_freeze_needs_an_agent(repository, vm, truth):
     refused(repository, vm, "cannot be frozen", "agent=PATH", options=["--freeze"])
     assert vm.job_parts() == [] and vm.bitmaps() == {"vda": [], "vdb": []}
+
+
+@pytest.mark.needs_root
+def test_a_qemu_of_another_user(place, program, ground):
+    """It can enter neither root's directories nor those of the scratch files."""
+    user = ordinary_user("vbfs-test", f"{place}/user")
+    os.chmod(f"{place}/user", 0o755)
+    repository = Repository(program, f"{place}/repository").init()
+    scratch = f"{place}/scratch"
+    os.mkdir(scratch, 0o700)
+    with Qemu(user, f"{place}/user", "vm", [Disk("vda", 24 * MIB), Disk("vdb", 9 * MIB, format="raw")]) as vm:
+        repository.add(vm, uri=vm.uri)
+        truth = Truth(repository, vm, place)
+        change(vm, 1)
+        truth.capture()
+        change(vm, 2)
+        truth.capture("--incremental", "--scratch-dir", scratch)
+        assert vm.job_parts() == [] and os.listdir(scratch) == []
+        truth.check()
+
+
+@pytest.mark.needs_root
+def test_the_guest_goes_on_where_scratch_space_runs_out(place, program, person, template):
+    repository = Repository(program, f"{place}/repository").init()
+    case = Case(person, repository, place, template)
+    with small_file_system(f"{place}/small", 24) as small:
+        progress = Progress(repository, case.vm)
+        process = repository.start_capture(case.vm, "--full", "--rate", "4M", "--scratch-dir", small)
+        progress.wait("begun", process)
+        written = 0
+        while process.poll() is None and written < 128:
+            case.vm.io("vda", f"write -P 0x77 {written}M 1M")
+            written += 1
+        out, err = process.communicate(timeout=120)
+        assert process.returncode == 1 and out == "", err
+        assert "are about to fill it" in err, err
+        settled(repository, case.vm)
+        assert os.listdir(small) == []
+    with open(case.vm.reference("vda", f"{place}/now.raw"), "rb") as now:
+        assert now.read(written * MIB) == b"\x77" * written * MIB, "a write of the guest failed"
+    case.whole()
+    case.vm.remove()
 
 
 def test_a_qemu_by_tcp_keeps_scratch_files_at_its_own_place(person, repository, place):
