@@ -21,7 +21,7 @@ static PackedBlock blocks[STRETCH / BLOCK];
 /* One LZ4 block of this is 300 bytes; zstd has a tenth of that, and a disk of 16 TiB has 134 million. */
 static void pack(const Codec *codec) {
         memset(raw, 0x5a, sizeof raw);
-        packed_block_pack(codec, raw, BLOCK, scratch, &blocks[0]);
+        packed_block_pack(codec, 0, raw, BLOCK, scratch, &blocks[0]);
         for (size_t i = 1; i < sizeof blocks / sizeof *blocks; i++)
                 blocks[i] = blocks[0];
 }
