@@ -207,7 +207,7 @@ static int check_base(const DiskSource *disk, const char *base, Reason *reterr) 
         if (!disk->bitmap)
                 return fail(reterr, -ESTALE, "%s: there is no bitmap", disk->disk);
         if (!then || strcmp(then, disk->bitmap) != 0)
-                return fail(reterr, -ESTALE, "%s: the bitmap %s does not go back to the point before, which has %s",
+                return fail(reterr, -ESTALE, "%s: the bitmap %s does not go back to the parent point, which has %s",
                             disk->disk, disk->bitmap, then ?: "none");
         return 0;
 }

@@ -136,7 +136,9 @@ def test_dirty_extents_since_another_checkpoint_are_not_trusted(case, bitmap):
     change(case.image)
     refused = case.try_capture(case.url([], bitmap=bitmap, checkpoint="B"), "--incremental")
     assert refused.returncode == 1, refused.stderr
-    _, said = case.capture(case.url([], bitmap=bitmap, checkpoint="B"))
+    point, said = case.capture(case.url([], bitmap=bitmap, checkpoint="B"))
+    assert case.repository.kinds("vm", point) == {"vda": "incremental"}
+    assert case.repository.point("vm", point)["stored"] < MIB, "what is the same is stored again"
     assert "vda" in said
     case.check()
 
@@ -144,8 +146,10 @@ def test_dirty_extents_since_another_checkpoint_are_not_trusted(case, bitmap):
 def test_a_transfer_that_is_not_incremental_is_compared(case):
     case.capture(case.url(checkpoint="A"))
     change(case.image)
-    _, said = case.capture(case.url(None, bitmap="A", checkpoint="B"))
+    point, said = case.capture(case.url(None, bitmap="A", checkpoint="B"))
     assert "not that of an incremental backup" in said
+    assert case.repository.point("vm", point)["stored"] < MIB
+    case.capture(case.url(change(case.image), bitmap="B", checkpoint="C"), "--incremental")
     case.check()
 
 
