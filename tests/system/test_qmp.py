@@ -427,6 +427,17 @@ def test_a_freeze_needs_an_agent(repository, vm, truth):
     assert vm.job_parts() == [] and vm.bitmaps() == {"vda": [], "vdb": []}
 
 
+def test_what_lies_above_the_backing_file_is_enough(person, repository, place):
+    base = f"{place}/base.qcow2"
+    random_image(person, base, 32 * MIB, 8 * MIB)
+    with Qemu(person, place, "top", [Disk("vda", 32 * MIB, options=[f"backing_file={base}", "backing_fmt=qcow2"])]) as vm:
+        repository.add(vm, uri=vm.uri)
+        vm.io("vda", "write -P 0x41 1M 1M")
+        whole, top = repository.capture(vm, "--full"), repository.capture(vm, "--full", "--top")
+        assert repository.point(vm, whole)["stored"] > 8 * MIB > 2 * MIB > repository.point(vm, top)["stored"] > 0
+        assert vm.job_parts() == []
+
+
 @pytest.mark.needs_root
 def test_a_qemu_of_another_user(place, program, ground):
     """It can enter neither root's directories nor those of the scratch files."""
@@ -450,7 +461,9 @@ def test_a_qemu_of_another_user(place, program, ground):
 def test_the_guest_goes_on_where_scratch_space_runs_out(place, program, person, template):
     repository = Repository(program, f"{place}/repository").init()
     case = Case(person, repository, place, template)
-    with small_file_system(f"{place}/small", 24) as small:
+    limits = {"bps": 40 * MIB, "bps_rd": 0, "bps_wr": 0, "iops": 0, "iops_rd": 0, "iops_wr": 0}  # no tmpfs is that slow
+    case.vm.execute("block_set_io_throttle", id=case.vm.device("vda"), **limits)
+    with small_file_system(f"{place}/small", 40) as small:
         progress = Progress(repository, case.vm)
         process = repository.start_capture(case.vm, "--full", "--rate", "4M", "--scratch-dir", small)
         progress.wait("begun", process)
