@@ -7,6 +7,8 @@
 #include "path.h"
 #include "table.h"
 
+enum { VM_COLUMNS = 5, POINT_COLUMNS = 6, DISK_COLUMNS = 6 };
+
 enum { OPTION_JSON };
 static const CommandOption options[] = {
         [OPTION_JSON] = { .name = "json", .help = "an object {\"vms\": [...]} with exact sizes" },
@@ -23,7 +25,7 @@ static uint64_t size_of(const json_t *object, const char *key) {
 
 /* One row for each VM. */
 static int add_vms(Table *table, const json_t *vms) {
-        const char *const head[] = { "VM", "POINTS", "STORED", "NEWEST", "SOURCE" };
+        const char *const head[VM_COLUMNS] = { "VM", "POINTS", "STORED", "NEWEST", "SOURCE" };
         const json_t *vm, *point;
         size_t i, j;
         int bad = 0;
@@ -48,9 +50,37 @@ static int add_vms(Table *table, const json_t *vms) {
         return bad;
 }
 
+/* What is not there to be read, of the bytes given and of what a backing file has. */
+static int add_note(Table *table, uint64_t unreadable, const char *backing) {
+        char size[SIZE_TEXT_MAX], note[512];
+
+        size_format(unreadable, size);
+        if (unreadable > 0 && backing)
+                snprintf(note, sizeof note, "%s unreadable, needs %s", size, backing);
+        else if (unreadable > 0)
+                snprintf(note, sizeof note, "%s unreadable", size);
+        else if (backing)
+                snprintf(note, sizeof note, "needs %s", backing);
+        return table_add(table, unreadable > 0 || backing ? note : "-");
+}
+
+static int add_point_note(Table *table, const json_t *point) {
+        const json_t *disk;
+        const char *backing = NULL;
+        uint64_t unreadable = 0;
+        size_t i;
+
+        json_array_foreach(json_object_get(point, "disks"), i, disk) {
+                unreadable += size_of(disk, "unreadable");
+                if (json_object_get(disk, "backing"))
+                        backing = "backing files";
+        }
+        return add_note(table, unreadable, backing);
+}
+
 /* One row for each point of a VM. */
 static int add_points(Table *table, const json_t *points) {
-        const char *const head[] = { "POINT", "KIND", "TIME", "STORED", "PARENT" };
+        const char *const head[POINT_COLUMNS] = { "POINT", "KIND", "TIME", "STORED", "PARENT", "NOTE" };
         const json_t *point;
         size_t i;
         int bad = 0;
@@ -64,13 +94,14 @@ static int add_points(Table *table, const json_t *points) {
                 bad |= table_add_size(table, size_of(point, "stored"));
                 bad |= table_add(table, json_is_false(json_object_get(point, "complete")) ? text_of(point, "reason")
                                                                                            : text_of(point, "parent"));
+                bad |= add_point_note(table, point);
         }
         return bad;
 }
 
 /* One row for each disk of a point. */
 static int add_disks(Table *table, const json_t *disks, const char *only) {
-        const char *const head[] = { "DISK", "KIND", "SIZE", "ALLOCATED", "STORED" };
+        const char *const head[DISK_COLUMNS] = { "DISK", "KIND", "SIZE", "ALLOCATED", "STORED", "NOTE" };
         const json_t *disk;
         size_t i;
         int bad = 0;
@@ -85,6 +116,8 @@ static int add_disks(Table *table, const json_t *disks, const char *only) {
                 bad |= table_add_size(table, size_of(disk, "size"));
                 bad |= table_add_size(table, size_of(disk, "allocated"));
                 bad |= table_add_size(table, size_of(disk, "stored"));
+                bad |= add_note(table, size_of(disk, "unreadable"),
+                                json_string_value(json_object_get(disk, "backing")));
         }
         return bad;
 }
@@ -154,7 +187,7 @@ static int describe_path(Repository *repository, const char *text, json_t *vms, 
 static int format_text(const json_t *vms, const char *path_text, const Path *path, char **ret, size_t *ret_length) {
         CLEANUP(table_freep) Table *table = NULL;
         const json_t *points = json_object_get(json_array_get(vms, 0), "points");
-        int bad = table_new(5, &table);
+        int bad = table_new(!path_text ? VM_COLUMNS : !path->point[0] ? POINT_COLUMNS : DISK_COLUMNS, &table);
 
         if (bad)
                 return bad;

@@ -61,27 +61,30 @@ def test_sizes_that_fit_no_block_are_kept_to_the_byte(started, repository):
     truth.check()
 
 
-def test_a_raw_disk_is_full_each_time_and_that_is_said(started, repository):
+def test_a_raw_disk_is_compared_each_time_and_that_is_said(started, repository):
     vm, truth = started("rawdisk", Disk("vda", 4 * MIB), Disk("vdb", 4 * MIB, "raw"))
-    vm.io("vdb", "write -P 1 0 1M")
-    truth.capture()
+    vm.io("vdb", "write -P 1 0 2M")
+    first = truth.capture()
     vm.io("vda", "write -P 2 0 64k")
-    vm.io("vdb", "write -P 3 512k 1M")
+    vm.io("vdb", "write -P 3 512k 64k", "write -z 1M 256k", "write -P 1 64k 64k")
     references = truth.look()
     result = repository.try_capture(vm, "--incremental", check=True)
-    assert "vdb" in result.stderr and "raw" in result.stderr
+    assert f"vdb: compared with {first}, as " in result.stderr and "raw" in result.stderr
     point = truth.keep(result.stdout.strip().split("/")[1], references)
-    assert repository.kinds(vm, point) == {"vda": "incremental", "vdb": "full"}
+    assert repository.kinds(vm, point) == {"vda": "incremental", "vdb": "incremental"}
     assert repository.point(vm, point)["kind"] == "incremental"
+    held = [(each["start"], each["length"], each["zero"])
+            for each in repository.program.json("map", repository.path, f"rawdisk/{point}/vdb") if each["point"] == point]
+    assert held == [(512 << 10, 64 << 10, False), (1 << 20, 256 << 10, True)]
     truth.check()
 
 
-def test_a_vm_of_raw_disks_alone_can_be_captured_in_full(started, repository):
+def test_a_vm_of_raw_disks_alone_can_be_captured(started, repository):
     vm, truth = started("allraw", Disk("vda", 4 * MIB, "raw"))
     vm.io("vda", "write -P 1 0 1M")
     truth.capture()
     vm.io("vda", "write -P 2 0 64k")
-    truth.capture()
+    assert repository.point(vm, truth.capture())["kind"] == "incremental"
     result = repository.try_capture(vm, "--incremental")
     assert result.returncode == 1 and "raw" in result.stderr
     truth.check()

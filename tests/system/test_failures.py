@@ -157,7 +157,7 @@ def test_bitmaps_that_qemu_left_inconsistent(case):
     refused = case.repository.try_capture(case.vm, "--incremental")
     assert refused.returncode == 1 and "bitmap" in refused.stderr, refused.stderr
     result = case.repository.try_capture(case.vm, check=False)
-    assert result.returncode == 0 and "full" in result.stderr, result.stderr
+    assert result.returncode == 0 and "compared with" in result.stderr, result.stderr
     case.truth.keep(result.stdout.strip().split("/")[1], case.truth.look())
     case.whole("incremental")
 
@@ -184,13 +184,15 @@ def test_a_bitmap_that_was_deleted(case, targets):
     result = case.repository.try_capture(case.vm)
     assert result.returncode == 0 and "bitmap" in result.stderr, result.stderr
     point = case.truth.keep(result.stdout.strip().split("/")[1], references)
-    assert case.repository.kinds(case.vm, point)["vda"] == "full"
+    vda = next(disk for disk in case.repository.point(case.vm, point)["disks"] if disk["name"] == "vda")
+    assert vda["kind"] == "incremental" and vda["why"].startswith("compared with"), vda
     case.whole("incremental")
 
 
 def test_a_checkpoint_that_was_deleted(case):
     case.vm.virsh("checkpoint-delete", case.repository.points(case.vm)[-1]["checkpoint"])
-    case.whole("full")
+    case.whole("incremental")
+    assert case.repository.points(case.vm)[-2]["disks"][0]["why"].startswith("compared with")
 
 
 def test_a_checkpoint_of_which_only_the_bitmap_is_left(case):
