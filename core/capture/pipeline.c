@@ -40,7 +40,8 @@ typedef struct Pipeline {
         Feed feed;
 
         pthread_mutex_t lock;      /* of what follows */
-        pthread_cond_t changed;
+        pthread_cond_t room;       /* the thread with the feed waits for a free slot, */
+        pthread_cond_t ready;      /* the caller's for the next chunk in order */
         Slot *slots;               /* of chunk N: slot N modulo their number; its thread's alone until it is ready */
         size_t slot_count;
         uint64_t taken, written;   /* chunks */
@@ -64,8 +65,9 @@ static int read_blocks(Pipeline *pipeline, Slot *slot, Reason *reterr) {
         for (uint64_t at = 0; at < slot->chunk.length; at += block_size) {
                 uint64_t length = min_u64(block_size, slot->chunk.length - at);
                 Reason reason = REASON_INIT;
-                int rc = readers_read(pipeline->disk->readers, slot->raw + at, length, slot->chunk.start + at, false, &reason);
+                int rc;
 
+                rc = readers_read(pipeline->disk->readers, slot->raw + at, length, slot->chunk.start + at, false, &reason);
                 if (rc < 0 && !skip_is_meant(pipeline, rc)) {
                         if (reterr)
                                 *reterr = reason;
@@ -157,7 +159,7 @@ static bool await_free_slot(Pipeline *pipeline) {
 
         pthread_mutex_lock(&pipeline->lock);
         while (!pipeline->failed && pipeline->taken - pipeline->written == pipeline->slot_count)
-                pthread_cond_wait(&pipeline->changed, &pipeline->lock);
+                pthread_cond_wait(&pipeline->room, &pipeline->lock);
         free = !pipeline->failed;
         pthread_mutex_unlock(&pipeline->lock);
         return free;
@@ -178,7 +180,7 @@ static int take_slot(Pipeline *pipeline, Slot **ret, Reason *reterr) {
                         (*ret)->chunk = chunk;
                 } else {
                         pipeline->all_taken = true;
-                        pthread_cond_broadcast(&pipeline->changed);
+                        pthread_cond_signal(&pipeline->ready);
                 }
                 pthread_mutex_unlock(&pipeline->lock);
         }
@@ -192,7 +194,8 @@ static void end_all(Pipeline *pipeline, int rc, Reason *reason) {
         stop_because(pipeline->stop, rc, reason);
         pthread_mutex_lock(&pipeline->lock);
         pipeline->failed = true;
-        pthread_cond_broadcast(&pipeline->changed);
+        pthread_cond_signal(&pipeline->room);
+        pthread_cond_signal(&pipeline->ready);
         pthread_mutex_unlock(&pipeline->lock);
 }
 
@@ -209,7 +212,8 @@ static void *worker_run(void *context) {
                         break;
                 pthread_mutex_lock(&pipeline->lock);
                 slot->ready = true;
-                pthread_cond_broadcast(&pipeline->changed);
+                if (slot == &pipeline->slots[pipeline->written % pipeline->slot_count])
+                        pthread_cond_signal(&pipeline->ready);
                 pthread_mutex_unlock(&pipeline->lock);
         }
         if (rc < 0)
@@ -257,12 +261,11 @@ static int append_chunk(const PipelineDisk *disk, const Slot *slot, Reason *rete
 /* The next chunk in order; NULL where there is none any more. */
 static Slot *await_ready_slot(Pipeline *pipeline) {
         Slot *slot = &pipeline->slots[pipeline->written % pipeline->slot_count];
-        bool ready;
+        bool ready = false;
 
         pthread_mutex_lock(&pipeline->lock);
-        while (!pipeline->failed && !(ready = pipeline->written < pipeline->taken && slot->ready) &&
-               !(pipeline->all_taken && pipeline->written == pipeline->taken))
-                pthread_cond_wait(&pipeline->changed, &pipeline->lock);
+        while (!pipeline->failed && !(ready = slot->ready) && !(pipeline->all_taken && pipeline->written == pipeline->taken))
+                pthread_cond_wait(&pipeline->ready, &pipeline->lock);
         if (pipeline->failed || !ready)
                 slot = NULL;
         pthread_mutex_unlock(&pipeline->lock);
@@ -284,7 +287,7 @@ static void write_chunks(Pipeline *pipeline, uint64_t *ret_dropped_data) {
                 pthread_mutex_lock(&pipeline->lock);
                 slot->ready = false;
                 pipeline->written++;
-                pthread_cond_broadcast(&pipeline->changed);
+                pthread_cond_signal(&pipeline->room);
                 pthread_mutex_unlock(&pipeline->lock);
         }
 }
@@ -344,7 +347,8 @@ static void pipeline_clear(Pipeline *pipeline) {
         }
         free(pipeline->slots);
         feed_clear(&pipeline->feed);
-        pthread_cond_destroy(&pipeline->changed);
+        pthread_cond_destroy(&pipeline->ready);
+        pthread_cond_destroy(&pipeline->room);
         pthread_mutex_destroy(&pipeline->lock);
         pthread_mutex_destroy(&pipeline->feed_lock);
 }
@@ -358,7 +362,8 @@ int pipeline_run(const PipelineDisk *disk, Stop *stop, uint64_t *ret_parent_data
                 .chunk_size = chunk_size,
                 .feed_lock = PTHREAD_MUTEX_INITIALIZER,
                 .lock = PTHREAD_MUTEX_INITIALIZER,
-                .changed = PTHREAD_COND_INITIALIZER,
+                .room = PTHREAD_COND_INITIALIZER,
+                .ready = PTHREAD_COND_INITIALIZER,
                 .slots = calloc(slot_count, sizeof(Slot)),
         };
         uint64_t dropped_data = 0;

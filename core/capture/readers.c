@@ -98,7 +98,7 @@ static void give_back(Readers *readers, SourceReader *reader) {
                 readers->idle[readers->idle_count++] = reader;
         else
                 readers->count--;
-        pthread_cond_broadcast(&readers->back);
+        pthread_cond_signal(&readers->back);
         pthread_mutex_unlock(&readers->lock);
 }
 

@@ -257,11 +257,11 @@ static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t
 
         while (length > 0) {
                 uint64_t start = round_down(offset, reader->minimum);
-                uint64_t got = start == offset ? offset + length == base->size ? length : round_down(length, reader->minimum) : 0;
+                uint64_t got = offset + length == base->size ? length : round_down(length, reader->minimum);
 
                 if (!reader->nbd)
                         return connection_lost(reterr);
-                if (got > 0) {
+                if (start == offset && got > 0) {
                         rc = read_aligned(reader, to, got, offset, reterr);
                 } else { /* a part of a block, of which the server gives all or nothing */
                         uint64_t whole = min_u64(reader->minimum, base->size - start);
