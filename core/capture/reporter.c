@@ -207,6 +207,16 @@ void reporter_add_done(Reporter *reporter, size_t disk, uint64_t bytes) {
         atomic_fetch_add_explicit(&reporter->done[disk], bytes, memory_order_relaxed);
 }
 
+void reporter_set_waits(Reporter *reporter, const char *words) {
+        char *copy = words ? strdup(words) : NULL;
+
+        pthread_mutex_lock(&reporter->lock);
+        free(reporter->state.waits);
+        reporter->state.waits = copy;
+        tell_change(reporter);
+        pthread_mutex_unlock(&reporter->lock);
+}
+
 /* The thread is gone: the state is the caller's alone. */
 static int write_end(Reporter *reporter, Reason *reterr) {
         uint64_t took, sum;

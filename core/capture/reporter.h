@@ -27,6 +27,9 @@ int reporter_set_disks(Reporter *reporter, const SourceVm *vm);
 void reporter_set_total(Reporter *reporter, size_t disk, uint64_t total);
 void reporter_add_done(Reporter *reporter, size_t disk, uint64_t bytes);
 
+/* For what the capture waits, or NULL: it goes on. */
+void reporter_set_waits(Reporter *reporter, const char *words);
+
 /* Stops the thread and writes how it ended. */
 int reporter_succeed(Reporter *reporter, const char *point, Reason *reterr);
 int reporter_fail(Reporter *reporter, const char *why, Reason *reterr);

@@ -39,6 +39,10 @@ struct ByteSink {
         const ByteSinkOps *ops;
         uint64_t size; /* bytes appended so far */
         char *name;    /* for messages; owned */
+        /* Asked where bytes cannot be written, beginning with 0 times since some could: 0, and it goes on from where it
+         * stopped, or the error to fail with. NULL: it fails. Set by whoever made the sink; called within its calls. */
+        int (*stuck)(void *context, unsigned times, int rc, const char *words);
+        void *stuck_context;
 };
 
 /* -EIO where the range passes the store's end. */

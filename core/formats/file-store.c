@@ -120,30 +120,74 @@ typedef struct FileSink {
         uint64_t written, pushed, dropped; /* bytes: in the file; on their way to the disk; out of the page cache */
 } FileSink;
 
+/* An error of the disk that is told here is not told again by fsync(). Not all file systems can do this, nor need to. */
+static int push_range(const FileSink *sink, uint64_t start, uint64_t end, unsigned flags) {
+        if (sync_file_range(sink->fd, (off_t) start, (off_t) (end - start), flags) == 0 || errno == ENOSYS ||
+            errno == EINVAL || errno == ESPIPE || errno == EOPNOTSUPP)
+                return 0;
+        return -errno;
+}
+
 /* Keeps the disk busy all along rather than all at once when it is synced, and gives pages back once they are written. */
-static void write_behind(FileSink *sink) {
+static int write_behind(FileSink *sink) {
+        int rc;
+
         if (sink->written - sink->pushed < WRITE_BEHIND)
-                return;
+                return 0;
         if (sink->pushed > sink->dropped) {
-                (void) sync_file_range(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped),
-                                       SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+                rc = push_range(sink, sink->dropped, sink->pushed,
+                                SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+                if (rc < 0)
+                        return rc;
                 (void) posix_fadvise(sink->fd, (off_t) sink->dropped, (off_t) (sink->pushed - sink->dropped),
                                      POSIX_FADV_DONTNEED);
                 sink->dropped = sink->pushed;
         }
-        (void) sync_file_range(sink->fd, (off_t) sink->pushed, (off_t) (sink->written - sink->pushed),
-                               SYNC_FILE_RANGE_WRITE);
+        rc = push_range(sink, sink->pushed, sink->written, SYNC_FILE_RANGE_WRITE);
         sink->pushed = sink->written;
+        return rc;
+}
+
+/* Whether to go on after an error: 0, or what to fail with. */
+static int ask_on(const FileSink *sink, unsigned times, int rc) {
+        Reason words;
+
+        if (!sink->sink.stuck)
+                return rc;
+        fail_errno(&words, rc, "cannot write %s", sink->sink.name);
+        return sink->sink.stuck(sink->sink.stuck_context, times, rc, words.text);
+}
+
+static int write_patiently(const FileSink *sink, const char *from, size_t length) {
+        unsigned times = 0;
+
+        while (length > 0) {
+                ssize_t n = write(sink->fd, from, length);
+                int rc;
+
+                if (n > 0) {
+                        from += n;
+                        length -= (size_t) n;
+                        times = 0;
+                        continue;
+                }
+                if (n < 0 && errno == EINTR)
+                        continue;
+                rc = ask_on(sink, times++, n < 0 ? -errno : -ENOSPC);
+                if (rc < 0)
+                        return rc;
+        }
+        return 0;
 }
 
 static int write_out(FileSink *sink, const void *buffer, size_t length, Reason *reterr) {
         if (sink->error == 0)
-                sink->error = write_whole(sink->fd, buffer, length);
-        if (sink->error < 0)
-                return fail_errno(reterr, sink->error, "cannot write %s", sink->sink.name);
-        sink->written += length;
-        write_behind(sink);
-        return 0;
+                sink->error = write_patiently(sink, buffer, length);
+        if (sink->error == 0) {
+                sink->written += length;
+                sink->error = write_behind(sink);
+        }
+        return sink->error < 0 ? fail_errno(reterr, sink->error, "cannot write %s", sink->sink.name) : 0;
 }
 
 static int flush_buffer(FileSink *sink, Reason *reterr) {

@@ -69,7 +69,7 @@ static int try_to_end(LibvirtSource *source, JobFound *ret_left, Reason *reterr)
                 return 0;
         if (rc < 0)
                 return rc;
-        for (int waited = 0; waited < PATIENCE_MS; waited += POLL_MS) {
+        for (int waited = 0, pause = 1; waited < PATIENCE_MS; waited += pause, pause = pause < POLL_MS ? 2 * pause : pause) {
                 JobFound found;
 
                 rc = find_job(source, domain, &found, reterr);
@@ -92,7 +92,7 @@ static int try_to_end(LibvirtSource *source, JobFound *ret_left, Reason *reterr)
                         asked = true;
                         rc = 0;
                 }
-                usleep(POLL_MS * 1000);
+                usleep((useconds_t) pause * 1000);
         }
         return rc < 0 ? fail(reterr, rc, "%s", why.text) : fail(reterr, -ETIMEDOUT, "the backup job does not end");
 }

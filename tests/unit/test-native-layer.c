@@ -223,7 +223,7 @@ static void a_layer_whose_writing_failed_cannot_be_finished(void) {
         Reason reason = REASON_INIT;
         LayerTotals totals;
 
-        sink->sink = (ByteSink) { &ops, 0, (char *) "short" };
+        sink->sink = (ByteSink) { .ops = &ops, .name = (char *) "short" };
         sink->room = 6000;
         CHECK_INT(layer_writer_new(&sink->sink, &description, &writer, &reason), 0);
         CHECK_INT(layer_writer_add_blocks(writer, 0, &block, 1, &reason), 0);
