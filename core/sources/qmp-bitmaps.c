@@ -13,7 +13,7 @@ int qmp_bitmap_check(const QmpNodes *nodes, const QmpDisk *disk, const char *bas
                 return fail(reterr, -ESTALE, "%s has no bitmap %s: its image cannot keep one when QEMU ends", disk->name,
                             base);
         if (!bitmap)
-                return fail(reterr, -ESTALE, "%s has no bitmap %s: one that is new is not kept when QEMU is killed",
+                return fail(reterr, -ESTALE, "%s has no bitmap %s: its image is new, or QEMU was killed",
                             disk->name, base);
         if (bitmap->inconsistent)
                 return fail(reterr, -ESTALE, "the bitmap %s of %s is inconsistent, as QEMU was killed while it was in use",
@@ -43,7 +43,7 @@ int qmp_bitmap_why_not(const QmpSource *source, const QmpDisk *disk, char **ret,
         if (inconsistent)
                 *ret = strdup("its bitmap is inconsistent, as QEMU was killed while it was in use");
         else if (disk->persistent)
-                *ret = strdup("it has no bitmap of an earlier backup: none that is new is kept when QEMU is killed");
+                *ret = strdup("it has no bitmap of an earlier backup: its image is new, or QEMU was killed");
         else if (asprintf(ret, "it has no bitmap of an earlier backup: a %s image keeps none when QEMU ends",
                           node && node->read_only ? "read-only" : node ? node->driver : "raw") < 0)
                 *ret = NULL;

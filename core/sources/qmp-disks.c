@@ -210,17 +210,20 @@ static const char *reason_to_leave_out(const json_t *block, const json_t *insert
 }
 
 /* How an image is recognised: by its file, where it is one of this machine. */
-static int add_image(const char *path, bool local, Strings *images) {
-        CLEANUP(freep) char *identity = NULL, *shown = NULL;
+static int add_image(const char *path, const char *directory, Strings *images) {
+        CLEANUP(freep) char *identity = NULL, *shown = NULL, *whole = NULL;
+        bool is_path = path[0] == '/' || !strchr(path, ':');
 
         if (strncmp(path, "/dev/fdset/", 11) == 0) /* nothing that would tell which */
                 return 0;
-        if (local && path[0] == '/') {
-                if (image_path_identity(path, &identity) < 0)
+        if (is_path && directory && (path[0] == '/' || directory[0])) {
+                if (asprintf(&whole, "%s%s%s", path[0] == '/' ? "" : directory, path[0] == '/' ? "" : "/", path) < 0) {
+                        whole = NULL;
+                        return -ENOMEM;
+                }
+                if (image_path_identity(whole, &identity) < 0)
                         return -ENOMEM;
         } else {
-                bool is_path = path[0] == '/' || !strchr(path, ':');
-
                 if (uri_hide_passwords(path, &shown) < 0)
                         return -ENOMEM;
                 if (asprintf(&identity, "%s:%s", is_path ? "file" : "other", shown) < 0)
@@ -230,7 +233,7 @@ static int add_image(const char *path, bool local, Strings *images) {
 }
 
 /* Goes down the chain of images as QEMU tells it, filters among them. */
-static int take_images(const json_t *image, bool local, QmpDisk *disk, const json_t **ret_top) {
+static int take_images(const json_t *image, const char *directory, QmpDisk *disk, const json_t **ret_top) {
         const json_t *top = NULL;
 
         for (size_t depth = 0; image && depth < CHAIN_MAX; depth++, image = json_object_get(image, "backing-image")) {
@@ -242,7 +245,7 @@ static int take_images(const json_t *image, bool local, QmpDisk *disk, const jso
                 if (top && !disk->backing && uri_hide_passwords(path, &disk->backing) < 0)
                         return -ENOMEM;
                 top = top ?: image;
-                rc = add_image(path, local, &disk->images);
+                rc = add_image(path, directory, &disk->images);
                 if (rc < 0)
                         return rc;
         }
@@ -284,8 +287,8 @@ static int choose_bitmap_node(const QmpNodes *nodes, const json_t *image, QmpDis
         return disk->bitmap_node ? 0 : -ENOMEM;
 }
 
-static int parse_disk(const json_t *block, const QmpNodes *nodes, bool local, const QmpDisks *before, QmpDisk *disk,
-                      Reason *reterr) {
+static int parse_disk(const json_t *block, const QmpNodes *nodes, const char *directory, const QmpDisks *before,
+                      QmpDisk *disk, Reason *reterr) {
         const json_t *inserted = json_object_get(block, "inserted"), *image = json_object_get(inserted, "image");
         const json_t *size = json_object_get(image, "virtual-size"), *top = NULL;
         const char *node = text_of(inserted, "node-name");
@@ -302,12 +305,12 @@ static int parse_disk(const json_t *block, const QmpNodes *nodes, bool local, co
         disk->size = (uint64_t) json_integer_value(size);
         disk->encrypted = is_true(inserted, "encrypted");
         disk->node = strdup(node);
-        if (!disk->node || take_images(image, local, disk, &top) < 0 || choose_bitmap_node(nodes, top, disk) < 0)
+        if (!disk->node || take_images(image, directory, disk, &top) < 0 || choose_bitmap_node(nodes, top, disk) < 0)
                 return fail_oom(reterr);
         return 0;
 }
 
-int qmp_disks_parse(const json_t *answer, const QmpNodes *nodes, bool local, QmpDisks *ret, Reason *reterr) {
+int qmp_disks_parse(const json_t *answer, const QmpNodes *nodes, const char *directory, QmpDisks *ret, Reason *reterr) {
         CLEANUP(qmp_disks_clear) QmpDisks disks = { 0 };
         size_t count = json_array_size(answer);
 
@@ -320,7 +323,7 @@ int qmp_disks_parse(const json_t *answer, const QmpNodes *nodes, bool local, Qmp
                 return fail_oom(reterr);
         for (size_t i = 0; i < count; i++) {
                 QmpDisk disk = { 0 };
-                int rc = parse_disk(json_array_get(answer, i), nodes, local, &disks, &disk, reterr);
+                int rc = parse_disk(json_array_get(answer, i), nodes, directory, &disks, &disk, reterr);
 
                 disks.items[disks.count++] = disk; /* to be freed in any case */
                 if (rc < 0)

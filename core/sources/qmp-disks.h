@@ -60,5 +60,6 @@ int qmp_nodes_parse(const json_t *answer, QmpNodes *ret, Reason *reterr);
 const QmpNode *qmp_nodes_find(const QmpNodes *nodes, const char *name); /* NULL: none */
 const QmpBitmap *qmp_node_bitmap(const QmpNode *node, const char *name);
 
-/* What query-block returned. local: paths in it are those of this machine, so that files can be looked at. */
-int qmp_disks_parse(const json_t *answer, const QmpNodes *nodes, bool local, QmpDisks *ret, Reason *reterr);
+/* What query-block returned. directory: QEMU's working directory, where paths in it are those of this machine, so that files
+ * can be looked at ("": it is not known); NULL: they are another's. */
+int qmp_disks_parse(const json_t *answer, const QmpNodes *nodes, const char *directory, QmpDisks *ret, Reason *reterr);

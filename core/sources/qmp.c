@@ -1,6 +1,7 @@
 #include "sources/qmp.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <string.h>
 #include <uuid/uuid.h>
@@ -165,6 +166,19 @@ static int take_disks(QmpSource *source, SourceVm *vm, Reason *reterr) {
         return 0;
 }
 
+/* Of QEMU, as far as this user may know; NULL: it is on another machine. */
+static const char *working_directory(const QmpSource *source, char path[static PATH_MAX]) {
+        char link[64];
+        ssize_t length;
+
+        if (!source->uri.path)
+                return NULL;
+        snprintf(link, sizeof link, "/proc/%d/cwd", (int) qmp_client_process(source->client));
+        length = readlink(link, path, PATH_MAX - 1);
+        path[length > 0 ? length : 0] = 0;
+        return path;
+}
+
 /* While a job is there the inspection that it rests on stays: what is asked for then is whether the VM is there. */
 static int qmp_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         QmpSource *source = (QmpSource *) base;
@@ -172,6 +186,7 @@ static int qmp_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         CLEANUP(qmp_nodes_clear) QmpNodes nodes = { 0 };
         CLEANUP(qmp_disks_clear) QmpDisks disks = { 0 };
         CLEANUP(source_vm_clear) SourceVm vm = { 0 };
+        char directory[PATH_MAX];
         int rc;
 
         rc = qmp_connect(source, reterr);
@@ -183,7 +198,7 @@ static int qmp_inspect(Source *base, SourceVm *ret, Reason *reterr) {
         if (rc == 0)
                 rc = qmp_call(source->client, "query-block", NULL, &blocks, reterr);
         if (rc == 0)
-                rc = qmp_disks_parse(blocks, &nodes, source->uri.path != NULL, &disks, reterr);
+                rc = qmp_disks_parse(blocks, &nodes, working_directory(source, directory), &disks, reterr);
         if (rc == 0)
                 rc = qmp_identify(base, &vm.uuid, reterr);
         if (rc < 0)

@@ -211,6 +211,34 @@ def test_bitmaps_of_others_stay(repository, vm, truth):
     assert vm.bitmaps() == {"vda": ["mine"], "vdb": ["virtbackupfs-000000000000-other"]}
 
 
+def test_disks_that_grow_get_a_snapshot_or_are_swapped(repository, vm, truth):
+    change(vm, 1)
+    truth.capture()
+    for target, size in (("vda", 30), ("vdb", 12)):
+        vm.execute("block_resize", node_name=f"drive-{target}", size=size * MIB)
+    vm.io("vda", "write -P 2 29M 64k")
+    change(vm, 2)
+    truth.capture("--incremental")
+    overlay = f"{vm.directory}/overlay.qcow2"
+    vm.execute("blockdev-snapshot-sync", node_name="drive-vda", snapshot_file=overlay, format="qcow2", snapshot_node_name="over")
+    vm.disk("vda").path = overlay
+    change(vm, 3)
+    point = truth.capture()
+    assert repository.kinds(vm, point) == {"vda": "incremental", "vdb": "incremental"}
+    change(vm, 4)
+    truth.capture("--incremental")
+    vm.shut_down()
+    vm.disks[0].target, vm.disks[1].target = "vdb", "vda"
+    vm.start()
+    change(vm, 5)
+    point = truth.capture()
+    assert repository.kinds(vm, point) == {"vda": "full", "vdb": "full"}
+    change(vm, 6)
+    truth.capture("--incremental")
+    assert vm.job_parts() == []
+    truth.check()
+
+
 class Case:
     """A QEMU with so much to capture that the capture can be met."""
 

@@ -24,7 +24,7 @@ static int read_disks(const char *blocks, const char *nodes, QmpDisks *ret, Reas
         CLEANUP(qmp_nodes_clear) QmpNodes parsed = { 0 };
         int rc = qmp_nodes_parse(node_list, &parsed, reterr);
 
-        return rc < 0 ? rc : qmp_disks_parse(block_list, &parsed, false, ret, reterr);
+        return rc < 0 ? rc : qmp_disks_parse(block_list, &parsed, NULL, ret, reterr);
 }
 
 #define QCOW2 "'format':'qcow2','virtual-size':4096,'format-specific':{'type':'qcow2','data':{'compat':'1.1'}}"
@@ -131,6 +131,19 @@ static void images_are_known_without_their_passwords(void) {
         CHECK_INT(disks.items[1].images.count, 0);
 }
 
+static void images_are_looked_at_from_where_qemu_runs(void) {
+        CLEANUP(json_decrefp) json_t *blocks = parse("[{'device':'','qdev':'v','removable':false,'inserted':{'node-name':'a',"
+                                                     "'image':{'filename':'null','format':'raw','virtual-size':1}}}]");
+        CLEANUP(qmp_disks_clear) QmpDisks known = { 0 }, unknown = { 0 };
+        QmpNodes none = { 0 };
+        Reason reason;
+
+        CHECK_INT(qmp_disks_parse(blocks, &none, "/dev", &known, &reason), 0);
+        CHECK(strncmp(known.items[0].images.items[0], "file:/dev/null#", 15) == 0);
+        CHECK_INT(qmp_disks_parse(blocks, &none, "", &unknown, &reason), 0);
+        CHECK_TEXT(unknown.items[0].images.items[0], "file:null");
+}
+
 static void bitmaps_with_names_are_told(void) {
         CLEANUP(json_decrefp) json_t *list = parse(NODES);
         CLEANUP(qmp_nodes_clear) QmpNodes nodes = { 0 };
@@ -183,7 +196,7 @@ static void an_image_without_end_has_one(void) {
                 json_object_set_new(image, "backing-image", below);
                 image = below;
         }
-        CHECK_INT(qmp_disks_parse(blocks, &none, false, &disks, &reason), 0);
+        CHECK_INT(qmp_disks_parse(blocks, &none, NULL, &disks, &reason), 0);
         CHECK(disks.items[0].images.count <= 1024);
 }
 
@@ -193,6 +206,7 @@ int main(void) {
         RUN(the_images_node_below_a_filter_carries_the_bitmaps);
         RUN(only_writable_qcow2_of_version_3_keeps_bitmaps);
         RUN(images_are_known_without_their_passwords);
+        RUN(images_are_looked_at_from_where_qemu_runs);
         RUN(bitmaps_with_names_are_told);
         RUN(answers_of_another_form_are_refused);
         RUN(an_image_without_end_has_one);
