@@ -10,7 +10,7 @@
 #include "util/io.h"
 
 #define DIRECTORY "/var/tmp"
-#define SUFFIX ".note."
+#define PREFIX "note-" /* not the tag itself, by which leftovers are swept away */
 #define NOTE_MAX 64 /* bytes */
 
 /* The names of the tag's notes that are this user's, in the directory that *ret_fd is. */
@@ -27,7 +27,8 @@ static int list_notes(const char *tag, int *ret_fd, Strings *ret) {
                 const char *name = names.items[i];
                 struct stat st;
 
-                if (strncmp(name, tag, length) != 0 || strncmp(name + length, SUFFIX, strlen(SUFFIX)) != 0)
+                if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || strncmp(name + strlen(PREFIX), tag, length) != 0 ||
+                    name[strlen(PREFIX) + length] != '.')
                         continue;
                 if (fstatat(fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) && st.st_uid == geteuid())
                         rc = strings_add(ret, name);
@@ -42,7 +43,7 @@ int job_note_write(const char *tag, const JobNote *note, Reason *reterr) {
         char text[NOTE_MAX];
         int rc;
 
-        if (asprintf(&path, DIRECTORY "/%s" SUFFIX "XXXXXX", tag) < 0) {
+        if (asprintf(&path, DIRECTORY "/" PREFIX "%s.XXXXXX", tag) < 0) {
                 path = NULL;
                 return fail_oom(reterr);
         }

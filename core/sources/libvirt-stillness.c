@@ -159,10 +159,33 @@ int libvirt_let_go(LibvirtSource *source, Reason *reterr) {
         return rc;
 }
 
+/* Whether the agent has gone: with the guest, or before it is started again. */
+static bool agent_is_away(LibvirtSource *source) {
+        CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
+        CLEANUP(domain_clear) Domain now = { 0 };
+        CLEANUP(freep) char *text = NULL;
+
+        if (libvirt_find_domain(source, &domain, NULL) < 0)
+                return false;
+        text = virDomainGetXMLDesc(domain, 0);
+        return text && domain_parse(text, source->uri.local, &now, NULL) == 0 && now.agent != AGENT_THERE;
+}
+
 int libvirt_let_go_leftovers(LibvirtSource *source, Reason *reterr) {
         char tag[JOB_TAG_MAX];
         JobNote note;
+        Reason reason;
+        int rc;
 
         job_tag(source->source.owner.repository, source->source.owner.vm_uuid ?: source->uuid, tag);
-        return job_note_find(tag, &note) ? let_go(source, &note, tag, reterr) : 0;
+        if (!job_note_find(tag, &note))
+                return 0;
+        rc = let_go(source, &note, tag, &reason);
+        if (rc == 0)
+                return 0;
+        if (note.frozen && agent_is_away(source)) {
+                libvirt_warn(source, "%s; the next capture tries again", reason.text); /* the note stays */
+                return 0;
+        }
+        return fail(reterr, rc, "%s", reason.text);
 }

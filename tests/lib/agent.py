@@ -5,15 +5,17 @@ import json
 import socket
 import threading
 
+from wait import until
+
 # The agent's own channel, and the one to here.
 RELAY = """
 for port in /sys/class/virtio-ports/*; do
         [ "$(cat $port/name)" = org.qemu.guest_agent.0 ] && agent=/dev/${port##*/}
         [ "$(cat $port/name)" = org.virtbackupfs.relay.0 ] && relay=/dev/${port##*/}
 done
-exec 3<>$agent 4<>$relay
-(while true; do cat <&3 >&4; sleep 0.1; done) >/dev/null 2>&1 &
-(while true; do cat <&4 >&3; sleep 0.1; done) >/dev/null 2>&1 &
+setsid sh -c "echo \\$\\$ > /tmp/relay; exec 3<>$agent 4<>$relay
+              while true; do cat <&3 >&4; sleep 0.1; done &
+              while true; do cat <&4 >&3; sleep 0.1; done" < /dev/null > /dev/null 2>&1 &
 """
 
 
@@ -32,11 +34,24 @@ class Agent:
     def __init__(self, vm, path):
         self.calls, self.mute, self.refused, self.frozen = [], set(), set(), 0
         self.on_call = None
-        vm.sh(RELAY)
+        self.vm = vm
+        self.start()
         self.line = socket.socket(socket.AF_UNIX)
         self.line.connect(path)
         self.thread = threading.Thread(target=self.serve, daemon=True)
         self.thread.start()
+
+    def start(self):
+        self.vm.sh(RELAY)
+        until(lambda: self.is_known(), "libvirt knows of the agent")
+
+    def stop(self):
+        """As an agent that ends, or a guest that does."""
+        self.vm.sh("kill -9 -$(cat /tmp/relay)")
+        until(lambda: not self.is_known(), "libvirt knows that the agent has gone")
+
+    def is_known(self):
+        return self.vm.live_xml().find("devices/channel/target[@name='org.qemu.guest_agent.0']").get("state") == "connected"
 
     def serve(self):
         received = b""

@@ -409,7 +409,7 @@ def talking(person, place, repository):
         yield vm
         vm.agent.close()
         assert vm.agent.frozen == 0 and vm.execute("query-status")["running"] and vm.job_parts() == []
-        assert not [name for name in os.listdir("/var/tmp") if ".note." in name and "virtbackupfs" in name]
+        assert not [name for name in os.listdir("/var/tmp") if name.startswith("note-virtbackupfs-")]
 
 
 def test_file_systems_are_frozen_while_the_job_begins(talking, repository):

@@ -17,7 +17,7 @@ FREEZE, THAW, PING = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw", "guest-get-
 
 def notes(vm):
     """What captures have noted of what they do to the VM."""
-    return [name for name in os.listdir("/var/tmp") if ".note." in name and vm.uuid[:8] in name]
+    return [name for name in os.listdir("/var/tmp") if name.startswith("note-virtbackupfs-") and vm.uuid[:8] in name]
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +27,6 @@ def talking(session, guest, person):
     with VM(session, "talking", [Disk("vda", 4 * MIB)], guest=guest, extra=channels(relay)) as vm:
         vm.start()
         vm.agent = Agent(vm, relay)
-        until(lambda: "state='connected'" in vm.virsh("dumpxml").stdout.split("org.qemu.guest_agent.0")[1][:40],
-              "libvirt knows of the agent")
         yield vm
         vm.agent.close()
 
@@ -213,7 +211,8 @@ def test_file_systems_are_thawed_when_the_capture_ends_meanwhile(talking, agent,
     assert agent.calls == [PING, FREEZE, THAW]
 
 
-def test_the_next_capture_thaws_where_the_guardian_was_killed_too(talking, agent, repository):
+def leave_frozen(talking, agent, repository):
+    """A capture and its guardian are killed while the guest is being frozen."""
     path = repository.program.program.path
     reached, go_on = threading.Event(), threading.Event()
 
@@ -234,5 +233,20 @@ def test_the_next_capture_thaws_where_the_guardian_was_killed_too(talking, agent
     until(lambda: agent.frozen, "the guest is frozen")
     settled(repository, talking)
     assert agent.calls == [PING, FREEZE]
+
+
+def test_the_next_capture_thaws_where_the_guardian_was_killed_too(talking, agent, repository):
+    leave_frozen(talking, agent, repository)
     repository.capture(talking)
     assert agent.calls == [PING, FREEZE, THAW, PING, FREEZE, THAW]
+
+
+def test_an_agent_that_has_gone_thaws_when_it_is_back(talking, agent, repository):
+    leave_frozen(talking, agent, repository)
+    agent.stop()
+    result = repository.try_capture(talking, check=True)
+    assert "cannot thaw" in result.stderr, result.stderr
+    agent.start()
+    agent.calls.clear()
+    repository.capture(talking)
+    assert agent.calls == [THAW, PING, FREEZE, THAW]

@@ -30,7 +30,7 @@ static void what_is_no_note_counts_for_nothing(void) {
         JobNote found;
         int fd;
 
-        CHECK(asprintf(&path, "/var/tmp/%s.note.x", tag) > 0);
+        CHECK(asprintf(&path, "/var/tmp/note-%s.x", tag) > 0);
         fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
         CHECK(fd >= 0);
         CHECK_INT(write(fd, "rubbish", 7), 7);
