@@ -44,6 +44,18 @@ static int open_for_readers(void *context, SourceReader **ret, Reason *reterr) {
         return open_reader(disk->copy, disk->disk, ret, reterr);
 }
 
+static int open_readers(DiskCopy *disk, Rate *rate, Readers **ret, Reason *reterr) {
+        ReadersPlan plan = {
+                .open = open_for_readers,
+                .context = disk,
+                .policy = disk->copy->options->on_source_error,
+                .rate = rate,
+                .stop = disk->copy->stop,
+        };
+
+        return readers_open(&plan, ret, reterr);
+}
+
 static PlanDisk plan_disk(const Copy *copy, size_t disk, uint64_t size) {
         const BaseDisk *base = &copy->base->disks[disk];
 
@@ -57,22 +69,23 @@ static PlanDisk plan_disk(const Copy *copy, size_t disk, uint64_t size) {
 }
 
 static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
-        CLEANUP(source_reader_freep) SourceReader *reader = NULL;
+        CLEANUP(readers_freep) Readers *readers = NULL;
+        DiskCopy context = { .copy = copy, .disk = disk };
         BaseDisk *base = &copy->base->disks[disk];
         Reason why = REASON_INIT;
         SurveyTotals totals;
         PlanDisk plan;
         int rc;
 
-        rc = open_reader(copy, disk, &reader, reterr);
+        rc = open_readers(&context, NULL, &readers, reterr);
         if (rc < 0)
                 return rc;
-        plan = plan_disk(copy, disk, reader->size);
-        rc = survey_disk(reader, &plan, base->chain, base->gaps, &totals, &why, reterr);
+        plan = plan_disk(copy, disk, readers_size(readers));
+        rc = survey_disk(readers, &plan, base->chain, base->gaps, &totals, &why, reterr);
         if (rc == 0) {
                 base_give_up_disk(copy->base, disk, &why);
                 plan.parent_size = 0;
-                rc = survey_disk(reader, &plan, NULL, false, &totals, NULL, reterr);
+                rc = survey_disk(readers, &plan, NULL, false, &totals, NULL, reterr);
         }
         if (rc < 0)
                 return fail_within(reterr, rc, "%s", copy->source_vm->disks[disk].name);
@@ -257,8 +270,7 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ra
         uint64_t parent_data = 0;
         int rc;
 
-        rc = readers_open(&(ReadersPlan) { .open = open_for_readers, .context = &context, .rate = rate, .stop = copy->stop,
-                                           .policy = copy->options->on_source_error }, &readers, reterr);
+        rc = open_readers(&context, rate, &readers, reterr);
         if (rc < 0)
                 return rc;
         ret->size = readers_size(readers);

@@ -48,7 +48,7 @@ static void offer_extent(const PlanDisk *disk, const SourceExtent *extent, Sampl
 
 /* What a look at a disk needs. */
 typedef struct Survey {
-        SourceReader *reader;
+        Readers *readers;
         const PlanDisk *disk;
         Chain *parent;
         bool gaps;
@@ -89,7 +89,7 @@ static int walk(Survey *survey, SurveyTotals *ret, Reason *reterr) {
 
                 length = min_u64(WINDOW_SIZE, disk->size - at);
                 source_extents_clear(&survey->extents);
-                rc = source_extents(survey->reader, at, length, &survey->extents, reterr);
+                rc = readers_extents(survey->readers, at, length, &survey->extents, reterr);
                 if (rc == 0)
                         rc = plan_one(survey, at, length, reterr);
                 if (rc < 0)
@@ -129,7 +129,9 @@ static int compare(const Survey *survey, uint64_t start, uint64_t length, Reason
                 part = min_u64(end - start, COMPARE_SIZE);
                 if (parent_lacks(survey, start, part))
                         continue;
-                rc = source_read(survey->reader, now, part, start, reterr);
+                rc = readers_read(survey->readers, now, part, start, !readers_may_skip(survey->readers), reterr);
+                if (rc < 0 && rc != -ECANCELED && rc != -ENOMEM && readers_may_skip(survey->readers))
+                        continue;
                 if (rc < 0)
                         return rc;
                 rc = chain_read(survey->parent, then, part, start, &damage);
@@ -151,7 +153,7 @@ static int compare_head(Survey *survey, Reason *why, Reason *reterr) {
         if (length == 0)
                 return 1;
         source_extents_clear(&survey->extents);
-        rc = source_extents(survey->reader, 0, length, &survey->extents, reterr);
+        rc = readers_extents(survey->readers, 0, length, &survey->extents, reterr);
         if (rc < 0)
                 return rc;
         for (size_t i = 0; i < survey->extents.count; i++) {
@@ -190,10 +192,10 @@ static int compare_samples(Survey *survey, Reason *why, Reason *reterr) {
         return 1;
 }
 
-int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
+int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
                 Reason *reterr) {
         CLEANUP(survey_clear) Survey survey = {
-                .reader = reader,
+                .readers = readers,
                 .disk = disk,
                 .parent = parent,
                 .gaps = gaps,

@@ -9,8 +9,9 @@
 #include <stdint.h>
 
 #include "capture/plan.h"
+#include "capture/readers.h"
 #include "chain/chain.h"
-#include "sources/source.h"
+
 
 #define SURVEY_SAMPLES 64
 
@@ -20,6 +21,7 @@ typedef struct SurveyTotals {
 } SurveyTotals;
 
 /* parent NULL: only counts. gaps: the parent is known not to have all of it; what it lacks is taken. Returns 1 where they
- * are the same, 0 where not: why then says what differs. A disk that is compared anyway is not looked at for that. */
-int survey_disk(SourceReader *reader, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
+ * are the same, 0 where not: why then says what differs. A disk that is compared anyway is not looked at for that, nor
+ * what the source cannot deliver where that is to be skipped. */
+int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
                 Reason *reterr);

@@ -107,6 +107,7 @@ int capture_case_take(CaptureCase *test, CaptureWish wish) {
                 .top = test->top,
                 .no_zero_detection = test->no_zero_detection,
                 .threshold = test->threshold,
+                .on_source_error = test->on_source_error,
                 .guardian_argv = guardian,
                 .cancel = &cancelled,
                 .accepted = count_acceptance,

@@ -13,6 +13,7 @@ typedef struct CaptureCase {
         uint32_t block_size;
         bool top, no_zero_detection;
         uint64_t threshold;
+        SourceErrorPolicy on_source_error;
         char warnings[4096]; /* of the last capture, a line each */
         unsigned accepted;   /* how often, in the last capture */
         Manifest *newest;    /* of the last capture that succeeded */

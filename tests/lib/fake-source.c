@@ -278,7 +278,7 @@ static int fake_read(SourceReader *base, void *buffer, size_t length, uint64_t o
                 return rc;
         if (vm->off)
                 return fail(reterr, -EIO, "the connection broke");
-        if (offset < disk->bad_start + disk->bad_length && disk->bad_start < offset + length)
+        if (disk->bad_length > 0 && offset < disk->bad_start + disk->bad_length && disk->bad_start < offset + length)
                 return fail(reterr, -EIO, "a bad place");
         for (unsigned ms = 0; ms < vm->read_takes_ms; ms++) {
                 if (cancel && atomic_load(cancel))

@@ -7,6 +7,7 @@
 
 #include "capture-case.h"
 #include "chain/chain.h"
+#include "chain/chain-map.h"
 #include "repository/capture-lock.h"
 #include "repository/point.h"
 #include "unit.h"
@@ -460,6 +461,55 @@ static void too_little_change_makes_no_point(void) {
         capture_case_end(&test);
 }
 
+static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        CLEANUP(freep) char *map = NULL;
+        CLEANUP(json_decrefp) json_t *described = NULL;
+        unsigned char byte[1];
+        char words[128];
+        size_t map_length;
+
+        CHECK_INT(test->newest->disks[0].unreadable, length);
+        CHECK_INT(point_describe(test->vm, test->newest->name, &described, NULL), 0);
+        CHECK_INT(json_integer_value(json_object_get(json_array_get(json_object_get(described, "disks"), 0), "unreadable")),
+                  length);
+        CHECK_INT(chain_open(test->vm, test->newest->name, "vda", &chain, NULL), 0);
+        CHECK_INT(chain_read(chain, byte, 1, start - 1, NULL), 0);
+        CHECK_INT(chain_read(chain, byte, 1, start, NULL), -EIO);
+        CHECK_INT(chain_read(chain, byte, 1, start + length - 1, NULL), -EIO);
+        CHECK_INT(chain_read(chain, byte, 1, start + length, NULL), 0);
+        CHECK_INT(chain_map_json(chain, &map, &map_length, NULL), 0);
+        snprintf(words, sizeof words, "{\"start\": %llu, \"length\": %llu, \"data\": true, \"zero\": false, \"unreadable\": true",
+                 (unsigned long long) start, (unsigned long long) length);
+        CHECK(strstr(map, words));
+}
+
+static void what_was_skipped_is_unreadable_until_it_can_be_read(void) {
+        CaptureCase test;
+        FakeDisk *disk;
+
+        capture_case_begin(&test);
+        add_disk(&test, 0, 2000123, "image-a");
+        disk = &test.fake->disks[0];
+        disk->bad_start = 200000;
+        disk->bad_length = 1;
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), -EIO);
+        test.on_source_error = SOURCE_ERROR_SKIP;
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK(strstr(test.warnings, "unreadable: a bad place"));
+        check_unreadable(&test, 192 << 10, 64 << 10);
+
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0); /* it is asked for again */
+        check_unreadable(&test, 192 << 10, 64 << 10);
+        CHECK(manifest_disk_stored(&test.newest->disks[0]) < 10000);
+        disk->bad_start = 100000; /* clean, and bad now: the parent has it */
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        CHECK_TEXT(test.warnings, "");
+        capture_case_check(&test);
+        CHECK_INT(test.newest->disks[0].unreadable, 0);
+        capture_case_end(&test);
+}
+
 static void only_the_top_is_stored_where_asked_for(void) {
         CaptureCase test;
         CLEANUP(chain_unrefp) Chain *chain = NULL;
@@ -571,6 +621,7 @@ int main(int argc, char **argv) {
         RUN(differential_points_start_from_the_last_full_one);
         RUN(differential_without_the_full_ones_checkpoint_is_compared);
         RUN(too_little_change_makes_no_point);
+        RUN(what_was_skipped_is_unreadable_until_it_can_be_read);
         RUN(only_the_top_is_stored_where_asked_for);
         RUN(damaged_ancestor_means_full);
         RUN(damaged_layer_means_full);
