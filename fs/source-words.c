@@ -19,10 +19,26 @@ static void hide(char *word) {
         memcpy(word, shown ?: "", shown_length < length ? shown_length : length);
 }
 
-static int append(const char *word, char **source, Reason *reterr) {
+/* Spaces stand between words: within one they are written as URIs have them. */
+static char *escape_spaces(const char *word) {
+        char *escaped = malloc(3 * strlen(word) + 1), *to = escaped;
+
+        if (!escaped)
+                return NULL;
+        for (; *word; word++)
+                if (strchr(" \t\r\n", *word))
+                        to += sprintf(to, "%%%02X", (unsigned char) *word);
+                else
+                        *to++ = *word;
+        *to = 0;
+        return escaped;
+}
+
+static int append(const char *given, char **source, Reason *reterr) {
+        CLEANUP(freep) char *word = escape_spaces(given);
         char *longer;
 
-        if (asprintf(&longer, "%s%s%s", *source ?: "", *source ? " " : "", word) < 0)
+        if (!word || asprintf(&longer, "%s%s%s", *source ?: "", *source ? " " : "", word) < 0)
                 return fail_oom(reterr);
         free(*source);
         *source = longer;

@@ -5,6 +5,7 @@
 #include <uuid/uuid.h>
 
 #include "sources/disk-imageio.h"
+#include "sources/disk-nbd.h"
 #include "sources/disk-source.h"
 #include "util/uri.h"
 
@@ -12,6 +13,7 @@
 
 static const DiskSourceOps *const kinds[] = {
         &disk_imageio_ops,
+        &disk_nbd_ops,
 };
 
 typedef struct DiskList {

@@ -330,11 +330,14 @@ static int start_connecting(NbdReader *reader, const NbdAddress *address) {
         struct nbd_handle *nbd = reader->nbd;
         char port[16];
 
+        if (address->tls && (nbd_set_tls(nbd, LIBNBD_TLS_REQUIRE) < 0 ||
+                             nbd_set_tls_verify_peer(nbd, !address->unverified) < 0 ||
+                             (address->certificates && nbd_set_tls_certificates(nbd, address->certificates) < 0) ||
+                             (address->psk_file && nbd_set_tls_psk_file(nbd, address->psk_file) < 0) ||
+                             (address->user && nbd_set_tls_username(nbd, address->user) < 0)))
+                return -1;
         if (address->socket_path)
                 return nbd_aio_connect_unix(nbd, address->socket_path);
-        if (address->tls && (nbd_set_tls(nbd, LIBNBD_TLS_REQUIRE) < 0 || nbd_set_tls_verify_peer(nbd, true) < 0 ||
-                             (address->certificates && nbd_set_tls_certificates(nbd, address->certificates) < 0)))
-                return -1;
         snprintf(port, sizeof port, "%u", address->port);
         return nbd_aio_connect_tcp(nbd, address->host, port);
 }
@@ -354,7 +357,7 @@ static int connect_to(NbdReader *reader, const NbdAddress *address, Reason *rete
 
         show_address(address, shown);
         /* libnbd 1.14 verifies nothing where it finds no authority to verify by (CVE-2024-7383). */
-        if (address->tls && !nbd_has_certificates(address->certificates))
+        if (address->tls && !address->unverified && !address->psk_file && !nbd_has_certificates(address->certificates))
                 return fail(reterr, -ENOKEY, "cannot verify the NBD server at %s: there is no ca-cert.pem in %s", shown,
                             address->certificates ?: "/etc/pki/libnbd");
         rc = start_connecting(reader, address);
@@ -381,11 +384,10 @@ static int learn(NbdReader *reader, const NbdAddress *address, Reason *reterr) {
         /* libnbd 1.14 passes a size past INT64_MAX on as a negative number that is no error (CVE-2023-5215). */
         if (size < 0)
                 return fail(reterr, -EPROTO, "the NBD server says no size of export %s that could be", address->export_name);
-        if (!reader->ignore_zero && nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
-                return fail(reterr, -EPROTO, "the NBD server does not tell which parts of export %s are zero "
-                                             "(base:allocation)", address->export_name);
+        if (nbd_can_meta_context(nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
+                reader->ignore_zero = true;
         if (reader->bitmap && nbd_can_meta_context(nbd, reader->bitmap) <= 0)
-                return fail(reterr, -EPROTO, "the NBD server has no bitmap %s for export %s", reader->bitmap,
+                return fail(reterr, -ENODATA, "the NBD server has no bitmap %s for export %s", reader->bitmap,
                             address->export_name);
         if (reader->top_depth && nbd_can_meta_context(nbd, DEPTH_CONTEXT) <= 0)
                 return fail(reterr, -ENOTSUP, "the NBD server does not tell what of export %s lies in backing files "
@@ -407,6 +409,7 @@ static int learn(NbdReader *reader, const NbdAddress *address, Reason *reterr) {
 
 int nbd_reader_open(const NbdAddress *address, const atomic_bool *cancel, SourceReader **ret, Reason *reterr) {
         CLEANUP(reader_freep) NbdReader *reader = NULL;
+        unsigned patience_ms;
         int rc;
 
         reader = calloc(1, sizeof *reader);
@@ -425,9 +428,13 @@ int nbd_reader_open(const NbdAddress *address, const atomic_bool *cancel, Source
         rc = prepare(reader, address, reterr);
         if (rc < 0)
                 return rc;
+        patience_ms = reader->patience_ms;
+        if (address->connect_ms > 0)
+                reader->patience_ms = (unsigned) min_u64(patience_ms, address->connect_ms);
         rc = connect_to(reader, address, reterr);
         if (rc < 0)
                 return rc;
+        reader->patience_ms = patience_ms;
         rc = learn(reader, address, reterr);
         if (rc < 0)
                 return rc;

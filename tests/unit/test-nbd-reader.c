@@ -188,16 +188,25 @@ static void odd_size_behind_a_minimum_block_is_read_to_its_end(void) {
         stop();
 }
 
-static void missing_contexts_are_refused(void) {
+static void all_is_data_to_a_server_without_structured_replies(void) {
+        CLEANUP(source_extents_clear) SourceExtents e = { 0 };
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
         Reason reason = REASON_INIT;
 
         start("exec nbdkit -f -U $S --no-sr null 1M");
-        CHECK_INT(open_with("", NULL, 0, NULL, &reader, &reason), -EPROTO);
-        CHECK_SAYS(reason, "base:allocation");
+        reader = must_open("", NULL);
+        CHECK_INT(source_extents(reader, 0, MIB, &e, &reason), 0);
+        CHECK_INT(e.count, 1);
+        CHECK(e.items[0].dirty && !e.items[0].zero);
         stop();
+}
+
+static void missing_bitmap_is_refused(void) {
+        CLEANUP(source_reader_freep) SourceReader *reader = NULL;
+        Reason reason = REASON_INIT;
+
         start("exec nbdkit -f -U $S null 1M");
-        CHECK_INT(open_with("", "qemu:dirty-bitmap:b", 0, NULL, &reader, &reason), -EPROTO);
+        CHECK_INT(open_with("", "qemu:dirty-bitmap:b", 0, NULL, &reader, &reason), -ENODATA);
         CHECK_SAYS(reason, "no bitmap qemu:dirty-bitmap:b");
         CHECK_INT(nbd_reader_open(&(NbdAddress) { .socket_path = socket_path, .export_name = "", .top_depth = 1 }, NULL, &reader,
                                   &reason), -ENOTSUP);
@@ -346,7 +355,8 @@ int main(void) {
         RUN(minimum_block_is_respected);
         RUN(maximum_block_splits_reads);
         RUN(odd_size_behind_a_minimum_block_is_read_to_its_end);
-        RUN(missing_contexts_are_refused);
+        RUN(all_is_data_to_a_server_without_structured_replies);
+        RUN(missing_bitmap_is_refused);
         RUN(no_server_and_no_export_are_said);
         RUN(bitmap_tells_what_is_dirty);
         RUN(depth_tells_what_lies_below_the_top_image);
