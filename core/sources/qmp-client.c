@@ -217,8 +217,8 @@ static int await_answer(QmpClient *client, const char *command, uint64_t deadlin
                 if (error)
                         return refused(command, error, reterr);
                 if (!value || (!id && !client->agent)) /* an old agent knows no ids */
-                        return lose(client, fail(reterr, -EPROTO, "%s: %s answers with neither a value nor an error", command,
-                                                 client->peer));
+                        return lose(client, fail(reterr, -EPROTO, "%s: %s answers with neither a value nor an error",
+                                                 command, client->peer));
                 if (ret_value)
                         *ret_value = json_incref(value);
                 return 0;

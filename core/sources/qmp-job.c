@@ -69,6 +69,8 @@ static int start_server(QmpSource *source, Reason *reterr) {
         if (rc != -EIO)
                 return rc < 0 ? fail(reterr, rc, "%s", why.text) : 0;
         (void) qmp_run(source, "object-del", json_pack("{s:s}", "id", mark), NULL);
+        if (!may_share)
+                (void) qmp_run(source, "closefd", json_pack("{s:s}", "fdname", mark), NULL);
         if (!strstr(why.text, "already running"))
                 return fail(reterr, rc, "cannot start an NBD server in QEMU: %.*s", REASON_MAX - 64, why.text);
         if (may_share)

@@ -220,7 +220,8 @@ def test_disks_that_grow_get_a_snapshot_or_are_swapped(repository, vm, truth):
     change(vm, 2)
     truth.capture("--incremental")
     overlay = f"{vm.directory}/overlay.qcow2"
-    vm.execute("blockdev-snapshot-sync", node_name="drive-vda", snapshot_file=overlay, format="qcow2", snapshot_node_name="over")
+    vm.execute("blockdev-snapshot-sync", node_name="drive-vda", snapshot_file=overlay, format="qcow2",
+               snapshot_node_name="over")
     vm.disk("vda").path = overlay
     change(vm, 3)
     point = truth.capture()
@@ -246,7 +247,8 @@ class Case:
         path = f"{place}/vda.qcow2"
         shutil.copy(template, path)
         self.repository = repository
-        self.vm = Qemu(person, place, "case", [Disk("vda", 128 * MIB, path=path), Disk("vdb", 8 * MIB, format="raw")]).start()
+        disks = [Disk("vda", 128 * MIB, path=path), Disk("vdb", 8 * MIB, format="raw")]
+        self.vm = Qemu(person, place, "case", disks).start()
         repository.add(self.vm, uri=self.vm.uri)
         self.truth = Truth(repository, self.vm, place)
         self.truth.capture()
@@ -527,5 +529,5 @@ def test_a_qemu_by_tcp_keeps_scratch_files_at_its_own_place(person, repository, 
         change(vm, 2)
         truth.capture("--incremental")
         assert vm.job_parts() == []
-        assert len(os.listdir(scratch)) == 2 and all(os.path.getsize(f"{scratch}/{name}") == 0 for name in os.listdir(scratch))
+        assert [os.path.getsize(f"{scratch}/{name}") for name in os.listdir(scratch)] == [0, 0]
         truth.check()
