@@ -1,12 +1,13 @@
 #include "sources/imageio-http.h"
 
-#include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
+
+#include "libraries/libcurl-functions.h"
 
 #define PATIENCE_S 60         /* for a server that says nothing */
 #define SLOW 512              /* bytes a second: less is nothing */
@@ -237,7 +238,10 @@ ImageioConnection *imageio_connection_free(ImageioConnection *connection) {
 int imageio_connection_new(const ImageioUri *uri, const char *local, const atomic_bool *cancel, ImageioConnection **ret,
                            Reason *reterr) {
         CLEANUP(imageio_connection_freep) ImageioConnection *connection = NULL;
+        int rc = libcurl_load(reterr);
 
+        if (rc < 0)
+                return rc;
         pthread_once(&library_once, start_library);
         if (!library_ready)
                 return fail(reterr, -ENOMEM, "libcurl cannot be used");

@@ -7,9 +7,14 @@
 #include "sources/xml.h"
 
 static int new_document(const char *root_name, xmlDoc **ret, xmlNode **ret_root, Reason *reterr) {
-        CLEANUP(xml_free_docp) xmlDoc *doc = xmlNewDoc(BAD_CAST "1.0");
-        xmlNode *root = doc ? xmlNewNode(NULL, BAD_CAST root_name) : NULL;
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        xmlNode *root;
+        int rc = libxml2_load(reterr);
 
+        if (rc < 0)
+                return rc;
+        doc = xmlNewDoc(BAD_CAST "1.0");
+        root = doc ? xmlNewNode(NULL, BAD_CAST root_name) : NULL;
         if (!root)
                 return fail_oom(reterr);
         xmlDocSetRootElement(doc, root);

@@ -97,7 +97,10 @@ static void start_libvirt(void) {
 
 int libvirt_connect(LibvirtSource *source, Reason *reterr) {
         static pthread_once_t once = PTHREAD_ONCE_INIT;
+        int rc = libvirt_load(reterr);
 
+        if (rc < 0)
+                return rc;
         pthread_once(&once, start_libvirt);
         if (source->connection && virConnectIsAlive(source->connection) > 0)
                 return 0;

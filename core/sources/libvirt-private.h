@@ -12,9 +12,7 @@
  * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
 #pragma once
 
-#include <libvirt/libvirt.h>
-#include <libvirt/virterror.h>
-
+#include "libraries/libvirt-functions.h"
 #include "sources/job-note.h"
 #include "sources/job-place.h"
 #include "sources/job-xml.h"

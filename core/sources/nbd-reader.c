@@ -1,10 +1,10 @@
 #include "sources/nbd-reader.h"
 
 #include <errno.h>
-#include <libnbd.h>
 #include <poll.h>
 #include <string.h>
 
+#include "libraries/libnbd-functions.h"
 #include "sources/nbd-contexts.h"
 #include "util/bytes.h"
 
@@ -412,6 +412,9 @@ int nbd_reader_open(const NbdAddress *address, const atomic_bool *cancel, Source
         unsigned patience_ms;
         int rc;
 
+        rc = libnbd_load(reterr);
+        if (rc < 0)
+                return rc;
         reader = calloc(1, sizeof *reader);
         if (!reader)
                 return fail_oom(reterr);

@@ -11,7 +11,10 @@ int xml_parse(const char *text, const char *root, const char *what, xmlDoc **ret
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
         size_t length = strnlen(text, XML_TEXT_LIMIT + 1);
         const xmlNode *top;
+        int rc = libxml2_load(reterr);
 
+        if (rc < 0)
+                return rc;
         if (length > XML_TEXT_LIMIT)
                 return fail(reterr, -EFBIG, "%s is longer than %u MiB", what, XML_TEXT_LIMIT >> 20);
         pthread_once(&parser_once, xmlInitParser);

@@ -3,9 +3,9 @@
  * A text with a document type (and so with entities) is refused, and one that is longer than XML_TEXT_LIMIT. */
 #pragma once
 
-#include <libxml/tree.h>
 #include <stdbool.h>
 
+#include "libraries/libxml2-functions.h"
 #include "util/cleanup.h"
 #include "util/reason.h"
 
