@@ -262,8 +262,19 @@ static int name_parent(Run *run, Reason *reterr) {
         return full_checkpoint && !manifest->full_checkpoint ? fail_oom(reterr) : 0;
 }
 
-/* Said of each disk of such a point that no bitmap told about. A point without a disk that starts from another is a full
- * one. */
+/* Of each disk of a point with a parent that no bitmap told about. */
+static void tell_ways(const Run *run) {
+        for (size_t i = 0; run->base.manifest && i < run->base.disk_count; i++) {
+                Reason why;
+
+                if (base_disk_by_bitmap(&run->base.disks[i]))
+                        continue;
+                base_explain_disk(&run->base, i, &why);
+                warn(run, "%s/%s: %s", vm_name(run->vm), run->source_vm.disks[i].name, why.text);
+        }
+}
+
+/* A point without a disk that starts from another is a full one. */
 static int settle_kind(Run *run, Reason *reterr) {
         Manifest *manifest = run->draft.manifest;
         int rc;
@@ -284,14 +295,6 @@ static int settle_kind(Run *run, Reason *reterr) {
                         rc = name_parent(run, reterr);
                 if (rc < 0)
                         return rc;
-        }
-        for (size_t i = 0; run->base.manifest && i < run->base.disk_count; i++) {
-                Reason why;
-
-                if (base_disk_by_bitmap(&run->base.disks[i]))
-                        continue;
-                base_explain_disk(&run->base, i, &why);
-                warn(run, "%s/%s: %s", vm_name(run->vm), run->source_vm.disks[i].name, why.text);
         }
         return reporter_set_kind(run->reporter, manifest->kind) < 0 ? fail_oom(reterr) : 0;
 }
@@ -331,18 +334,24 @@ static int copy_disks(Run *run, Reason *reterr) {
         rc = copy_survey(&copy, reterr);
         if (rc == 0)
                 rc = settle_kind(run, reterr);
-        if (rc == 0)
-                below = is_below_threshold(run, false, &changed);
-        if (rc == 0 && !below) {
+        if (rc < 0)
+                return rc;
+        below = is_below_threshold(run, false, &changed);
+        if (run->options->threshold == 0)
+                tell_ways(run);
+        if (!below) {
                 rc = copy_run(&copy, run->draft.manifest, reterr);
-                if (rc == 0)
-                        below = is_below_threshold(run, true, &changed);
+                if (rc < 0)
+                        return rc;
+                below = is_below_threshold(run, true, &changed);
         }
-        if (rc == 0 && below)
-                rc = fail(reterr, 1, "%s: nothing was captured: %llu bytes changed since %s, less than %llu",
+        if (!below && run->options->threshold > 0)
+                tell_ways(run);
+        if (below)
+                return fail(reterr, 1, "%s: nothing was captured: %llu bytes changed since %s, less than %llu",
                           vm_name(run->vm), (unsigned long long) changed, run->base.manifest->name,
                           (unsigned long long) run->options->threshold);
-        return rc;
+        return 0;
 }
 
 /* 1 as copy_disks() has it. */

@@ -17,8 +17,8 @@ static uint64_t random_below(uint64_t bound) {
 /* The model: every byte of a disk has a state of its own. */
 typedef struct Model {
         uint64_t size, parent_size;
-        bool compared;
-        bool dirty[DISK_MAX], zero[DISK_MAX];
+        bool compared, top;
+        bool dirty[DISK_MAX], zero[DISK_MAX], below[DISK_MAX];
         ParentState parent[DISK_MAX];
         bool parent_zero[DISK_MAX]; /* its bytes, whatever its map says */
 } Model;
@@ -37,6 +37,10 @@ static void model_fill(Model *model) {
         for (uint64_t at = 0, run; at < model->size; at += run) {
                 run = random_run(model->size - at);
                 memset(model->zero + at, random_below(2) == 0, run);
+        }
+        for (uint64_t at = 0, run; at < model->size; at += run) {
+                run = random_run(model->size - at);
+                memset(model->below + at, random_below(2) == 0, run);
         }
         for (uint64_t at = 0, run; at < model->parent_size; at += run) {
                 ParentState state = random_below(8) == 0 ? PARENT_LOST : random_below(2) ? PARENT_DATA : PARENT_ZERO;
@@ -69,9 +73,9 @@ static bool model_is_zero_over_data(const Model *model, uint64_t i) {
 }
 
 static bool model_is_dirty(const Model *model, uint64_t i) {
-        bool said = model->compared ? !model->zero[i] : model->dirty[i];
-
-        return i >= model->parent_size || said || model->parent[i] == PARENT_LOST ||
+        if (i >= model->parent_size || model->parent[i] == PARENT_LOST)
+                return !model->top || !model->below[i];
+        return (model->compared ? !model->zero[i] : model->dirty[i]) ||
                (model_is_zero_over_data(model, i) && !model->parent_zero[i]);
 }
 
@@ -81,12 +85,13 @@ static void model_say(const Model *model, uint64_t start, uint64_t length, Sourc
         for (uint64_t i = start; i < start + length; i++) {
                 SourceExtent *last = source->count > 0 ? &source->items[source->count - 1] : NULL;
 
-                if (last && last->dirty == model->dirty[i] && last->zero == model->zero[i] && random_below(5000)) {
+                if (last && last->dirty == model->dirty[i] && last->zero == model->zero[i] &&
+                    last->below == model->below[i] && random_below(5000)) {
                         last->length++;
                 } else {
                         CHECK(source->count < source->capacity);
                         source->items[source->count++] =
-                                (SourceExtent) { i, 1, .dirty = model->dirty[i], .zero = model->zero[i] };
+                                (SourceExtent) { i, 1, model->dirty[i], model->zero[i], model->below[i] };
                 }
                 if (i < model->parent_size)
                         CHECK_INT(parent_extents_add(parent, i, 1, model->parent[i]), 0);
@@ -147,6 +152,8 @@ static void every_block_is_planned_as_its_bytes_say(void) {
                 model_fill(model);
                 model->compared = random_below(4) == 0;
                 disk.compared = model->compared;
+                model->top = random_below(3) == 0;
+                disk.top = model->top;
                 disk.size = model->size;
                 disk.parent_size = model->parent_size;
                 for (uint64_t at = 0; at < model->size; at += window) {

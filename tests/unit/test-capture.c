@@ -444,6 +444,7 @@ static void too_little_change_makes_no_point(void) {
                 test.threshold = (128 << 10) + 1;
                 CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 1);
                 CHECK_SAYS(test.reason, "vm1: nothing was captured: 131072 bytes changed since ");
+                CHECK_TEXT(test.warnings, "");
                 CHECK(test.newest == newest);
                 CHECK(!test.fake->job);
                 CHECK_INT(fake_checkpoint_count(test.fake), 1);
@@ -453,6 +454,7 @@ static void too_little_change_makes_no_point(void) {
                 capture_state_clear(&state);
                 test.threshold = 128 << 10;
                 CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+                CHECK(!compared || strstr(test.warnings, "vm1/vdb: compared with "));
                 capture_case_check(&test);
                 fake_write(test.fake, 1, 256 << 10, 5000, 3);
                 test.threshold = 0;
