@@ -23,7 +23,7 @@ typedef struct CaptureDiskProgress {
 
 typedef struct CaptureState {
         CapturePhase phase;
-        char *kind;              /* "full", "incremental", "auto"; NULL before the first capture */
+        char *kind;              /* a kind of point, or "auto"; NULL before the first capture */
         struct timespec started; /* valid with kind; as exact as the clock, so that no two captures have the same text */
         CaptureDiskProgress *disks;
         size_t disk_count;
