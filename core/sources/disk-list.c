@@ -4,6 +4,7 @@
 #include <string.h>
 #include <uuid/uuid.h>
 
+#include "sources/disk-file.h"
 #include "sources/disk-imageio.h"
 #include "sources/disk-nbd.h"
 #include "sources/disk-source.h"
@@ -12,6 +13,7 @@
 #define DISKS_MAX 256
 
 static const DiskSourceOps *const kinds[] = {
+        &disk_file_ops,
         &disk_imageio_ops,
         &disk_nbd_ops,
 };
@@ -144,7 +146,7 @@ static int list_settle(Source *base, char **ret, Reason *reterr) {
                                 rc = disk->ops->settle(disk, &settled, reterr);
                 }
                 if (rc < 0)
-                        return rc;
+                        return fail_within(reterr, rc, "%s", word);
                 if (append_word(&words, word, settled ?: uri) < 0)
                         return fail_oom(reterr);
         }

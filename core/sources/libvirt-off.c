@@ -3,19 +3,15 @@
 #include <ctype.h>
 #include <errno.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "sources/image-identity.h"
 #include "sources/image-info.h"
-#include "sources/nbd-reader.h"
-#include "sources/nbd-server.h"
+#include "sources/image-server.h"
 
 typedef struct OffDisk {
         bool incremental;
         ImageChain chain;
-        struct stat *stamps; /* its images as they were when reading began */
-        char *socket;
-        NbdServer *server;
+        ImageServer *server;
 } OffDisk;
 
 struct OffJob {
@@ -29,10 +25,8 @@ static void off_job_free(OffJob *job) {
                 OffDisk *disk = &job->disks[i];
 
                 if (disk->server)
-                        nbd_server_stop(disk->server);
+                        image_server_stop(disk->server);
                 image_chain_clear(&disk->chain);
-                free(disk->stamps);
-                free(disk->socket);
         }
         free(job->disks);
         free(job->definition);
@@ -120,95 +114,38 @@ static int check_bitmap(const ImageChain *chain, const char *disk, const char *n
         return 0;
 }
 
-static int take_stamps(OffDisk *disk, Reason *reterr) {
-        disk->stamps = calloc(disk->chain.count, sizeof *disk->stamps);
-        if (!disk->stamps)
-                return fail_oom(reterr);
-        for (size_t i = 0; i < disk->chain.count; i++)
-                if (stat(disk->chain.images[i].path, &disk->stamps[i]) < 0)
-                        return fail_errno(reterr, -errno, "cannot look at %s", disk->chain.images[i].path);
-        return 0;
-}
-
-static bool is_untouched(const struct stat *then, const struct stat *now) {
-        return now->st_dev == then->st_dev && now->st_ino == then->st_ino && now->st_size == then->st_size &&
-               now->st_mtim.tv_sec == then->st_mtim.tv_sec && now->st_mtim.tv_nsec == then->st_mtim.tv_nsec;
-}
-
-/* Commas are doubled, as QEMU's options have it. */
-static char *escape_path(const char *path) {
-        char *escaped = malloc(2 * strlen(path) + 1), *to = escaped;
-
-        if (!escaped)
-                return NULL;
-        for (; *path; path++) {
-                *to++ = *path;
-                if (*path == ',')
-                        *to++ = ',';
-        }
-        *to = 0;
-        return escaped;
-}
-
-/* Without locks, and sharing everything: they would keep the VM from starting. */
-static int start_server(const DomainDisk *from, const char *bitmap, bool is_block, OffDisk *disk, Reason *reterr) {
-        CLEANUP(freep) char *path = escape_path(from->path), *image = NULL, *wanted = NULL;
-        const char *argv[] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", "--export-name=disk",
-                               "--image-opts", NULL, NULL, NULL };
-
-        if (!path || asprintf(&image, "driver=%s,read-only=on,force-share=on,file.driver=%s,file.filename=%s,"
-                                      "file.locking=off", from->format, is_block ? "host_device" : "file", path) < 0) {
-                image = NULL;
-                return fail_oom(reterr);
-        }
-        argv[6] = image;
-        if (bitmap && asprintf(&wanted, "--bitmap=%s", bitmap) < 0) {
-                wanted = NULL;
-                return fail_oom(reterr);
-        }
-        argv[7] = wanted;
-        return nbd_server_start(argv, disk->socket, &disk->server, reterr);
-}
-
-static int open_reader(const LibvirtSource *source, const OffDisk *disk, bool incremental, SourceReader **ret,
+static int open_reader(const LibvirtSource *source, const OffDisk *disk, const SourceView *view, SourceReader **ret,
                        Reason *reterr) {
-        CLEANUP(freep) char *bitmap = NULL;
-
-        if (incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", source->checkpoint) < 0) {
-                bitmap = NULL;
-                return fail_oom(reterr);
-        }
-        return nbd_reader_open(&(NbdAddress) { .socket_path = disk->socket, .export_name = "disk", .bitmap = bitmap },
-                               source->source.owner.cancel, ret, reterr);
+        return image_server_open_reader(disk->server, view, 0, source->source.owner.cancel, ret, reterr);
 }
 
-/* Starts it and sees that it answers: what is wrong is known before anything is written. */
+/* Starts its server and sees that it answers: what is wrong is known before anything is written. Without locks, which would
+ * keep the VM from starting. */
 static int begin_disk(const LibvirtSource *source, const DomainDisk *from, OffDisk *disk, size_t index, Reason *reterr) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
-        Reason why = REASON_INIT;
+        CLEANUP(freep) char *socket_path = NULL;
+        const SourceView view = { .incremental = disk->incremental, .ask_zero = true };
+        ImageServing serving = {
+                .chain = &disk->chain,
+                .bitmap = disk->incremental ? source->checkpoint : NULL,
+                .shared = true,
+        };
         int rc;
 
         rc = image_chain_read(from->path, from->format, source->source.owner.cancel, &disk->chain, reterr);
         if (rc == 0 && disk->incremental)
                 rc = check_bitmap(&disk->chain, from->name, source->checkpoint, reterr);
-        if (rc == 0)
-                rc = take_stamps(disk, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&disk->socket, "%s/%zu.nbd", source->place.made[0], index) < 0) {
-                disk->socket = NULL;
+        if (asprintf(&socket_path, "%s/%zu.nbd", source->place.made[0], index) < 0) {
+                socket_path = NULL;
                 return fail_oom(reterr);
         }
-        rc = start_server(from, disk->incremental ? source->checkpoint : NULL, S_ISBLK(disk->stamps[0].st_mode), disk,
-                          reterr);
-        if (rc < 0)
-                return rc;
-        rc = open_reader(source, disk, disk->incremental, &reader, &why);
-        if (rc == -ECANCELED || rc == 0)
-                return rc < 0 ? fail(reterr, rc, "%s", why.text) : 0;
-        if (nbd_server_check(disk->server, reterr) < 0)
-                return fail_within(reterr, -EIO, "cannot open the image of %s", from->name);
-        return fail(reterr, rc, "%s: %s", from->name, why.text);
+        serving.socket_path = socket_path;
+        rc = image_server_start(&serving, &disk->server, reterr);
+        if (rc == 0)
+                rc = open_reader(source, disk, &view, &reader, reterr);
+        return rc < 0 ? fail_within(reterr, rc, "%s", from->name) : 0;
 }
 
 /* That nothing has happened to the VM and its images since they were opened. Asks nobody. */
@@ -216,18 +153,10 @@ static int check_untouched(const LibvirtSource *source, Reason *reterr) {
         if (libvirt_was_started(source))
                 return fail(reterr, -ESTALE, "the VM was started while it was captured off; capture again");
         for (size_t i = 0; i < source->off->count; i++) {
-                const OffDisk *disk = &source->off->disks[i];
+                int rc = image_server_check_untouched(source->off->disks[i].server, reterr);
 
-                for (size_t n = 0; n < disk->chain.count; n++) {
-                        const char *path = disk->chain.images[n].path;
-                        struct stat now;
-
-                        if (stat(path, &now) < 0)
-                                return fail(reterr, -ESTALE, "%s went away while it was captured", path);
-                        if (!is_untouched(&disk->stamps[n], &now))
-                                return fail(reterr, -ESTALE, "%s was written to while it was captured, the VM being off; "
-                                                             "capture again", path);
-                }
+                if (rc < 0)
+                        return rc;
         }
         return 0;
 }
@@ -355,7 +284,7 @@ int libvirt_off_checkpoint(const LibvirtSource *source, char **ret_name, char **
 
 int libvirt_off_open_reader(const LibvirtSource *source, size_t disk, const SourceView *view, SourceReader **ret,
                             Reason *reterr) {
-        return open_reader(source, &source->off->disks[disk], view->incremental, ret, reterr);
+        return open_reader(source, &source->off->disks[disk], view, ret, reterr);
 }
 
 int libvirt_off_watch(const LibvirtSource *source, Reason *reterr) {
