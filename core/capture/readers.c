@@ -20,7 +20,7 @@ struct Readers {
         SourceReader *idle[READERS_MAX];
         size_t idle_count;
         size_t count;         /* idle, in use, or being opened */
-        bool gone;            /* no connection can be had any more, for this reason */
+        int gone;             /* no connection can be had any more, for this error and reason; 0: it can */
         Reason why_gone;
 };
 
@@ -91,13 +91,26 @@ uint64_t readers_size(const Readers *readers) {
 }
 
 static void give_back(Readers *readers, SourceReader *reader) {
-        if (reader && reader->lost)
-                reader = source_reader_free(reader);
         pthread_mutex_lock(&readers->lock);
-        if (reader)
-                readers->idle[readers->idle_count++] = reader;
-        else
-                readers->count--;
+        readers->idle[readers->idle_count++] = reader;
+        pthread_cond_signal(&readers->back);
+        pthread_mutex_unlock(&readers->lock);
+}
+
+/* No connection can be had any more: whoever waits for one need not. With the lock held. */
+static void give_up(Readers *readers, int rc, const Reason *why) {
+        if (readers->gone == 0)
+                readers->why_gone = *why;
+        readers->gone = readers->gone ?: rc;
+        pthread_cond_broadcast(&readers->back);
+}
+
+/* One connection less: it broke, or could not be opened. */
+static void take_off(Readers *readers, bool last_try, int rc, const Reason *why) {
+        pthread_mutex_lock(&readers->lock);
+        readers->count--;
+        if (readers->count == 0 && (last_try || readers->plan.policy == SOURCE_ERROR_REPORT))
+                give_up(readers, rc, why);
         pthread_cond_signal(&readers->back);
         pthread_mutex_unlock(&readers->lock);
 }
@@ -125,9 +138,8 @@ static int take_idle(Readers *readers, SourceReader **ret, Reason *reterr) {
         if (readers->idle_count > 0) {
                 *ret = readers->idle[--readers->idle_count];
         } else if (readers->gone) {
-                rc = -ENOTCONN;
-                if (reterr)
-                        *reterr = readers->why_gone;
+                rc = readers->gone;
+                *reterr = readers->why_gone;
         } else {
                 readers->count++;
                 rc = 0;
@@ -136,14 +148,14 @@ static int take_idle(Readers *readers, SourceReader **ret, Reason *reterr) {
         return rc;
 }
 
-static int take(Readers *readers, SourceReader **ret, Reason *reterr) {
+static int take(Readers *readers, bool last_try, SourceReader **ret, Reason *reterr) {
         int rc = take_idle(readers, ret, reterr);
 
         if (rc != 0)
                 return rc < 0 ? rc : 0;
         rc = open_another(readers, ret, reterr);
         if (rc < 0)
-                give_back(readers, NULL);
+                take_off(readers, last_try, rc, reterr);
         return rc;
 }
 
@@ -163,40 +175,32 @@ static int serve(Readers *readers, SourceReader *reader, const Request *request,
         return rc;
 }
 
-static Outcome ask_once(Readers *readers, const Request *request, int *ret_rc, Reason *reterr) {
+/* last_try: where no connection can be opened now, none can be had. */
+static Outcome ask_once(Readers *readers, const Request *request, bool last_try, int *ret_rc, Reason *reterr) {
         SourceReader *reader = NULL;
-        Outcome outcome = DONE;
-        int rc = take(readers, &reader, reterr);
+        int rc = take(readers, last_try, &reader, reterr);
 
         *ret_rc = rc;
         if (rc < 0)
                 return NO_CONNECTION;
         rc = serve(readers, reader, request, reterr);
-        if (rc < 0)
-                outcome = reader->lost ? LOST : REFUSED;
-        give_back(readers, reader);
         *ret_rc = rc;
-        return outcome;
+        if (rc < 0 && reader->lost) {
+                source_reader_free(reader);
+                take_off(readers, false, rc, reterr);
+                return LOST;
+        }
+        give_back(readers, reader);
+        return rc < 0 ? REFUSED : DONE;
 }
 
-/* No connection can be had: whoever waits for one need not. */
-static void give_up(Readers *readers, const Reason *why) {
-        pthread_mutex_lock(&readers->lock);
-        if (!readers->gone)
-                readers->why_gone = *why;
-        readers->gone = true;
-        pthread_cond_broadcast(&readers->back);
-        pthread_mutex_unlock(&readers->lock);
-}
-
-/* Whether one is left, or may be opened. */
 static bool can_go_on(Readers *readers) {
-        bool left;
+        int gone;
 
         pthread_mutex_lock(&readers->lock);
-        left = !readers->gone && (readers->count > 0 || readers->plan.policy != SOURCE_ERROR_REPORT);
+        gone = readers->gone;
         pthread_mutex_unlock(&readers->lock);
-        return left;
+        return gone == 0;
 }
 
 bool readers_may_skip(Readers *readers) {
@@ -213,7 +217,7 @@ static int ask(Readers *readers, const Request *request, Reason *reterr) {
                 unsigned pause_ms = 0;
                 bool again = false;
 
-                switch (ask_once(readers, request, &rc, &reason)) {
+                switch (ask_once(readers, request, unopened >= TRIES_MAX, &rc, &reason)) {
                 case DONE:
                         return 0;
                 case REFUSED:
@@ -222,13 +226,9 @@ static int ask(Readers *readers, const Request *request, Reason *reterr) {
                         break;
                 case LOST:
                         again = lost++ < LOSSES_MAX && can_go_on(readers);
-                        if (!can_go_on(readers))
-                                give_up(readers, &reason);
                         break;
                 case NO_CONNECTION:
                         again = can_go_on(readers) && unopened < TRIES_MAX;
-                        if (!again)
-                                give_up(readers, &reason);
                         pause_ms = FIRST_PAUSE_MS << unopened++;
                         break;
                 }

@@ -104,6 +104,9 @@ int capture_case_take(CaptureCase *test, CaptureWish wish) {
                 .wish = wish,
                 .codec = codec_by_name("lz4"),
                 .block_size = test->block_size,
+                .compare = test->compare,
+                .memory = test->memory,
+                .rate = test->rate,
                 .top = test->top,
                 .no_zero_detection = test->no_zero_detection,
                 .threshold = test->threshold,
@@ -121,6 +124,7 @@ int capture_case_take(CaptureCase *test, CaptureWish wish) {
         atomic_store(&cancelled, false);
         atomic_store(&test->fake->requests, 0);
         atomic_store(&test->fake->watched, 0);
+        atomic_store(&test->fake->reads, 0);
         test->warnings[0] = 0;
         test->accepted = 0;
         test->reason = REASON_INIT;

@@ -11,6 +11,9 @@ typedef struct CaptureCase {
         Vm *vm;
         FakeVm *fake;
         uint32_t block_size;
+        bool compare;
+        size_t memory;
+        uint64_t rate;
         bool top, no_zero_detection;
         uint64_t threshold;
         SourceErrorPolicy on_source_error;

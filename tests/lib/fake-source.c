@@ -235,12 +235,28 @@ static int fake_checkpoint(Source *base, char **ret_name, char **ret_definition,
         return *ret_name && *ret_definition ? 0 : fail_oom(reterr);
 }
 
+/* Of a connection, which the VM may break. */
+static int request_by(FakeReader *reader, Reason *reterr) {
+        FakeVm *vm = reader->source->vm;
+        unsigned lose_at = vm->lose_at;
+        int rc;
+
+        if (reader->reader.lost)
+                return fail(reterr, -ENOTCONN, "the connection is gone");
+        rc = request(vm, reterr);
+        if (rc == 0 && lose_at && atomic_load(&vm->requests) == lose_at) {
+                reader->reader.lost = true;
+                return fail(reterr, -ECONNRESET, "the connection is lost");
+        }
+        return rc;
+}
+
 static int fake_extents(SourceReader *base, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr) {
         FakeReader *reader = (FakeReader *) base;
         FakeVm *vm = reader->source->vm;
         FakeDisk *disk = &vm->disks[reader->disk];
         FakeCheckpoint *old = reader->incremental ? find_checkpoint(vm, vm->job_base) : NULL;
-        int rc = request(vm, reterr);
+        int rc = request_by(reader, reterr);
 
         if (rc < 0)
                 return rc;
@@ -267,25 +283,40 @@ static int fake_extents(SourceReader *base, uint64_t start, uint64_t length, Sou
         return 0;
 }
 
+static bool take_one(atomic_uint *count) {
+        unsigned left = atomic_load(count);
+
+        while (left > 0 && !atomic_compare_exchange_weak(count, &left, left - 1))
+                ;
+        return left > 0;
+}
+
 static int fake_read(SourceReader *base, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         FakeReader *reader = (FakeReader *) base;
         const atomic_bool *cancel = reader->source->source.owner.cancel;
         FakeVm *vm = reader->source->vm;
         const FakeDisk *disk = &vm->disks[reader->disk];
-        int rc = request(vm, reterr);
+        unsigned number = atomic_fetch_add(&vm->reads, 1) + 1;
+        int rc = request_by(reader, reterr);
 
         if (rc < 0)
                 return rc;
         if (vm->off)
                 return fail(reterr, -EIO, "the connection broke");
-        if (disk->bad_length > 0 && offset < disk->bad_start + disk->bad_length && disk->bad_start < offset + length)
+        if (disk->bad_length > 0 && offset < disk->bad_start + disk->bad_length && disk->bad_start < offset + length) {
+                base->lost = vm->bad_loses;
                 return fail(reterr, -EIO, "a bad place");
+        }
+        if (take_one(&vm->refusals))
+                return fail(reterr, -EIO, "refused");
         for (unsigned ms = 0; ms < vm->read_takes_ms; ms++) {
                 if (cancel && atomic_load(cancel))
                         return fail(reterr, -ECANCELED, "cancelled");
                 usleep(1000);
         }
         memcpy(buffer, disk->then + offset, length);
+        if (vm->decays_at && number >= vm->decays_at)
+                *(unsigned char *) buffer ^= 1;
         return 0;
 }
 

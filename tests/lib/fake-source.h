@@ -47,6 +47,11 @@ typedef struct FakeVm {
         unsigned watch_fails_after;           /* calls; 0: never */
         atomic_uint watched;
         unsigned read_takes_ms;
+        unsigned lose_at;                     /* the connection that makes this request breaks */
+        bool bad_loses;                       /* so does one that reads a bad place */
+        atomic_uint refusals;                 /* so many reads more are refused */
+        atomic_uint reads;
+        unsigned decays_at;                   /* from this read on there are other bytes; 0: never */
         bool many_readers;
         bool no_checkpoint;                   /* none can be made */
         bool no_top;                          /* it cannot tell what is below */

@@ -80,6 +80,49 @@ static void a_sink_that_failed_once_is_never_committed(void) {
         CHECK_INT(byte_sink_commit(sink, &reason), -EFBIG);
 }
 
+typedef struct Obstacle {
+        struct rlimit before;
+        unsigned asked, gone_after;
+} Obstacle;
+
+static int remove_obstacle(void *context, unsigned times, int rc, const char *words) {
+        Obstacle *obstacle = context;
+
+        CHECK_INT(rc, -EFBIG);
+        CHECK(strstr(words, "cannot write a"));
+        CHECK_INT(times, obstacle->asked++);
+        if (obstacle->asked == obstacle->gone_after)
+                CHECK_INT(setrlimit(RLIMIT_FSIZE, &obstacle->before), 0);
+        return obstacle->asked > obstacle->gone_after ? rc : 0;
+}
+
+static void a_sink_that_is_stuck_goes_on_where_it_stopped(void) {
+        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
+        static uint8_t bytes[3u << 20];
+        CLEANUP(freep) char *content = NULL;
+        Obstacle obstacle = { .gone_after = 3 };
+        struct rlimit limit;
+        size_t length;
+
+        for (size_t i = 0; i < sizeof bytes; i++)
+                bytes[i] = (uint8_t) (i * 7 + i / 251);
+        CHECK_INT(file_sink_create(directory.fd, "a", &sink, NULL), 0);
+        sink->stuck = remove_obstacle;
+        sink->stuck_context = &obstacle;
+        CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+        CHECK_INT(getrlimit(RLIMIT_FSIZE, &obstacle.before), 0);
+        limit = obstacle.before;
+        limit.rlim_cur = (2u << 20) + 100;
+        CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        CHECK_INT(byte_sink_append(sink, bytes, sizeof bytes, NULL), 0);
+        CHECK_INT(byte_sink_commit(sink, NULL), 0);
+        CHECK_INT(obstacle.asked, 3);
+        CHECK_INT(read_file(directory.fd, "a", 4u << 20, &content, &length, NULL), 0);
+        CHECK_INT(length, sizeof bytes);
+        CHECK(memcmp(bytes, content, length) == 0);
+}
+
 static void reads_outside_of_the_file_are_refused(void) {
         CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
         CLEANUP(cache_freep) Cache *files = NULL;
@@ -140,6 +183,7 @@ int main(void) {
         RUN(what_is_appended_in_any_pieces_is_in_the_file);
         RUN(a_sink_makes_new_files_alone);
         RUN(a_sink_that_failed_once_is_never_committed);
+        RUN(a_sink_that_is_stuck_goes_on_where_it_stopped);
         RUN(reads_outside_of_the_file_are_refused);
         RUN(more_files_than_descriptors_are_read);
         return unit_result();
