@@ -106,6 +106,10 @@ static int choose_disk(Vm *vm, const Manifest *manifest, const SourceDisk *disk,
         return 0;
 }
 
+static bool is_named(const char *checkpoint, const char *name) {
+        return checkpoint && strcmp(checkpoint, name) == 0;
+}
+
 /* The newest point, or the last full one that it descends from. *no_bitmap: why its checkpoint is not to be used, "" where
  * it is. */
 static int find_base(Vm *vm, const char *newest, bool differential, Manifest **ret, Reason *no_bitmap, Reason *why) {
@@ -129,8 +133,7 @@ static int find_base(Vm *vm, const char *newest, bool differential, Manifest **r
         *no_bitmap = REASON_INIT;
         if (!manifest->checkpoint)
                 fail(no_bitmap, 0, "%s has no checkpoint", manifest->name);
-        else if (strcmp(manifest->name, first->name) != 0 &&
-                 (!first->full_checkpoint || strcmp(first->full_checkpoint, manifest->checkpoint) != 0))
+        else if (!is_named(first->checkpoint, manifest->checkpoint) && !is_named(first->full_checkpoint, manifest->checkpoint))
                 fail(no_bitmap, 0, "the checkpoint of %s was not kept", manifest->name);
         *ret = STEAL_PTR(manifest);
         return 0;

@@ -4,7 +4,7 @@ import os
 
 import pytest
 from mount import mounted
-from repository import state_of
+from repository import same_image, state_of
 from truth import Truth
 from vm import MIB, VM, Disk
 
@@ -110,3 +110,23 @@ def test_a_point_is_the_same_whatever_it_costs(repository, vm, truth, options):
     vm.io("vda", "write -P 9 5M 3M", "write -z -u 10M 2M")
     truth.capture("--incremental", *options)
     truth.check()
+
+
+def test_a_bitmap_that_is_kept_since_the_full_point_serves_differential_ones(person, repository, place, program):
+    image = f"{place}/disk.qcow2"
+    person.run("qemu-img", "create", "-q", "-f", "qcow2", image, "16M")
+    person.run("qemu-io", "-c", "write -P 1 0 8M", image)
+    person.run("qemu-img", "bitmap", "--add", image, "since")
+    program.run("add", repository.path, "disk", f"vda=file://{image}?format=qcow2&bitmap=since")
+    full = repository.capture("disk", "--full")
+    for number, kind in enumerate(("incremental", "differential", "incremental", "differential")):
+        person.run("qemu-io", "-c", f"write -P {16 + number} {number}M 64k", image)
+        result = repository.try_capture("disk", f"--{kind}", check=True)
+        point = result.stdout.strip().split("/")[1]
+        assert "compared" not in result.stderr
+        assert repository.kinds("disk", point) == {"vda": kind}
+        if kind == "differential":
+            assert repository.point("disk", point)["parent"] == full
+    person.run("qemu-img", "convert", "-O", "raw", image, f"{place}/now.raw")
+    with mounted(program, repository.path, place) as mount:
+        assert same_image(f"{place}/now.raw", mount / "disk/latest/vda.raw")
