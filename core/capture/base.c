@@ -133,7 +133,8 @@ static int find_base(Vm *vm, const char *newest, bool differential, Manifest **r
         *no_bitmap = REASON_INIT;
         if (!manifest->checkpoint)
                 fail(no_bitmap, 0, "%s has no checkpoint", manifest->name);
-        else if (!is_named(first->checkpoint, manifest->checkpoint) && !is_named(first->full_checkpoint, manifest->checkpoint))
+        else if (!is_named(first->checkpoint, manifest->checkpoint) &&
+                 !is_named(first->full_checkpoint, manifest->checkpoint))
                 fail(no_bitmap, 0, "the checkpoint of %s was not kept", manifest->name);
         *ret = STEAL_PTR(manifest);
         return 0;
