@@ -119,13 +119,8 @@ static int file_open(const SourceOwner *owner, const char *disk, const char *tex
 }
 
 static void warn_guessed(const DiskSource *base, const char *format) {
-        Reason line;
-
-        if (!base->owner->warn)
-                return;
-        fail(&line, 0, "%s: its image is taken for %s, as it looks like that; if it is not, say so in its URI: format=raw",
-             base->disk, format);
-        base->owner->warn(base->owner->context, line.text);
+        source_warn(base->owner, "%s: its image is taken for %s, as it looks like that; if it is not, say so in its URI: "
+                                 "format=raw", base->disk, format);
 }
 
 /* Its format, whatever the guest does to it from now on. */

@@ -61,12 +61,7 @@ static time_t seconds_now(void) {
 }
 
 static void warn(const DiskSource *base, const char *words) {
-        Reason line;
-
-        if (!base->owner->warn)
-                return;
-        fail(&line, 0, "%s: %s", base->disk, words);
-        base->owner->warn(base->owner->context, line.text);
+        source_warn(base->owner, "%s: %s", base->disk, words);
 }
 
 static int imageio_open(const SourceOwner *owner, const char *disk, const char *text, DiskSource **ret, Reason *reterr) {

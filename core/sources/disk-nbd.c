@@ -122,13 +122,9 @@ static int hold(NbdSource *source, const Look *look, Reason *reterr) {
 }
 
 static void warn_unverified(const NbdSource *source) {
-        const SourceOwner *owner = source->source.owner;
-        Reason line;
-
-        if (!source->uri.tls || source->uri.verify || !owner->warn)
-                return;
-        fail(&line, 0, "%s: whose certificate %s has is not verified", source->source.disk, source->uri.shown);
-        owner->warn(owner->context, line.text);
+        if (source->uri.tls && !source->uri.verify)
+                source_warn(source->source.owner, "%s: whose certificate %s has is not verified", source->source.disk,
+                            source->uri.shown);
 }
 
 /* Sees which of the bitmaps are there. */

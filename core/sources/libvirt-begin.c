@@ -108,7 +108,7 @@ static int begin_elsewhere(const BeginTry *try, struct timespec *ret_moment, Rea
                 return 0;
         rc = begin_on_a_port(try, false, ret_moment, reterr);
         if (rc == 0 && why.text[0])
-                libvirt_warn(source, "its disks come from %s without encryption: %s", uri->nbd_host, why.text);
+                source_warn(&source->source.owner, "its disks come from %s without encryption: %s", uri->nbd_host, why.text);
         return rc;
 }
 
@@ -156,7 +156,7 @@ static int begin_in_place(LibvirtSource *source, virDomainPtr domain, const Sour
         if (rc == 0)
                 rc = source->uri.local ? begin_here(&try, ret_moment, reterr) : begin_elsewhere(&try, ret_moment, reterr);
         if (libvirt_let_go(source, &reason) < 0)
-                libvirt_warn(source, "%s", reason.text);
+                source_warn(&source->source.owner, "%s", reason.text);
         if (rc < 0)
                 return rc;
         source->checkpoint = STEAL_PTR(name);

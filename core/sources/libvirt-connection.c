@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <string.h>
 
 #define EVENTS_PAUSE_MS 50
@@ -50,19 +49,6 @@ int libvirt_code(int otherwise) {
 
 int fail_libvirt(Reason *reterr, int otherwise, const char *what) {
         return fail(reterr, libvirt_code(otherwise), "%s: %s", what, libvirt_words());
-}
-
-void libvirt_warn(const LibvirtSource *source, const char *format, ...) {
-        const SourceOwner *owner = &source->source.owner;
-        char line[REASON_MAX];
-        va_list args;
-
-        if (!owner->warn)
-                return;
-        va_start(args, format);
-        vsnprintf(line, sizeof line, format, args);
-        va_end(args);
-        owner->warn(owner->context, line);
 }
 
 /* libvirt's keepalive, without which a libvirtd that hangs would hang us for ever, needs an event loop that runs. */

@@ -75,7 +75,7 @@ static int take_file(const LibvirtSource *source, const DomainFile *file, Source
         if (is_to_come(source, rc) && file->written)
                 return 0;
         if (rc < 0) {
-                libvirt_warn(source, "the VM's %s%s%s is not kept with the backup: %s", file->name, file->path ? " " : "",
+                source_warn(&source->source.owner, "the VM's %s%s%s is not kept with the backup: %s", file->name, file->path ? " " : "",
                              file->path ?: "", reason.text);
                 return 0;
         }
@@ -148,7 +148,7 @@ static int take_tpm(const LibvirtSource *source, SourceVm *vm) {
                 taken++;
         }
         if (rc < 0 && !is_to_come(source, rc))
-                libvirt_warn(source, "the state of the VM's TPM is not kept with the backup: %s", reason.text);
+                source_warn(&source->source.owner, "the state of the VM's TPM is not kept with the backup: %s", reason.text);
         return 0;
 }
 

@@ -51,9 +51,9 @@ static void go_on_after_error(const LibvirtSource *source, virDomainPtr domain) 
         if (state != VIR_DOMAIN_PAUSED || why != VIR_DOMAIN_PAUSED_IOERROR)
                 return;
         if (virDomainResume(domain) < 0)
-                libvirt_warn(source, "the VM was stopped by a write that failed, and cannot go on: %s", libvirt_words());
+                source_warn(&source->source.owner, "the VM was stopped by a write that failed, and cannot go on: %s", libvirt_words());
         else
-                libvirt_warn(source, "the VM was stopped by a write that failed, and goes on now");
+                source_warn(&source->source.owner, "the VM was stopped by a write that failed, and goes on now");
 }
 
 /* One attempt to end the job of ours; 0 as well when none is there any more. */

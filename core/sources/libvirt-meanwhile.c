@@ -145,9 +145,9 @@ void libvirt_tell_scratch(const LibvirtSource *source) {
         uint64_t used = source->meanwhile ? atomic_load(&source->meanwhile->scratch_used) : 0;
 
         if (used >= WORTH_A_WORD)
-                libvirt_warn(source, "its scratch files in %s on the other host, whose space cannot be watched from here, grew "
+                source_warn(&source->source.owner, "its scratch files in %s on the other host, whose space cannot be watched from here, grew "
                                      "to %llu MiB", place->scratch_directory, (unsigned long long) (used >> 20));
         if (job_place_was_tight(place))
-                libvirt_warn(source, "its scratch files left but %llu MiB of %s: a roomier directory is safer",
+                source_warn(&source->source.owner, "its scratch files left but %llu MiB of %s: a roomier directory is safer",
                              (unsigned long long) (place->free_least >> 20), place->scratch_directory);
 }

@@ -75,7 +75,7 @@ int libvirt_off_inspect(LibvirtSource *source, virDomainPtr domain, Reason *rete
                 return fail(reterr, -EHOSTDOWN, "%s is shut off, on another machine, where its images cannot be read from "
                                                 "here: start it, or capture there", source->name);
         if (virDomainHasManagedSaveImage(domain, 0) > 0)
-                libvirt_warn(source, "it is saved rather than shut off: what was in its memory is not captured");
+                source_warn(&source->source.owner, "it is saved rather than shut off: what was in its memory is not captured");
         for (size_t i = 0; i < source->domain.disk_count; i++) {
                 DomainDisk *disk = &source->domain.disks[i];
                 const char *why = disk->left_out ? NULL : reason_to_leave_out(disk);

@@ -61,8 +61,6 @@ const char *libvirt_words(void);
 int libvirt_code(int otherwise);
 int fail_libvirt(Reason *reterr, int otherwise, const char *what);
 
-void libvirt_warn(const LibvirtSource *source, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 /* A thread that nobody waits for, and that no signal is for. */
 int libvirt_start_thread(void *(*run)(void *context), void *context);
 

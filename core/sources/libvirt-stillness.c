@@ -53,7 +53,7 @@ static int find_agent(const LibvirtSource *source, virDomainPtr domain, const So
         if (why && job->freeze == FREEZE_ALWAYS)
                 return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why);
         if (why)
-                libvirt_warn(source, "its file systems are not frozen: %s", why);
+                source_warn(&source->source.owner, "its file systems are not frozen: %s", why);
         *ret = !why;
         return 0;
 }
@@ -69,7 +69,7 @@ static int freeze(const LibvirtSource *source, virDomainPtr domain, const Source
                 return fail(reterr, rc, "%s", reason.text);
         if (job->freeze == FREEZE_ALWAYS)
                 return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, reason.text);
-        libvirt_warn(source, "its file systems are not frozen: %s", reason.text);
+        source_warn(&source->source.owner, "its file systems are not frozen: %s", reason.text);
         return 0;
 }
 
@@ -184,7 +184,7 @@ int libvirt_let_go_leftovers(LibvirtSource *source, Reason *reterr) {
         if (rc == 0)
                 return 0;
         if (note.frozen && agent_is_away(source)) {
-                libvirt_warn(source, "%s; the next capture tries again", reason.text); /* the note stays */
+                source_warn(&source->source.owner, "%s; the next capture tries again", reason.text); /* the note stays */
                 return 0;
         }
         return fail(reterr, rc, "%s", reason.text);

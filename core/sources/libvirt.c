@@ -37,7 +37,7 @@ static void check_names(const LibvirtSource *source, const Strings *names, const
                 for (size_t d = 0; d < source->domain.disk_count; d++)
                         found |= strcmp(source->domain.disks[d].name, names->items[i]) == 0;
                 if (!found)
-                        libvirt_warn(source, "it has no disk %s, which is to be %s", names->items[i], what);
+                        source_warn(&source->source.owner, "it has no disk %s, which is to be %s", names->items[i], what);
         }
 }
 
@@ -59,7 +59,7 @@ static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
                 if (!source_wants_disk(&source->source.owner, from->name))
                         continue;
                 if (from->left_out) {
-                        libvirt_warn(source, "%s is left out: %s", from->name, from->left_out);
+                        source_warn(&source->source.owner, "%s is left out: %s", from->name, from->left_out);
                         continue;
                 }
                 vm->disk_count++;
@@ -69,7 +69,7 @@ static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
                 if (!to->name || (from->why_not && !to->why_not) || copy_images(&from->images, &to->images) < 0)
                         return fail_oom(reterr);
                 if (from->encrypted)
-                        libvirt_warn(source, "%s is encrypted by QEMU: its backup is stored decrypted", from->name);
+                        source_warn(&source->source.owner, "%s is encrypted by QEMU: its backup is stored decrypted", from->name);
                 source->captured[source->captured_count++] = i;
         }
         if (vm->disk_count == 0)

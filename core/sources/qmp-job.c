@@ -232,7 +232,7 @@ static int transact(QmpSource *source, const SourceJob *job, struct timespec *re
                 rc = qmp_run(source, "transaction", transaction, reterr);
         }
         if (qmp_let_go(source, &why) < 0)
-                qmp_warn(source, "%s", why.text);
+                source_warn(&source->source.owner, "%s", why.text);
         if (rc == -EIO && has_other_job(source))
                 return fail_within(reterr, -EBUSY, "another program has a job on the VM's disks");
         return rc;

@@ -47,8 +47,6 @@ typedef struct QmpSource {
         QmpClient *agent;       /* while it is frozen */
 } QmpSource;
 
-void qmp_warn(const QmpSource *source, const char *format, ...) __attribute__((format(printf, 2, 3)));
-
 /* Connects, again where the connection broke. Errors as qmp_client_open(), and -ESTALE where another VM has the socket. */
 int qmp_connect(QmpSource *source, Reason *reterr);
 /* qmp_call() without interest in what is returned. */

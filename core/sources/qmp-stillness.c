@@ -45,7 +45,7 @@ static int find_agent(QmpSource *source, const SourceJob *job, bool runs, Reason
         if (rc < 0 && job->freeze == FREEZE_ALWAYS)
                 return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why.text);
         if (rc < 0)
-                qmp_warn(source, "its file systems are not frozen: %s", why.text);
+                source_warn(&source->source.owner, "its file systems are not frozen: %s", why.text);
         return 0;
 }
 
@@ -59,7 +59,7 @@ static int freeze(QmpSource *source, const SourceJob *job, Reason *reterr) {
         if (rc < 0 && job->freeze == FREEZE_ALWAYS)
                 return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why.text);
         if (rc < 0)
-                qmp_warn(source, "its file systems are not frozen: %s", why.text);
+                source_warn(&source->source.owner, "its file systems are not frozen: %s", why.text);
         return 0;
 }
 

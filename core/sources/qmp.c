@@ -2,25 +2,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdarg.h>
 #include <string.h>
 #include <uuid/uuid.h>
 
 #include "sources/qmp-private.h"
 #include "util/uri.h"
-
-void qmp_warn(const QmpSource *source, const char *format, ...) {
-        const SourceOwner *owner = &source->source.owner;
-        char line[REASON_MAX];
-        va_list args;
-
-        if (!owner->warn)
-                return;
-        va_start(args, format);
-        vsnprintf(line, sizeof line, format, args);
-        va_end(args);
-        owner->warn(owner->context, line);
-}
 
 void qmp_name(const QmpSource *source, char kind, size_t disk, char name[static QMP_NAME_MAX]) {
         snprintf(name, QMP_NAME_MAX, "%.27s%c%03x", source->mark, kind, (unsigned) disk & 0xfff);
@@ -151,11 +137,11 @@ static int take_disks(QmpSource *source, SourceVm *vm, Reason *reterr) {
                 if (!source_wants_disk(&source->source.owner, disk->name))
                         continue;
                 if (disk->left_out) {
-                        qmp_warn(source, "%s is left out: %s", disk->name, disk->left_out);
+                        source_warn(&source->source.owner, "%s is left out: %s", disk->name, disk->left_out);
                         continue;
                 }
                 if (disk->encrypted)
-                        qmp_warn(source, "%s is encrypted by QEMU: its backup is stored decrypted", disk->name);
+                        source_warn(&source->source.owner, "%s is encrypted by QEMU: its backup is stored decrypted", disk->name);
                 rc = copy_disk(source, disk, &vm->disks[vm->disk_count++], reterr);
                 if (rc < 0)
                         return rc;

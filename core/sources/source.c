@@ -2,6 +2,8 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sources/disk-list.h"
@@ -54,6 +56,18 @@ int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
         source->owner = *owner;
         *ret = source;
         return 0;
+}
+
+void source_warn(const SourceOwner *owner, const char *format, ...) {
+        char line[REASON_MAX];
+        va_list args;
+
+        if (!owner->warn)
+                return;
+        va_start(args, format);
+        vsnprintf(line, sizeof line, format, args);
+        va_end(args);
+        owner->warn(owner->context, line);
 }
 
 static bool is_named(const Strings *names, const char *name) {

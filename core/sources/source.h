@@ -138,6 +138,9 @@ struct SourceReader {
 /* Adds a kind that is asked before those built in. Once at a program's start, before threads; ops are borrowed for good. */
 void source_register(const SourceOps *ops);
 
+/* One line through the owner's warn, where it has one. From the capture's own thread. */
+void source_warn(const SourceOwner *owner, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
 /* Whether the owner wants a disk of this name captured. */
 bool source_wants_disk(const SourceOwner *owner, const char *name);
 
