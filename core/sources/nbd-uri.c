@@ -52,8 +52,8 @@ bool nbd_uri_claims(const char *text) {
         return strncmp(text, "nbd", 3) == 0 && strstr(text, "://");
 }
 
-/* "USER@HOST:PORT" */
-static int take_authority(NbdUri *uri, const char *text, size_t length, Reason *reterr) {
+/* "USER@HOST:PORT"; with a socket "USER@" or nothing. */
+static int take_authority(NbdUri *uri, const char *text, size_t length, bool local, Reason *reterr) {
         const char *at = memrchr(text, '@', length);
         size_t user_length = at ? (size_t) (at - text) : 0;
 
@@ -63,9 +63,12 @@ static int take_authority(NbdUri *uri, const char *text, size_t length, Reason *
                 return fail(reterr, -EINVAL, "its user's name has a \"%%\" that is no escape");
         length -= at ? user_length + 1 : 0;
         text += at ? user_length + 1 : 0;
-        if (length == 0)
-                return fail(reterr, -EINVAL, "it names no host; a server behind a Unix socket is nbd+unix:///EXPORT?socket=PATH");
-        return uri_split_address(text, length, &uri->host, &uri->port, reterr);
+        if (local && length > 0)
+                return fail(reterr, -EINVAL, "a server behind a Unix socket is nbd+unix:///EXPORT?socket=PATH");
+        if (!local && length == 0)
+                return fail(reterr, -EINVAL, "it names no host; a server behind a Unix socket is "
+                                             "nbd+unix:///EXPORT?socket=PATH");
+        return local ? 0 : uri_split_address(text, length, &uri->host, &uri->port, reterr);
 }
 
 static int take_context(const char *bitmap, char **ret, Reason *reterr) {
@@ -137,12 +140,12 @@ static int load(const char *text, NbdUri *uri, Reason *reterr) {
 
         authority = strcspn(rest, "/?");
         path = authority + (rest[authority] == '/');
-        if (local && (authority > 0 || !uri->socket))
+        if (local && !uri->socket)
                 return fail(reterr, -EINVAL, "a server behind a Unix socket is nbd+unix:///EXPORT?socket=PATH");
         if (!local && uri->socket)
                 return fail(reterr, -EINVAL, "it names a host and a socket; a server behind a Unix socket is "
                                              "nbd+unix:///EXPORT?socket=PATH");
-        rc = local ? 0 : take_authority(uri, rest, authority, reterr);
+        rc = take_authority(uri, rest, authority, local, reterr);
         if (rc < 0)
                 return rc;
         if (!local && uri->port == 0)

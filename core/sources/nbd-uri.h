@@ -1,7 +1,7 @@
 /* core/sources/nbd-uri.h - NBD's URIs, with libnbd's parameters and ours. Needs no libnbd.
  *
  * nbd://HOST[:PORT]/EXPORT                  nbds://[USER@]HOST[:PORT]/EXPORT         nbds: with TLS
- * nbd+unix:///EXPORT?socket=PATH            nbds+unix:///EXPORT?socket=PATH
+ * nbd+unix:///EXPORT?socket=PATH            nbds+unix://[USER@]/EXPORT?socket=PATH
  * Of libnbd, for TLS: tls-certificates=DIR, tls-psk-file=PATH, tls-verify-peer=false. Ours:
  * bitmap=NAME       changes are told since then: the context qemu:dirty-bitmap:NAME; a NAME with a colon is a whole context
  * checkpoint=NAME   a bitmap as well, which a later capture may start from; where it is not said, it is that of bitmap
