@@ -7,6 +7,8 @@
 #include "sources/nbd-uri.h"
 
 #define SECOND_MS 1000 /* how long a server may take to answer beside a connection that is there */
+#define AGAIN_MAX 10   /* tries beyond the first, where a server may not have seen yet that the last connection is gone */
+#define AGAIN_NS 100000000
 
 /* How a connection is to look at the disk. */
 typedef struct Look {
@@ -19,6 +21,7 @@ typedef struct NbdSource {
         NbdUri uri;
         SourceReader *held; /* keeps servers there that go with their last connection; or NULL */
         Look held_look;
+        bool had_one;       /* there was a connection */
         bool alone;         /* one connection is all that can be had at a time */
         bool began;
         uint64_t size;
@@ -81,6 +84,20 @@ static int open_connection(const NbdSource *source, const Look *look, unsigned c
         return nbd_reader_open(&address, source->source.owner->cancel, ret, reterr);
 }
 
+/* Where none is held. */
+static int open_again(NbdSource *source, const Look *look, unsigned connect_ms, SourceReader **ret, Reason *reterr) {
+        for (unsigned tries = 0;; tries++) {
+                int rc = open_connection(source, look, connect_ms, ret, reterr);
+                bool may_pass = rc < 0 && rc != -ECANCELED && rc != -ENODATA && rc != -ENOTSUP && rc != -ETIMEDOUT;
+
+                if (!may_pass || !source->had_one || tries == AGAIN_MAX) {
+                        source->had_one |= rc == 0;
+                        return rc;
+                }
+                (void) nanosleep(&(struct timespec) { .tv_nsec = AGAIN_NS }, NULL);
+        }
+}
+
 static bool same_look(const Look *a, const Look *b) {
         return a->bitmap == b->bitmap && a->top == b->top && a->ask_zero == b->ask_zero;
 }
@@ -102,7 +119,7 @@ static int open_beside(NbdSource *source, const Look *look, SourceReader **ret, 
                 source->alone = true;
         }
         source->held = source_reader_free(source->held);
-        return open_connection(source, look, 0, ret, reterr);
+        return open_again(source, look, 0, ret, reterr);
 }
 
 /* Holds a connection that looks so, without a moment in between where there is none: some servers end with their last one. */
@@ -201,8 +218,10 @@ static int nbd_source_begin(DiskSource *base, const SourceView *view, Reason *re
                 return rc == -ENODATA ? -ESTALE : rc;
         source->size = source->held->size;
         source->began = true;
-        if (!may_share(source))
+        if (!may_share(source)) {
+                source->alone = true;
                 return 0;
+        }
         rc = open_connection(source, &look, SECOND_MS, &second, NULL);
         if (rc == -ECANCELED)
                 return fail(reterr, rc, "canceled");
@@ -214,9 +233,11 @@ static int nbd_source_begin(DiskSource *base, const SourceView *view, Reason *re
 static int get_reader(NbdSource *source, const Look *look, SourceReader **ret, Reason *reterr) {
         int rc;
 
-        if (may_share(source) || (!source->held && !source->alone)) {
+        if (!source->held && !source->alone) /* beside others, which have been given away */
+                return open_again(source, look, SECOND_MS, ret, reterr);
+        if (may_share(source)) {
                 rc = open_connection(source, look, SECOND_MS, ret, reterr);
-                if (rc == 0 || rc == -ECANCELED || !source->held)
+                if (rc == 0 || rc == -ECANCELED)
                         return rc;
         }
         if (source->held && same_look(&source->held_look, look)) {
@@ -224,7 +245,7 @@ static int get_reader(NbdSource *source, const Look *look, SourceReader **ret, R
                 return 0;
         }
         source->held = source_reader_free(source->held);
-        return open_connection(source, look, 0, ret, reterr);
+        return open_again(source, look, 0, ret, reterr);
 }
 
 static int nbd_source_open_reader(DiskSource *base, const SourceView *view, SourceReader **ret, Reason *reterr) {

@@ -1,9 +1,9 @@
 #include "sources/nbd-uri.h"
 
 #include <errno.h>
-#include <unistd.h>
 
 #include "unit.h"
+#include "util/cleanup.h"
 
 static void everything_is_taken_apart_and_put_together(void) {
         CLEANUP(nbd_uri_clear) NbdUri uri = { 0 };
