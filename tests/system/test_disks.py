@@ -210,7 +210,8 @@ def test_nothing_is_left_of_a_capture_that_is_killed(case, number):
     capture.send_signal(number)
     capture.communicate(timeout=60)
     until(lambda: not case.traces() and not os.path.exists(socket_place), f"qemu-nbd {server} and its directory are gone")
-    until(lambda: not case.repository.stored_files("vm", "data/*"), "what was stored is gone")
+    until(lambda: not processes_of(case.program.program.path, "guardian", case.repository.path), "the guardian is done")
+    assert case.repository.stored_files("vm", "data/*") == []
     case.capture()
     case.check()
 
