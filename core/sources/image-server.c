@@ -78,7 +78,7 @@ static char *escape_path(const char *path) {
 static int start(ImageServer *server, const ImageServing *serving, Reason *reterr) {
         const ImageInfo *image = &serving->chain->images[0];
         CLEANUP(freep) char *path = escape_path(image->path), *options = NULL, *wanted = NULL;
-        const char *argv[10] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", "--export-name=" EXPORT };
+        const char *argv[10] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", ("--export-name=" EXPORT) };
         size_t count = 5;
 
         if (!path || asprintf(&options, "driver=%s,read-only=on,%sfile.driver=%s,file.filename=%s%s", image->format,
