@@ -67,8 +67,8 @@ static int take_path(FileSource *source, const char *text, size_t length, Reason
                 text += 2 + host;
                 length -= 2 + host;
                 if (length == 0 || *text != '/')
-                        return fail(reterr, -EINVAL, "it names a host: an image is file:///PATH, or file:PATH for one in or below the "
-                                                     "current directory");
+                        return fail(reterr, -EINVAL, "it names a host: an image is file:///PATH, or file:PATH for one in or "
+                                                     "below the current directory");
         }
         if (memchr(text, '#', length))
                 return fail(reterr, -EINVAL, "a \"#\" is written %%23");
@@ -96,14 +96,14 @@ static int file_open(const SourceOwner *owner, const char *disk, const char *tex
         CLEANUP(file_freep) FileSource *source = calloc(1, sizeof *source);
         const DiskUriParameter parameters[] = PARAMETERS(source);
         const char *path = text + strlen(SCHEME);
-        size_t length = strcspn(path, "?");
+        size_t length = strcspn(path, "?"), count = sizeof parameters / sizeof *parameters;
         int rc;
 
         (void) owner;
         (void) disk;
         if (!source)
                 return fail_oom(reterr);
-        rc = disk_uri_take(path[length] ? path + length + 1 : NULL, parameters, sizeof parameters / sizeof *parameters, reterr);
+        rc = disk_uri_take(path[length] ? path + length + 1 : NULL, parameters, count, reterr);
         if (rc == 0)
                 rc = take_path(source, path, length, reterr);
         if (rc == 0)
@@ -128,8 +128,10 @@ static int settle_format(FileSource *source, Reason *reterr) {
         const char *guessed;
         int rc;
 
+        if (source->format && access(source->path, F_OK) < 0)
+                return fail_errno(reterr, -errno, "cannot open the image %s", source->path);
         if (source->format)
-                return access(source->path, F_OK) == 0 ? 0 : fail_errno(reterr, -errno, "cannot open the image %s", source->path);
+                return 0;
         rc = image_format_guess(source->path, &guessed, reterr);
         if (rc < 0)
                 return rc;
@@ -171,7 +173,8 @@ static void check_bitmap(const ImageChain *chain, const char *name, Reason *ret)
                 fail(ret, 0, "its bitmap %s is not kept up", name);
         for (size_t i = 1; !ret->text[0] && i < chain->count; i++)
                 if (image_find_bitmap(&chain->images[i], name))
-                        fail(ret, 0, "%s has a bitmap %s as well, and they are not put together", chain->images[i].path, name);
+                        fail(ret, 0, "%s has a bitmap %s as well, and they are not put together",
+                             chain->images[i].path, name);
 }
 
 static int look_at(FileSource *source, Reason *reterr) {

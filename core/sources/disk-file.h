@@ -1,5 +1,5 @@
-/* core/sources/disk-file.h - a disk in an image of this machine that no VM uses: any that qemu-nbd reads, and it is that which
- * reads it.
+/* core/sources/disk-file.h - a disk in an image of this machine that no VM uses: any that qemu-nbd reads, which
+ * does the reading.
  *
  * file:///PATH  file:PATH (relative to the current directory when it is registered); parameters, behind a "?":
  * format=FORMAT     as QEMU calls it; where it is not said, image-format.h tells

@@ -122,7 +122,7 @@ static int open_beside(NbdSource *source, const Look *look, SourceReader **ret, 
         return open_again(source, look, 0, ret, reterr);
 }
 
-/* Holds a connection that looks so, without a moment in between where there is none: some servers end with their last one. */
+/* Holds a connection that looks so, with no moment in between that has none: some servers end with their last one. */
 static int hold(NbdSource *source, const Look *look, Reason *reterr) {
         SourceReader *next;
         int rc;

@@ -8,6 +8,6 @@
 
 #include "util/reason.h"
 
-/* *ret: "qcow2", …, as QEMU calls it; what looks like nothing else is "raw". A text that stays. -ENOTSUP: the format has to be
- * said. */
+/* *ret: "qcow2", …, as QEMU calls it; what looks like nothing else is "raw". A text that stays. -ENOTSUP: the format has
+ * to be said. */
 int image_format_guess(const char *path, const char **ret, Reason *reterr);

@@ -55,8 +55,8 @@ static int lock_out_writers(ImageServer *server, Reason *reterr) {
                 return fail_errno(reterr, -errno, "cannot open the image %s", path);
         (void) fcntl(server->lock_fd, F_OFD_SETLK, &ours);
         if (fcntl(server->lock_fd, F_OFD_GETLK, &theirs) == 0 && theirs.l_type != F_UNLCK)
-                return fail(reterr, -EBUSY, "%s is in use by another program, a running VM maybe: shut that down, or capture the "
-                                            "VM itself, by libvirt or qmp", path);
+                return fail(reterr, -EBUSY, "%s is in use by another program, a running VM maybe: shut that down, or "
+                                            "capture the VM itself, by libvirt or qmp", path);
         return 0;
 }
 

@@ -84,7 +84,8 @@ static int settle_tls(NbdUri *uri, bool local, Reason *reterr) {
 
         uri->verify = true;
         if (asked && !uri->tls)
-                return fail(reterr, -EINVAL, "it has parameters of TLS, but no TLS: that is nbds%s://", local ? "+unix" : "");
+                return fail(reterr, -EINVAL, "it has parameters of TLS, but no TLS: that is nbds%s://",
+                            local ? "+unix" : "");
         if (uri->user && !uri->psk_file)
                 return fail(reterr, -EINVAL, "a user is that of a tls-psk-file, which it does not name");
         if (uri->verify_peer && strcmp(uri->verify_peer, "false") == 0 && !uri->psk_file)
@@ -134,7 +135,8 @@ static int load(const char *text, NbdUri *uri, Reason *reterr) {
         uri->base = strndup(text, length);
         if (!uri->base)
                 return fail_oom(reterr);
-        rc = disk_uri_take(text[length] ? text + length + 1 : NULL, parameters, sizeof parameters / sizeof *parameters, reterr);
+        rc = disk_uri_take(text[length] ? text + length + 1 : NULL, parameters,
+                           sizeof parameters / sizeof *parameters, reterr);
         if (rc < 0)
                 return rc;
 

@@ -9,8 +9,8 @@ static void everything_is_taken_apart_and_put_together(void) {
         CLEANUP(nbd_uri_clear) NbdUri uri = { 0 };
         CLEANUP(freep) char *text = NULL;
 
-        CHECK_INT(nbd_uri_parse("nbds://me@[::1]:99/a%20b?tls-psk-file=/k&bitmap=b&checkpoint=x:y&image=I&timeout=7", &uri, NULL),
-                  0);
+        CHECK_INT(nbd_uri_parse("nbds://me@[::1]:99/a%20b?tls-psk-file=/k&bitmap=b&checkpoint=x:y&image=I&timeout=7", &uri,
+                                NULL), 0);
         CHECK(uri.tls && uri.verify && uri.port == 99 && uri.timeout_s == 7 && !uri.socket);
         CHECK_TEXT(uri.host, "::1");
         CHECK_TEXT(uri.user, "me");
