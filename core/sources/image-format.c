@@ -87,8 +87,8 @@ static int guess(const unsigned char *head, const char *path, const char **ret, 
                         continue;
                 if (formats[i].names_file(head))
                         return fail(reterr, -ENOTSUP, "%s looks like %s that needs other files or keys, which may be what a "
-                                                      "guest wrote into a raw image: say format=%s in its URI if it is that, else "
-                                                      "format=raw", path, formats[i].format, formats[i].format);
+                                                      "guest wrote into a raw image: say format=%s in its URI if it is "
+                                                      "that, else format=raw", path, formats[i].format, formats[i].format);
                 *ret = formats[i].format;
                 return 0;
         }

@@ -41,8 +41,8 @@ def nbdkit(person, socket_path, *arguments):
 
 
 def qemu_nbd(person, socket_path, image, *options, form="qcow2"):
-    return serving(person, socket_path, "qemu-nbd", "--read-only", "--persistent", f"--socket={socket_path}", f"--format={form}",
-                   *options, image)
+    return serving(person, socket_path, "qemu-nbd", "--read-only", "--persistent", f"--socket={socket_path}",
+                   f"--format={form}", *options, image)
 
 
 class WrongServer:

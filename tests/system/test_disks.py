@@ -45,8 +45,8 @@ class Case:
         """Takes a point; what was said."""
         done = self.repository.try_capture("vm", *options, check=True)
         self.point = done.stdout.strip().split("/")[1]
-        self.truth[self.point] = f"{self.place}/{self.point}.raw"
-        subprocess.run(["qemu-img", "convert", "-f", form, "-O", "raw", image or self.image, self.truth[self.point]], check=True)
+        reference = self.truth[self.point] = f"{self.place}/{self.point}.raw"
+        subprocess.run(["qemu-img", "convert", "-f", form, "-O", "raw", image or self.image, reference], check=True)
         return done.stderr
 
     def refused(self, *options):
@@ -147,7 +147,8 @@ def test_only_what_is_above_the_backing_file(case):
     overlay = f"{case.place}/overlay"
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", case.image, overlay], check=True)
     image_io(overlay, "write -P 3 2M 64k")
-    assert "say format=qcow2" in case.program.run("add", case.repository.path, "vm", f"vda=file:{overlay}", check=False).stderr
+    refused = case.program.run("add", case.repository.path, "vm", f"vda=file:{overlay}", check=False)
+    assert "say format=qcow2" in refused.stderr
     case.add("file:overlay?format=qcow2")
     case.capture(image=overlay)
     assert case.repository.try_capture("vm", "--full", "--top", check=True)
@@ -204,9 +205,9 @@ def test_nothing_is_left_of_a_capture_that_is_killed(case, number):
     case.add("file:a disk, of mine.qcow2?format=qcow2&bitmap=b")
     capture = case.repository.start_capture("vm", "--rate", "1M")
     [server] = until(case.traces, "it reads", 30)
-    socket_place = os.path.dirname(next(word for word in subprocess.run(
-        ["ss", "-xlp"], capture_output=True, text=True, check=True).stdout.split() if word.endswith("/nbd") and "/virtbackupfs-" in word
-        and os.stat(os.path.dirname(word)).st_uid == case.person.uid))
+    listening = subprocess.run(["ss", "-xl"], capture_output=True, text=True, check=True).stdout.split()
+    socket_place = os.path.dirname(next(word for word in listening if word.endswith("/nbd") and "/virtbackupfs-" in word and
+                                        os.stat(os.path.dirname(word)).st_uid == case.person.uid))
     capture.send_signal(number)
     capture.communicate(timeout=60)
     until(lambda: not case.traces() and not os.path.exists(socket_place), f"qemu-nbd {server} and its directory are gone")
@@ -228,7 +229,8 @@ def test_a_server_is_believed_by_its_certificate(case, module_place):
         shutil.copy(key, f"{directories[name]}/server-key.pem")
     port = 20000 + os.getpid() % 10000
     server = case.person.popen(["nbdkit", "-f", "-r", "-p", str(port), "-i", "localhost", "--tls=require",
-                                f"--tls-certificates={directories['right']}", "file", case.image], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+                                f"--tls-certificates={directories['right']}", "file", case.image],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         def listens():
             done = subprocess.run(["ss", "-tln", f"sport = :{port}"], capture_output=True, text=True, check=True)
@@ -258,5 +260,6 @@ def test_a_key_that_both_know_does_without_certificates(case):
     with nbdkit(case.person, case.socket, "--tls=require", f"--tls-psk={keys}", "file", case.image):
         case.add(f"nbds+unix://me@/?socket={case.socket}&tls-psk-file={keys}")
         case.capture(form="raw")
-        assert "cannot connect" in case.refused("--source", f"vda=nbds+unix://me@/?socket={case.socket}&tls-psk-file={others}")
+        other = f"nbds+unix://me@/?socket={case.socket}&tls-psk-file={others}"
+        assert "cannot connect" in case.refused("--source", f"vda={other}")
     case.check()
