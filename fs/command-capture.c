@@ -1,5 +1,6 @@
 /* fs/command-capture.c - takes a backup now, in the foreground. */
 #include <errno.h>
+#include <jansson.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -64,6 +65,40 @@ static void warn(void *context, const char *line) {
                 command_warn(line);
 }
 
+/* One line: what a program needs to show the same. */
+static void print_progress(const char *vm, const CaptureState *state, uint64_t done, uint64_t total) {
+        CLEANUP(freep) char *text = NULL;
+        json_t *disks = json_array(), *object;
+        bool bad = !disks;
+
+        for (size_t i = 0; i < state->disk_count; i++)
+                bad |= json_array_append_new(disks, json_pack("{s:s,s:I,s:I}", "name", state->disks[i].name,
+                                                              "done", (json_int_t) state->disks[i].done,
+                                                              "total", (json_int_t) state->disks[i].total)) < 0;
+        object = json_pack("{s:s,s:I,s:I,s:I,s:o}", "vm", vm, "done", (json_int_t) done, "total", (json_int_t) total,
+                           "rate", (json_int_t) state->rate, "disks", disks);
+        bad |= !object;
+        if (object && state->waits)
+                bad |= json_object_set_new(object, "waits", json_string(state->waits)) < 0;
+        text = bad ? NULL : json_dumps(object, JSON_COMPACT);
+        json_decref(object);
+        if (text)
+                fprintf(stderr, "%s\n", text);
+}
+
+/* A bar for each disk, where there are several, and one for all. */
+static void draw_progress(const char *vm, const CaptureState *state, uint64_t done, uint64_t total) {
+        CLEANUP(freep) ProgressBar *bars = calloc(state->disk_count + 1, sizeof *bars);
+        size_t count = 0;
+
+        if (!bars)
+                return;
+        for (size_t i = 0; state->disk_count > 1 && i < state->disk_count; i++)
+                bars[count++] = (ProgressBar) { state->disks[i].name, state->disks[i].done, state->disks[i].total };
+        bars[count++] = (ProgressBar) { vm, done, total };
+        progress_show(bars, count, state->rate);
+}
+
 static void show_progress(void *context, const CaptureState *state) {
         const Context *capture = context;
         uint64_t done = 0, total = 0;
@@ -72,7 +107,10 @@ static void show_progress(void *context, const CaptureState *state) {
                 done += state->disks[i].done;
                 total += state->disks[i].total;
         }
-        progress_show(capture->vm, done, total, state->rate);
+        if (capture->arguments.json)
+                print_progress(capture->vm, state, done, total);
+        else
+                draw_progress(capture->vm, state, done, total);
 }
 
 /* This program once more, wherever it lies; after an upgrade the very file that runs. */

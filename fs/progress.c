@@ -1,22 +1,28 @@
 #include "progress.h"
 
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #define BAR_MAX 40 /* characters */
+#define LINE_MAX_BYTES 512
+#define BARS_MAX 64
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
-static bool shown;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* of what follows */
+static int shown[BARS_MAX]; /* characters of each line on the screen */
+static size_t shown_count;
 
-static int terminal_width(void) {
-        struct winsize size;
+static struct winsize terminal_size(void) {
+        struct winsize size = { 0 };
 
         if (!isatty(STDERR_FILENO) || ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0)
-                return 0;
-        return size.ws_col ? size.ws_col : 80;
+                return (struct winsize) { 0 };
+        if (size.ws_col == 0)
+                size.ws_col = 80;
+        if (size.ws_row == 0)
+                size.ws_row = 24;
+        return size;
 }
 
 static void format_bytes(uint64_t bytes, char ret[static 16]) {
@@ -41,38 +47,72 @@ static void format_remaining(uint64_t bytes, uint64_t rate, char ret[static 32])
                 snprintf(ret, 32, "%u:%02u left", (unsigned) (seconds / 60), (unsigned) (seconds % 60));
 }
 
-void progress_show(const char *subject, uint64_t done, uint64_t total, uint64_t rate) {
-        char done_text[16], total_text[16], rate_text[16], remaining[32], bar[BAR_MAX + 1], line[512];
-        double part = total ? (double) done / (double) total : 0;
-        int width = terminal_width(), bar_width, filled, length;
+/* Returns its length, which is less than the width. */
+static int format_bar(const ProgressBar *bar, const char *end, int width, char line[static LINE_MAX_BYTES]) {
+        char done_text[16], total_text[16], marks[BAR_MAX + 1];
+        double part = bar->total ? (double) bar->done / (double) bar->total : 0;
+        int marks_width, filled, length;
 
-        if (width == 0)
+        format_bytes(bar->done, done_text);
+        format_bytes(bar->total, total_text);
+        marks_width = width - 64 > BAR_MAX ? BAR_MAX : width - 64 < 0 ? 0 : width - 64;
+        filled = (int) (part * marks_width);
+        for (int i = 0; i < marks_width; i++)
+                marks[i] = i < filled ? '#' : '-';
+        marks[marks_width] = 0;
+        length = snprintf(line, LINE_MAX_BYTES, "%.40s %s %3.0f%% %s of %s%s", bar->subject, marks, part * 100, done_text,
+                          total_text, end);
+        if (length >= LINE_MAX_BYTES)
+                length = LINE_MAX_BYTES - 1;
+        return length < width ? length : width - 1;
+}
+
+/* A terminal that became narrower broke the lines. */
+static void clear_shown(int width) {
+        int rows = 0;
+
+        for (size_t i = 0; i < shown_count; i++)
+                rows += shown[i] > width ? (shown[i] + width - 1) / width : 1;
+        if (rows > 1)
+                fprintf(stderr, "\033[%dA", rows - 1);
+        if (rows > 0)
+                fprintf(stderr, "\r\033[J");
+        shown_count = 0;
+}
+
+void progress_show(const ProgressBar *bars, size_t count, uint64_t rate) {
+        struct winsize size = terminal_size();
+        char rate_text[16], remaining[32], end[64], line[LINE_MAX_BYTES];
+        const ProgressBar *whole;
+        size_t room = size.ws_row > BARS_MAX ? BARS_MAX : size.ws_row > 1 ? size.ws_row - 1u : 1;
+
+        if (size.ws_col == 0 || count == 0)
                 return;
-        format_bytes(done, done_text);
-        format_bytes(total, total_text);
+        if (count > room) {
+                bars += count - room;
+                count = room;
+        }
+        whole = &bars[count - 1];
         format_bytes(rate, rate_text);
-        format_remaining(total - (done < total ? done : total), rate, remaining);
-
-        bar_width = width - 64 > BAR_MAX ? BAR_MAX : width - 64 < 0 ? 0 : width - 64;
-        filled = (int) (part * bar_width);
-        for (int i = 0; i < bar_width; i++)
-                bar[i] = i < filled ? '#' : '-';
-        bar[bar_width] = 0;
-        length = snprintf(line, sizeof line, "%.40s %s %3.0f%% %s of %s, %s/s, %s", subject, bar, part * 100, done_text,
-                          total_text, rate_text, remaining);
-        if (length >= width)
-                length = width - 1;
+        format_remaining(whole->total - (whole->done < whole->total ? whole->done : whole->total), rate, remaining);
+        snprintf(end, sizeof end, ", %s/s, %s", rate_text, remaining);
         pthread_mutex_lock(&lock);
-        fprintf(stderr, "\r%.*s\033[K", length, line);
+        clear_shown(size.ws_col);
+        for (size_t i = 0; i < count; i++) {
+                shown[i] = format_bar(&bars[i], i + 1 == count ? end : "", size.ws_col, line);
+                fprintf(stderr, "%s%.*s", i > 0 ? "\r\n" : "", shown[i], line);
+        }
+        shown_count = count;
         fflush(stderr);
-        shown = true;
         pthread_mutex_unlock(&lock);
 }
 
 void progress_clear(void) {
+        struct winsize size = terminal_size();
+
         pthread_mutex_lock(&lock);
-        if (shown)
-                fprintf(stderr, "\r\033[K");
-        shown = false;
+        if (shown_count > 0 && size.ws_col > 0)
+                clear_shown(size.ws_col);
+        fflush(stderr);
         pthread_mutex_unlock(&lock);
 }

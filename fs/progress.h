@@ -1,12 +1,19 @@
-/* fs/progress.h - a bar on stderr with rate and remaining time, where that is a terminal; nothing elsewhere.
+/* fs/progress.h - bars on stderr with rate and remaining time, where that is a terminal; nothing elsewhere.
  *
  * Threads: any. */
 #pragma once
 
+#include <stddef.h>
 #include <stdint.h>
 
-/* Draws it anew. total 0: not known yet. rate in bytes/s. */
-void progress_show(const char *subject, uint64_t done, uint64_t total, uint64_t rate);
+typedef struct ProgressBar {
+        const char *subject;
+        uint64_t done, total; /* bytes; total 0: not known yet */
+} ProgressBar;
 
-/* Takes it away, before other words and at the end. */
+/* Draws them anew, one below the other; those that the terminal has no room for are left out from the front. The last one
+ * is the whole, with its rate in bytes/s. */
+void progress_show(const ProgressBar *bars, size_t count, uint64_t rate);
+
+/* Takes them away, before other words and at the end. */
 void progress_clear(void);

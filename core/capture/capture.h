@@ -58,10 +58,10 @@ typedef struct CaptureOptions {
         const char *const *guardian_argv;  /* how to start a guardian; see guardian.h */
         const atomic_bool *cancel;         /* set from a signal handler: ends the capture cleanly with -ECANCELED */
 
-        /* All may be NULL. Called from the caller's thread but for progress, which comes from one other. */
+        /* All may be NULL. Called from the caller's thread but for progress, which comes from another until the end. */
         void (*accepted)(void *context);                                 /* the lock is held, the state says running */
         void (*warn)(void *context, const char *line);                   /* one line for the user */
-        void (*progress)(void *context, const CaptureState *state);      /* about twice a second */
+        void (*progress)(void *context, const CaptureState *state);      /* about twice a second, and at the end */
         void *context;
 } CaptureOptions;
 

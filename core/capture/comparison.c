@@ -37,8 +37,8 @@ static int compare_range(const Comparison *comparison, uint64_t start, uint64_t 
                 same = zero ? bytes_are_zero(comparison->source, part) :
                               memcmp(comparison->source, comparison->stored, part) == 0;
                 if (!same)
-                        return fail(reterr, -EBADMSG, "what was stored is not what the source has, between the bytes %llu and "
-                                                      "%llu", (unsigned long long) start, (unsigned long long) (start + part));
+                        return fail(reterr, -EBADMSG, "what was stored is not what the source has, in %llu bytes at %llu",
+                                    (unsigned long long) part, (unsigned long long) start);
         }
         return 0;
 }

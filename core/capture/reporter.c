@@ -226,6 +226,8 @@ static int write_end(Reporter *reporter, Reason *reterr) {
         sum = collect(reporter);
         reporter->state.rate = (uint64_t) ((double) sum * 1000 / (double) (took ? took : 1));
         reporter->state.finished = timestamp_now();
+        if (reporter->options->progress)
+                reporter->options->progress(reporter->options->context, &reporter->state);
         return capture_state_write(reporter->vm, &reporter->state, reterr);
 }
 
