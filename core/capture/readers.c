@@ -20,6 +20,8 @@ struct Readers {
         SourceReader *idle[READERS_MAX];
         size_t idle_count;
         size_t count;         /* idle, in use, or being opened */
+        int first;            /* error and reason of the first that broke since something was read; 0: none did */
+        Reason why_first;
         int gone;             /* no connection can be had any more, for this error and reason; 0: it can */
         Reason why_gone;
 };
@@ -90,8 +92,10 @@ uint64_t readers_size(const Readers *readers) {
         return readers->size;
 }
 
-static void give_back(Readers *readers, SourceReader *reader) {
+static void give_back(Readers *readers, SourceReader *reader, bool served) {
         pthread_mutex_lock(&readers->lock);
+        if (served)
+                readers->first = 0;
         readers->idle[readers->idle_count++] = reader;
         pthread_cond_signal(&readers->back);
         pthread_mutex_unlock(&readers->lock);
@@ -109,8 +113,13 @@ static void give_up(Readers *readers, int rc, const Reason *why) {
 static void take_off(Readers *readers, bool last_try, int rc, const Reason *why) {
         pthread_mutex_lock(&readers->lock);
         readers->count--;
+        if (readers->first == 0) {
+                readers->first = rc;
+                readers->why_first = *why;
+        }
+        /* What broke the first one may have broken the others: it is the cause. */
         if (readers->count == 0 && (last_try || readers->plan.policy == SOURCE_ERROR_REPORT))
-                give_up(readers, rc, why);
+                give_up(readers, readers->first, &readers->why_first);
         pthread_cond_signal(&readers->back);
         pthread_mutex_unlock(&readers->lock);
 }
@@ -124,7 +133,7 @@ void readers_add_more(Readers *readers) {
                 pthread_mutex_lock(&readers->lock);
                 readers->count++;
                 pthread_mutex_unlock(&readers->lock);
-                give_back(readers, reader);
+                give_back(readers, reader, false);
         }
 }
 
@@ -190,21 +199,30 @@ static Outcome ask_once(Readers *readers, const Request *request, bool last_try,
                 take_off(readers, false, rc, reterr);
                 return LOST;
         }
-        give_back(readers, reader);
+        give_back(readers, reader, rc == 0);
         return rc < 0 ? REFUSED : DONE;
 }
 
-static bool can_go_on(Readers *readers) {
-        int gone;
+/* Where no connection can be had, the cause of that in place of what followed from it. */
+static bool can_go_on(Readers *readers, int *rc, Reason *reason) {
+        bool can;
 
         pthread_mutex_lock(&readers->lock);
-        gone = readers->gone;
+        can = readers->gone == 0;
+        if (!can) {
+                *rc = readers->gone;
+                *reason = readers->why_gone;
+        }
         pthread_mutex_unlock(&readers->lock);
-        return gone == 0;
+        return can;
 }
 
 bool readers_may_skip(Readers *readers) {
-        return readers->plan.policy == SOURCE_ERROR_SKIP && !stop_requested(readers->plan.stop) && can_go_on(readers);
+        Reason reason;
+        int rc;
+
+        return readers->plan.policy == SOURCE_ERROR_SKIP && !stop_requested(readers->plan.stop) &&
+               can_go_on(readers, &rc, &reason);
 }
 
 static int ask(Readers *readers, const Request *request, Reason *reterr) {
@@ -225,10 +243,10 @@ static int ask(Readers *readers, const Request *request, Reason *reterr) {
                         pause_ms = FIRST_PAUSE_MS << refused++;
                         break;
                 case LOST:
-                        again = lost++ < LOSSES_MAX && can_go_on(readers);
+                        again = can_go_on(readers, &rc, &reason) && lost++ < LOSSES_MAX;
                         break;
                 case NO_CONNECTION:
-                        again = can_go_on(readers) && unopened < TRIES_MAX;
+                        again = can_go_on(readers, &rc, &reason) && unopened < TRIES_MAX;
                         pause_ms = FIRST_PAUSE_MS << unopened++;
                         break;
                 }
