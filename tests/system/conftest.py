@@ -5,6 +5,7 @@ made it, root too. Those marked needs_root are root's, with the system's instanc
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -23,7 +24,10 @@ from repository import Repository  # noqa: E402
 CACHE = os.environ.get("VIRTBACKUPFS_TEST_CACHE", "/var/tmp/virtbackupfs-tests")
 SANITIZER_LOGS = os.environ.get("VIRTBACKUPFS_SANITIZER_LOGS")
 
+
 def pytest_configure(config):
+    # A shell starts what runs in the background deaf to SIGINT, and so would all programs under test be, which keep to that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "needs_root: can only be run by root")
 
 
