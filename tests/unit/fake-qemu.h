@@ -221,6 +221,36 @@ static inline void fake_misbehave(FakeQemu *fake, FakeMischief mischief, int at)
 
 /* Whether there is nothing in it but what was there at first. */
 static inline bool fake_is_clean(FakeQemu *fake) {
-        return json_array_size(fake->jobs) == 0 && json_array_size(fake->exports) == 0 && !fake->server && !fake->paused &&
-               json_array_size(fake->nodes) == 2 && json_array_size(fake->objects) == 0;
+        bool clean;
+
+        pthread_mutex_lock(&fake->lock);
+        clean = json_array_size(fake->jobs) == 0 && json_array_size(fake->exports) == 0 && !fake->server && !fake->paused &&
+                json_array_size(fake->nodes) == 2 && json_array_size(fake->objects) == 0;
+        pthread_mutex_unlock(&fake->lock);
+        return clean;
+}
+
+static inline int fake_commands(FakeQemu *fake) {
+        int commands;
+
+        pthread_mutex_lock(&fake->lock);
+        commands = fake->commands;
+        pthread_mutex_unlock(&fake->lock);
+        return commands;
+}
+
+/* Another program's NBD server. */
+static inline void fake_set_server(FakeQemu *fake, bool there) {
+        pthread_mutex_lock(&fake->lock);
+        fake->server = there;
+        pthread_mutex_unlock(&fake->lock);
+}
+
+static inline bool fake_has_server(FakeQemu *fake) {
+        bool there;
+
+        pthread_mutex_lock(&fake->lock);
+        there = fake->server;
+        pthread_mutex_unlock(&fake->lock);
+        return there;
 }

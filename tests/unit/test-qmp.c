@@ -55,7 +55,7 @@ static int count_commands(FakeQemu *fake) {
                 CHECK(false);
         }
         CHECK(fake_is_clean(fake));
-        return fake->commands;
+        return fake_commands(fake);
 }
 
 static void whatever_goes_wrong_at_any_command_nothing_is_left(void) {
@@ -133,13 +133,13 @@ static void a_server_of_somebody_else_is_left_alone(void) {
         Reason reason;
 
         fake_start(&fake, directory);
-        fake.server = true;
+        fake_set_server(&fake, true);
         CHECK_INT(source_open(&who, &source, &reason), 0);
         CHECK(!capture_once(source, &reason));
         CHECK_SAYS(reason, "cannot start an NBD server");
-        CHECK(fake.server);
+        CHECK(fake_has_server(&fake));
         source = source_free(source);
-        fake.server = false;
+        fake_set_server(&fake, false);
         CHECK(fake_is_clean(&fake));
         fake_stop(&fake);
 }
