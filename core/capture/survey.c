@@ -51,10 +51,10 @@ typedef struct Survey {
         Readers *readers;
         const PlanDisk *disk;
         Chain *parent;
-        bool gaps;
+        bool parent_map; /* is asked */
         Samples samples;
         SourceExtents extents;
-        PlanParent held; /* the parent's, where it has gaps */
+        PlanParent held; /* the parent's, where it is asked */
         Plan plan;
 } Survey;
 
@@ -70,13 +70,13 @@ static bool is_clean(const Survey *survey, const SourceExtent *extent) {
 }
 
 static int plan_one(Survey *survey, uint64_t start, uint64_t length, Reason *reterr) {
-        bool gaps = survey->parent && survey->gaps;
+        bool asked = survey->parent && survey->parent_map;
         int rc = 0;
 
-        if (gaps)
+        if (asked)
                 rc = parent_extents_load(survey->parent, start, start + length, &survey->held.extents);
         if (rc == 0)
-                rc = plan_window(survey->disk, start, length, &survey->extents, gaps ? &survey->held : NULL, &survey->plan);
+                rc = plan_window(survey->disk, start, length, &survey->extents, asked ? &survey->held : NULL, &survey->plan);
         return rc < 0 ? fail_errno(reterr, rc, "cannot look the disk over") : 0;
 }
 
@@ -107,7 +107,7 @@ static int walk(Survey *survey, SurveyTotals *ret, Reason *reterr) {
 /* What the parent lacks is taken whatever the bitmap says. */
 static bool parent_lacks(const Survey *survey, uint64_t start, uint64_t length) {
         ParentExtents extents = { 0 };
-        bool lacks = survey->gaps && parent_extents_load(survey->parent, start, start + length, &extents) == 0;
+        bool lacks = survey->parent_map && parent_extents_load(survey->parent, start, start + length, &extents) == 0;
 
         if (lacks) {
                 lacks = false;
@@ -192,13 +192,13 @@ static int compare_samples(Survey *survey, Reason *why, Reason *reterr) {
         return 1;
 }
 
-int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
+int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool parent_map, SurveyTotals *ret, Reason *why,
                 Reason *reterr) {
         CLEANUP(survey_clear) Survey survey = {
                 .readers = readers,
                 .disk = disk,
                 .parent = parent,
-                .gaps = gaps,
+                .parent_map = parent_map,
                 .held = { .is_zero = parent_is_zero, .context = parent },
         };
         int rc;

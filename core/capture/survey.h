@@ -20,8 +20,9 @@ typedef struct SurveyTotals {
         uint64_t changed; /* those, and what is stored as zeroes */
 } SurveyTotals;
 
-/* parent NULL: only counts. gaps: the parent is known not to have all of it; what it lacks is taken. Returns 1 where they
- * are the same, 0 where not: why then says what differs. A disk that is compared anyway is not looked at for that, nor
- * what the source cannot deliver where that is to be skipped. */
-int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool gaps, SurveyTotals *ret, Reason *why,
+/* parent NULL: only counts. parent_map: the parent's map is asked as well, where the parent is known not to have
+ * all of it, or the count has to be exact: what it lacks is taken. Returns 1 where they are the same, 0 where not: why then
+ * says what differs. A disk that is compared anyway is not looked at for that, nor what the source cannot deliver where that
+ * is to be skipped. */
+int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool parent_map, SurveyTotals *ret, Reason *why,
                 Reason *reterr);

@@ -463,6 +463,26 @@ static void too_little_change_makes_no_point(void) {
         capture_case_end(&test);
 }
 
+/* Clean in the bitmap, zero now and data then. */
+static void a_disk_shrunk_and_grown_again_counts_for_the_threshold(void) {
+        const unsigned part = 32 << 10, size = (1 << 20) + part; /* where the source tells zeroes */
+        CaptureCase test;
+
+        begin_with_disk(&test);
+        fake_resize(test.fake, 0, size);
+        fake_write(test.fake, 0, 0, size, 5);
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        fake_resize(test.fake, 0, size - part);
+        fake_resize(test.fake, 0, size);
+        test.threshold = part + 1;
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 1);
+        test.threshold = part;
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->disks[0].kind, POINT_INCREMENTAL);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
 static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length) {
         CLEANUP(chain_unrefp) Chain *chain = NULL;
         CLEANUP(freep) char *map = NULL;
@@ -623,6 +643,7 @@ int main(int argc, char **argv) {
         RUN(differential_points_start_from_the_last_full_one);
         RUN(differential_without_the_full_ones_checkpoint_is_compared);
         RUN(too_little_change_makes_no_point);
+        RUN(a_disk_shrunk_and_grown_again_counts_for_the_threshold);
         RUN(what_was_skipped_is_unreadable_until_it_can_be_read);
         RUN(only_the_top_is_stored_where_asked_for);
         RUN(damaged_ancestor_means_full);
