@@ -152,18 +152,11 @@ double attributes_lifetime(Tree *tree, const Item *item) {
 }
 
 double attributes_entry_lifetime(Tree *tree, const Item *item) {
-        switch (item->node.kind) {
-        case NODE_ROOT:
-        case NODE_VM:
-                return rush_lifetime(&tree->rush);
-        case NODE_TRIGGER:
-        case NODE_LATEST:
+        if (!item->point)
+                return attributes_lifetime(tree, item);
+        if (!item->point->manifest)
                 return 0;
-        case NODE_POINT:
-                return item->point->manifest ? A_MOMENT : 0;
-        default:
-                return item->point->manifest ? FOREVER : 0;
-        }
+        return item->node.kind == NODE_POINT ? A_MOMENT : FOREVER;
 }
 
 /* The serial of a point that was removed may be given to the next one; their captures differ. */

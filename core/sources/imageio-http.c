@@ -191,9 +191,9 @@ static int set_options(ImageioConnection *connection, const char *local) {
         bad |= curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1l);
         bad |= curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_SIZE);
         bad |= curl_easy_setopt(easy, CURLOPT_USERAGENT, "virtbackupfs");
-        bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long) (uri->timeout > 0 ? uri->timeout : CONNECT_S));
+        bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long) (uri->timeout_s > 0 ? uri->timeout_s : CONNECT_S));
         bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long) SLOW);
-        bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) (uri->timeout > 0 ? uri->timeout : PATIENCE_S));
+        bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) (uri->timeout_s > 0 ? uri->timeout_s : PATIENCE_S));
         bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
         bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1l);
         bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2l);

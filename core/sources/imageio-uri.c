@@ -1,9 +1,9 @@
 #include "sources/imageio-uri.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
+#include "sources/disk-uri.h"
 #include "util/cleanup.h"
 #include "util/uri.h"
 
@@ -11,7 +11,13 @@
 #define PLAIN "http://"
 #define TICKETS "/images/"
 #define TICKET_MAX 255   /* bytes; oVirt's have 36 */
-#define TIMEOUT_MAX 3600 /* seconds */
+
+#define PARAMETERS(uri)                                                                                                    \
+        {                                                                                                                  \
+                { "cafile", &(uri)->cafile, true }, { "bitmap", &(uri)->bitmap, false },                                   \
+                { "checkpoint", &(uri)->checkpoint, false }, { "image", &(uri)->image, false },                            \
+                { "timeout", &(uri)->timeout, false },                                                                     \
+        }
 
 void imageio_uri_clear(ImageioUri *uri) {
         free(uri->url);
@@ -20,76 +26,12 @@ void imageio_uri_clear(ImageioUri *uri) {
         free(uri->bitmap);
         free(uri->checkpoint);
         free(uri->image);
+        free(uri->timeout);
         *uri = (ImageioUri) { 0 };
 }
 
 bool imageio_uri_claims(const char *text) {
         return strncmp(text, TLS, strlen(TLS)) == 0 || strncmp(text, PLAIN, strlen(PLAIN)) == 0;
-}
-
-static int take_timeout(ImageioUri *uri, const char *value, Reason *reterr) {
-        char *end;
-        unsigned long seconds = strtoul(value, &end, 10);
-
-        if (*value < '0' || *value > '9' || *end || seconds == 0 || seconds > TIMEOUT_MAX)
-                return fail(reterr, -EINVAL, "a timeout is from 1 to %u seconds, not \"%s\"", TIMEOUT_MAX, value);
-        uri->timeout = (unsigned) seconds;
-        return 0;
-}
-
-static int take_parameter(ImageioUri *uri, const char *name, char **value, Reason *reterr) {
-        char **place = strcmp(name, "cafile") == 0     ? &uri->cafile
-                       : strcmp(name, "bitmap") == 0     ? &uri->bitmap
-                       : strcmp(name, "checkpoint") == 0 ? &uri->checkpoint
-                       : strcmp(name, "image") == 0      ? &uri->image
-                                                         : NULL;
-
-        if (strcmp(name, "timeout") == 0)
-                return take_timeout(uri, *value, reterr);
-        if (!place)
-                return fail(reterr, -EINVAL, "\"%s\" is no parameter of an image transfer: cafile, bitmap, checkpoint, "
-                            "image and timeout are", name);
-        if (!**value || *place)
-                return fail(reterr, -EINVAL, "%s is there twice or says nothing", name);
-        *place = STEAL_PTR(*value);
-        return 0;
-}
-
-static int take_query(ImageioUri *uri, const char *query, Reason *reterr) {
-        int rc;
-
-        do {
-                CLEANUP(freep) char *name = NULL, *value = NULL;
-
-                rc = uri_next_parameter(&query, &name, &value);
-                if (rc == -ENOMEM)
-                        return fail_oom(reterr);
-                if (rc < 0)
-                        return fail(reterr, rc, "what is behind the \"?\" has a \"%%\" that is no escape");
-                if (rc > 0) {
-                        int taken = take_parameter(uri, name, &value, reterr);
-
-                        if (taken < 0)
-                                return taken;
-                }
-        } while (rc > 0);
-        return 0;
-}
-
-static int make_absolute(char **path, Reason *reterr) {
-        CLEANUP(freep) char *here = NULL;
-        char *whole;
-
-        if (!*path || **path == '/')
-                return 0;
-        here = getcwd(NULL, 0);
-        if (!here)
-                return fail_errno(reterr, -errno, "cannot tell what %s is relative to", *path);
-        if (asprintf(&whole, "%s/%s", here, *path) < 0)
-                return fail_oom(reterr);
-        free(*path);
-        *path = whole;
-        return 0;
 }
 
 /* Nothing in it needs an escape: so no two spellings are the same ticket, and none ends the header that it goes into. */
@@ -105,6 +47,7 @@ static bool is_plain(const char *text, size_t length, const char *besides) {
 }
 
 static int load(const char *text, ImageioUri *uri, Reason *reterr) {
+        const DiskUriParameter parameters[] = PARAMETERS(uri);
         const char *host = strstr(text, "://") + strlen("://"), *path = host + strcspn(host, "/?#"), *ticket, *end;
         int rc;
 
@@ -117,9 +60,9 @@ static int load(const char *text, ImageioUri *uri, Reason *reterr) {
         end = ticket + strcspn(ticket, "?");
         if (!is_plain(ticket, (size_t) (end - ticket), "-._~") || end - ticket > TICKET_MAX || *ticket == '.')
                 return fail(reterr, -EINVAL, "it names no ticket that could be");
-        rc = *end ? take_query(uri, end + 1, reterr) : 0;
+        rc = disk_uri_take(*end ? end + 1 : NULL, parameters, sizeof parameters / sizeof *parameters, reterr);
         if (rc == 0)
-                rc = make_absolute(&uri->cafile, reterr);
+                rc = disk_uri_timeout(uri->timeout, &uri->timeout_s, reterr);
         if (rc < 0)
                 return rc;
         uri->url = strndup(text, (size_t) (end - text));
@@ -144,38 +87,8 @@ int imageio_uri_parse(const char *text, ImageioUri *ret, Reason *reterr) {
         return 0;
 }
 
-static int append(char **text, char separator, const char *name, const char *value) {
-        CLEANUP(freep) char *escaped = NULL;
-        char *longer;
+int imageio_uri_format(ImageioUri *uri, char **ret) {
+        const DiskUriParameter parameters[] = PARAMETERS(uri);
 
-        if (uri_escape(value, &escaped) < 0 || asprintf(&longer, "%s%c%s=%s", *text, separator, name, escaped) < 0)
-                return -ENOMEM;
-        free(*text);
-        *text = longer;
-        return 0;
-}
-
-int imageio_uri_format(const ImageioUri *uri, char **ret) {
-        char timeout[16];
-        const struct {
-                const char *name, *value;
-        } parameters[] = {
-                { "cafile", uri->cafile }, { "bitmap", uri->bitmap },   { "checkpoint", uri->checkpoint },
-                { "image", uri->image },   { "timeout", uri->timeout > 0 ? timeout : NULL },
-        };
-        CLEANUP(freep) char *text = strdup(uri->url);
-        char separator = '?';
-
-        if (!text)
-                return -ENOMEM;
-        snprintf(timeout, sizeof timeout, "%u", uri->timeout);
-        for (size_t i = 0; i < sizeof parameters / sizeof *parameters; i++) {
-                if (!parameters[i].value)
-                        continue;
-                if (append(&text, separator, parameters[i].name, parameters[i].value) < 0)
-                        return -ENOMEM;
-                separator = '&';
-        }
-        *ret = STEAL_PTR(text);
-        return 0;
+        return disk_uri_format(uri->url, parameters, sizeof parameters / sizeof *parameters, ret);
 }

@@ -17,7 +17,8 @@ typedef struct ImageioUri {
         char *bitmap;       /* the checkpoint that the backup starts from, since which dirty extents tell changes; or NULL */
         char *checkpoint;   /* the one that the backup makes; or NULL */
         char *image;        /* what stays the same as long as the disk is the same one; or NULL */
-        unsigned timeout;   /* seconds that the server may say nothing; 0: not said */
+        char *timeout;      /* as said, or NULL */
+        unsigned timeout_s; /* seconds that the server may say nothing; 0: not said */
 } ImageioUri;
 void imageio_uri_clear(ImageioUri *uri);
 
@@ -26,4 +27,4 @@ bool imageio_uri_claims(const char *text);
 /* A relative cafile becomes absolute. -EINVAL; the reason does not show the ticket. */
 int imageio_uri_parse(const char *text, ImageioUri *ret, Reason *reterr);
 /* The text that says the same. The caller frees *ret. -ENOMEM. */
-int imageio_uri_format(const ImageioUri *uri, char **ret);
+int imageio_uri_format(ImageioUri *uri, char **ret);

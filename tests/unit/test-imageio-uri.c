@@ -17,7 +17,7 @@ static void parts_are_told_apart(void) {
         CHECK_TEXT(uri.bitmap, "F");
         CHECK_TEXT(uri.checkpoint, "T");
         CHECK_TEXT(uri.image, "I");
-        CHECK_INT(uri.timeout, 7);
+        CHECK_INT(uri.timeout_s, 7);
         CHECK(uri.tls);
 }
 
@@ -26,7 +26,7 @@ static void query_is_optional(void) {
 
         CHECK_INT(imageio_uri_parse("http://[::1]:80/images/t", &uri, NULL), 0);
         CHECK_TEXT(uri.url, "http://[::1]:80/images/t");
-        CHECK(!uri.tls && !uri.cafile && !uri.bitmap && !uri.checkpoint && !uri.image && uri.timeout == 0);
+        CHECK(!uri.tls && !uri.cafile && !uri.bitmap && !uri.checkpoint && !uri.image && uri.timeout_s == 0);
 }
 
 static void relative_path_becomes_absolute_and_stays_so(void) {
