@@ -1,7 +1,7 @@
 /* core/libraries/library.h - libraries that are loaded when they are first needed.
  *
  * libvirt, libnbd, libcurl and libxml2 bring more than fifty others with them. A mount needs none of these, and with them it
- * starts in 35 ms from a cold disk where it takes 6 without; so each source loads what it asks with. Functions are called by
+ * starts in 54 ms from a cold disk where it takes 6 without; so each source loads what it asks with. Functions are called by
  * their own names, through tables that generate.py makes of the .names files here: a file that calls one includes
  * "libraries/NAME-functions.h" in place of the library's header, and NAME_load() comes first.
  * Threads: loading from any; what is loaded stays. */
