@@ -19,7 +19,7 @@
 typedef struct ChainPart {
         char point[POINT_NAME_MAX];
         uint64_t limit; /* the smallest disk size from the newest part to this one */
-        char *format, *path;
+        char *format, *path, *member;
         uint64_t length, seal;
         _Atomic(Layer *) layer;
 } ChainPart;
@@ -44,6 +44,7 @@ static void chain_destroy(void *value) {
                 layer_unref(atomic_load(&chain->parts[i].layer));
                 free(chain->parts[i].format);
                 free(chain->parts[i].path);
+                free(chain->parts[i].member);
         }
         free(chain->parts);
         free(chain->vm);
@@ -79,11 +80,12 @@ static int add_part(Chain *chain, const char *point, uint64_t limit, const Layer
                 .limit = limit,
                 .format = strdup(location->format),
                 .path = strdup(location->path),
+                .member = location->member ? strdup(location->member) : NULL,
                 .length = location->length,
                 .seal = location->seal,
         };
         snprintf(part->point, sizeof part->point, "%s", point);
-        return part->format && part->path ? 0 : fail_oom(reterr);
+        return part->format && part->path && (part->member || !location->member) ? 0 : fail_oom(reterr);
 }
 
 static int add_layer(Chain *chain, const Manifest *manifest, const ManifestLayer *layer, uint64_t limit, Reason *reterr) {
@@ -152,7 +154,7 @@ static int add_known(Chain *chain, Vm *vm, const Manifest *manifest, const char 
                 return 1;
         for (size_t i = 0; i < known->part_count; i++) {
                 const ChainPart *part = &known->parts[i];
-                LayerLocation location = { part->format, part->path, part->length, part->seal };
+                LayerLocation location = { part->format, part->path, part->member, part->length, part->seal };
                 int rc = add_part(chain, part->point, min_u64(limit, part->limit), &location, reterr);
 
                 if (rc < 0)
@@ -290,7 +292,7 @@ const char *chain_damage(const Chain *chain) {
 /* A layer that cannot be opened is tried again by whoever needs it next: the server may be back then. */
 static int open_part(Chain *chain, size_t index, Layer **ret, Reason *reterr) {
         ChainPart *part = &chain->parts[index];
-        LayerLocation location = { part->format, part->path, part->length, part->seal };
+        LayerLocation location = { part->format, part->path, part->member, part->length, part->seal };
         Layer *layer = atomic_load_explicit(&part->layer, memory_order_acquire), *opened;
         int rc;
 

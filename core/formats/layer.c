@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
-#include "formats/native/layer-reader.h"
+#include "formats/format.h"
 #include "util/bytes.h"
 
 #define BUCKET_COUNT 4096 /* of the table of open layers */
@@ -19,14 +19,6 @@ struct LayerStore {
         uint64_t owner;
         pthread_mutex_t lock; /* of the table and the references in it; nothing else is locked within */
         Layer *open[BUCKET_COUNT];
-};
-
-/* One line for each format. */
-static const struct {
-        const char *name;
-        int (*open)(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
-} formats[] = {
-        { "native", native_layer_open },
 };
 
 /* What descriptors the rest of the process can spare. */
@@ -91,12 +83,16 @@ static Layer **find_bucket(LayerStore *store, const char *path) {
         return &store->open[hash % BUCKET_COUNT];
 }
 
+static bool is_same_text(const char *a, const char *b) {
+        return a == b || (a && b && strcmp(a, b) == 0);
+}
+
 /* A new reference to the layer where it is open. With the lock held. One that is wanted with another seal is another. */
 static Layer *find_open(LayerStore *store, const LayerLocation *location) {
         Layer *layer = *find_bucket(store, location->path);
 
         while (layer && (layer->seal != location->seal || layer->length != location->length ||
-                         strcmp(layer->path, location->path) != 0))
+                         strcmp(layer->path, location->path) != 0 || !is_same_text(layer->member, location->member)))
                 layer = layer->next;
         if (layer)
                 layer->references++;
@@ -104,18 +100,21 @@ static Layer *find_open(LayerStore *store, const LayerLocation *location) {
 }
 
 static int open_anew(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
-        int (*open_format)(LayerStore *, const LayerLocation *, Layer **, Reason *) = NULL;
+        const Format *format = format_named(location->format);
+        CLEANUP(freep) char *member = NULL;
         Layer *layer;
         char *path;
         int rc;
 
-        for (size_t i = 0; i < sizeof formats / sizeof *formats; i++)
-                if (strcmp(formats[i].name, location->format) == 0)
-                        open_format = formats[i].open;
-        if (!open_format)
+        if (!format)
                 return fail(reterr, -ENOTSUP, "%s: unknown format \"%s\": a newer version may know it", location->path,
                             location->format);
-        rc = open_format(store, location, &layer, reterr);
+        if (location->member) {
+                member = strdup(location->member);
+                if (!member)
+                        return fail_oom(reterr);
+        }
+        rc = format->open(store, location, &layer, reterr);
         if (rc < 0)
                 return rc;
         path = strdup(location->path);
@@ -125,6 +124,7 @@ static int open_anew(LayerStore *store, const LayerLocation *location, Layer **r
         }
         layer->store = store;
         layer->path = path;
+        layer->member = STEAL_PTR(member);
         layer->length = location->length;
         layer->seal = location->seal;
         layer->references = 1;
@@ -134,6 +134,7 @@ static int open_anew(LayerStore *store, const LayerLocation *location, Layer **r
 
 static void layer_destroy(Layer *layer) {
         free(layer->path);
+        free(layer->member);
         layer->ops->free(layer);
 }
 

@@ -32,7 +32,7 @@ struct Layer {
         uint64_t disk_size; /* bytes */
 
         LayerStore *store;
-        char *path;
+        char *path, *member;
         uint64_t length, seal;
         size_t references;  /* this and the next: with the store's lock held */
         Layer *next;        /* of the open layers */
@@ -40,10 +40,11 @@ struct Layer {
 
 /* Where a layer lies and what it must be, as a manifest says. */
 typedef struct LayerLocation {
-        const char *format; /* "native" */
+        const char *format; /* of format.h's table */
         const char *path;   /* below the root of the store */
+        const char *member; /* which thing in the file, in the format's own words (a device, a snapshot); NULL: all */
         uint64_t length;    /* bytes of the file */
-        uint64_t seal;      /* the format's checksum over its index; see native/layout.h */
+        uint64_t seal;      /* native: the checksum over its index; see native/layout.h. Others: found_seal() */
 } LayerLocation;
 
 /* What the layers of one repository share: the root of its files, the caches, and the table of open layers, so that a

@@ -101,7 +101,7 @@ static inline LayerTotals layer_model_write(const LayerModel *model, int root_fd
 }
 
 static inline LayerLocation layer_model_location(const char *path, const LayerTotals *totals) {
-        return (LayerLocation) { "native", path, totals->length, totals->seal };
+        return (LayerLocation) { "native", path, NULL, totals->length, totals->seal };
 }
 
 /* A data block of zeroes is stored as zeroes: let the model say so too. */

@@ -30,7 +30,7 @@ static void save_file(const TemporaryDirectory *directory, const uint8_t *bytes,
 }
 
 static int open_file(LayerStore *store, size_t length, uint64_t seal, Layer **ret, Reason *reason) {
-        return layer_open(store, &(LayerLocation) { "native", PATH, length, seal }, ret, reason);
+        return layer_open(store, &(LayerLocation) { "native", PATH, NULL, length, seal }, ret, reason);
 }
 
 /* Every extent as the model has it or unreadable, every byte right or an error that names the file. Returns how many
