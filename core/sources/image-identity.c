@@ -7,7 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "sources/xml.h"
+#include "util/xml.h"
 #include "util/io.h"
 
 static int file_identity(const char *path, bool local, char **ret) {

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "sources/xml.h"
+#include "util/xml.h"
 
 static int new_document(const char *root_name, xmlDoc **ret, xmlNode **ret_root, Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;

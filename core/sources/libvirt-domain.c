@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 
 #include "sources/image-identity.h"
-#include "sources/xml.h"
+#include "util/xml.h"
 
 #define DISKS_MAX 1024
 #define NAME_LENGTH_MAX 64

@@ -1,7 +1,7 @@
-/* core/sources/libvirt-private.h - what the files that call libvirt share. No other file includes libvirt's headers.
+/* core/sources/libvirt-private.h - what the files that call libvirt for captures share.
  *
  * libvirt.c              the table, and what is looked at: identify, inspect, readers, watch
- * libvirt-connection.c   libvirt's errors as ours, the connection, which domain is meant
+ * libvirt-connection.c   the connection, which domain is meant
  * libvirt-begin.c        backup jobs: begun, wherever that is
  * libvirt-job.c          backup jobs: found, ended
  * libvirt-files.c        what is kept of the VM beside its disks
@@ -12,7 +12,7 @@
  * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
 #pragma once
 
-#include "libraries/libvirt-functions.h"
+#include "libraries/libvirt-connect.h"
 #include "sources/job-note.h"
 #include "sources/job-place.h"
 #include "sources/job-xml.h"
@@ -42,27 +42,12 @@ typedef struct LibvirtSource {
         JobNote note;           /* what is frozen or paused now */
 } LibvirtSource;
 
-static inline void libvirt_domain_freep(virDomainPtr *domain) {
-        if (*domain)
-                virDomainFree(*domain);
-}
-
 static inline void libvirt_checkpoint_freep(virDomainCheckpointPtr *checkpoint) {
         if (*checkpoint)
                 virDomainCheckpointFree(*checkpoint);
 }
 
 /* ---- libvirt-connection.c ---- */
-
-/* Of this thread's last failure: its words, and its code as ours where it has one, or else the given one.
- * -ENOTCONN: libvirtd is gone, and may come back; -EBUSY: another operation has the domain; -ESTALE: a checkpoint is
- * missing or inconsistent. */
-const char *libvirt_words(void);
-int libvirt_code(int otherwise);
-int fail_libvirt(Reason *reterr, int otherwise, const char *what);
-
-/* A thread that nobody waits for, and that no signal is for. */
-int libvirt_start_thread(void *(*run)(void *context), void *context);
 
 /* Connects, again where the connection broke. */
 int libvirt_connect(LibvirtSource *source, Reason *reterr);

@@ -2,7 +2,7 @@
 
 #include <errno.h>
 
-#include "sources/xml.h"
+#include "util/xml.h"
 #include "unit.h"
 
 #define DISKS(xml) "<domain type='qemu'><devices>" xml "</devices></domain>"

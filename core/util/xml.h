@@ -1,4 +1,4 @@
-/* core/sources/xml.h - XML from a hypervisor, read with libxml2 so that nothing outside the text is ever looked at.
+/* core/util/xml.h - XML from a hypervisor, read with libxml2 so that nothing outside the text is ever looked at.
  *
  * A text with a document type (and so with entities) is refused, and one that is longer than XML_TEXT_LIMIT. */
 #pragma once

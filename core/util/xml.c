@@ -1,4 +1,4 @@
-#include "sources/xml.h"
+#include "util/xml.h"
 
 #include <errno.h>
 #include <libxml/parser.h>
