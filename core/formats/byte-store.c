@@ -2,11 +2,19 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <unistd.h>
 
 int byte_store_read(ByteStore *store, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         if (offset > store->size || length > store->size - offset)
                 return fail(reterr, -EIO, "%s: %zu bytes at %" PRIu64 " are past its end", store->name, length, offset);
         return length > 0 ? store->ops->read(store, buffer, length, offset, reterr) : 0;
+}
+
+int byte_store_seek(ByteStore *store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr) {
+        if (offset < store->size && store->ops->seek)
+                return store->ops->seek(store, offset, whence, ret, reterr);
+        *ret = whence == SEEK_DATA && offset < store->size ? offset : store->size;
+        return 0;
 }
 
 uint64_t byte_store_size(const ByteStore *store) {

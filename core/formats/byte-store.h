@@ -18,6 +18,9 @@ typedef struct ByteSink ByteSink;
 typedef struct ByteStoreOps {
         /* The range lies within the size. All bytes or a negative errno. Any thread, any number at once. */
         int (*read)(ByteStore *store, void *buffer, size_t length, uint64_t offset, Reason *reterr);
+        /* lseek(2) with SEEK_DATA or SEEK_HOLE from an offset below the size; where nothing but holes follows: the size. Any
+         * thread. NULL: what is a hole cannot be told. */
+        int (*seek)(ByteStore *store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr);
         void (*free)(ByteStore *store);
 } ByteStoreOps;
 
@@ -47,6 +50,9 @@ struct ByteSink {
 
 /* -EIO where the range passes the store's end. */
 int byte_store_read(ByteStore *store, void *buffer, size_t length, uint64_t offset, Reason *reterr);
+/* The first byte at or behind offset that is data, or lies in a hole (which reads as zeroes); the size where there is none.
+ * whence: SEEK_DATA, SEEK_HOLE. Where it cannot be told all is data. */
+int byte_store_seek(ByteStore *store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr);
 uint64_t byte_store_size(const ByteStore *store);
 const char *byte_store_name(const ByteStore *store);
 ByteStore *byte_store_free(ByteStore *store); /* always NULL */
@@ -61,6 +67,10 @@ DEFINE_CLEANUP(ByteSink, byte_sink_free)
 /* A file below root_fd, which must outlive the store. The descriptor is kept in open_files (cost 1 a file) and
  * opened again where it has been dropped, so that chains of any length fit into RLIMIT_NOFILE. */
 int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore **ret, Reason *reterr);
+
+/* The same for a file that another tool may replace or change: each time it is opened it has to be the one that found_seal()
+ * told from others, else reading is -EIO. */
+int file_store_open_found(int root_fd, const char *path, uint64_t seal, Cache *open_files, ByteStore **ret, Reason *reterr);
 
 /* Makes a new file (mode 0600; -EEXIST where there is one). Written pages are pushed to the disk and dropped
  * from the page cache as it goes, which the hypervisor needs more. */

@@ -1,10 +1,12 @@
 /* core/formats/file-store.c - byte stores and sinks that are files. */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "formats/byte-store.h"
+#include "formats/found.h"
 #include "util/bytes.h"
 #include "util/io.h"
 
@@ -16,6 +18,8 @@ typedef struct FileStore {
         int root_fd; /* borrowed */
         Cache *open_files;
         CacheKey key;
+        bool sealed;
+        uint64_t seal; /* valid where sealed */
 } FileStore;
 
 /* Descriptors in the cache are the pointers themselves, plus one: NULL is no value. */
@@ -39,6 +43,8 @@ static int open_file(const FileStore *store, Reason *reterr) {
                 return fail_errno(reterr, -errno, "cannot look at %s", store->store.name);
         if (!S_ISREG(st.st_mode))
                 return fail(reterr, -EBADMSG, "%s is no regular file", store->store.name);
+        if (store->sealed && found_seal(&st) != store->seal)
+                return fail(reterr, -EIO, "%s is another file than it was, or has been changed", store->store.name);
         return STEAL_FD(fd);
 }
 
@@ -73,6 +79,22 @@ static int file_store_read(ByteStore *byte_store, void *buffer, size_t length, u
         return rc < 0 ? fail_errno(reterr, rc, "cannot read %s", store->store.name) : 0;
 }
 
+static int file_store_seek(ByteStore *byte_store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr) {
+        FileStore *store = (FileStore *) byte_store;
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+        off_t found;
+        int rc;
+
+        rc = cache_get(store->open_files, store->key, &fd_loader, store, &entry, reterr);
+        if (rc < 0)
+                return rc;
+        found = lseek(value_to_fd(cache_value(entry)), (off_t) offset, whence);
+        if (found < 0 && errno != ENXIO)
+                return fail_errno(reterr, -errno, "cannot look for holes in %s", store->store.name);
+        *ret = found < 0 ? byte_store->size : min_u64((uint64_t) found, byte_store->size);
+        return 0;
+}
+
 static void file_store_free(ByteStore *byte_store) {
         FileStore *store = (FileStore *) byte_store;
 
@@ -81,9 +103,10 @@ static void file_store_free(ByteStore *byte_store) {
         free(store);
 }
 
-static const ByteStoreOps file_store_ops = { file_store_read, file_store_free };
+static const ByteStoreOps file_store_ops = { file_store_read, file_store_seek, file_store_free };
 
-int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore **ret, Reason *reterr) {
+static int open_store(int root_fd, const char *path, const uint64_t *seal, Cache *open_files, ByteStore **ret,
+                      Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *byte_store = NULL;
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
         FileStore *store = calloc(1, sizeof *store);
@@ -97,6 +120,8 @@ int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore 
                 .root_fd = root_fd,
                 .open_files = open_files,
                 .key = { cache_new_owner(), 0 },
+                .sealed = seal != NULL,
+                .seal = seal ? *seal : 0,
         };
         byte_store = &store->store;
         if (!byte_store->name)
@@ -109,6 +134,14 @@ int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore 
         byte_store->size = (uint64_t) st.st_size;
         *ret = STEAL_PTR(byte_store);
         return 0;
+}
+
+int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore **ret, Reason *reterr) {
+        return open_store(root_fd, path, NULL, open_files, ret, reterr);
+}
+
+int file_store_open_found(int root_fd, const char *path, uint64_t seal, Cache *open_files, ByteStore **ret, Reason *reterr) {
+        return open_store(root_fd, path, &seal, open_files, ret, reterr);
 }
 
 typedef struct FileSink {

@@ -2,12 +2,18 @@
 
 #include <string.h>
 
+#include "formats/kept.h"
 #include "formats/native/layer-reader.h"
+#include "formats/raw.h"
 
 static const Format native = { "native", native_layer_open, NULL };
+static const Format kept = { "kept", kept_open, NULL };
+static const Format raw = { "raw", raw_open, raw_find };
 
 const Format *const formats[] = {
         &native,
+        &kept,
+        &raw, /* the last: it takes what begins as a disk does */
         NULL,
 };
 

@@ -15,7 +15,7 @@ typedef struct Format {
         /* Claims the entries of the directory that are this format's and adds what they show. It reads what tells layers apart
          * (headers), never as much as grows with the data: it runs for every file when a directory is mounted. What is wrong
          * with one file is found_refuse(), or the problem of a layer; an error is for what stops everything (-ENOMEM).
-         * NULL: nothing is ever found by looking (native). */
+         * NULL: nothing is ever found by looking (native, kept). */
         int (*find)(FoundDirectory *directory, Reason *reterr);
 } Format;
 

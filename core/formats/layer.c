@@ -16,6 +16,7 @@
 struct LayerStore {
         int root_fd;
         Cache *open_files, *memory;
+        bool borrows; /* the caches are another store's */
         uint64_t owner;
         pthread_mutex_t lock; /* of the table and the references in it; nothing else is locked within */
         Layer *open[BUCKET_COUNT];
@@ -30,15 +31,23 @@ static size_t spare_files(void) {
         return (size_t) min_u64(OPEN_FILES_MAX, limit.rlim_cur / 2);
 }
 
+static LayerStore *store_alloc(int root_fd) {
+        LayerStore *store = calloc(1, sizeof *store);
+
+        if (!store)
+                return NULL;
+        store->root_fd = root_fd;
+        store->owner = cache_new_owner();
+        pthread_mutex_init(&store->lock, NULL);
+        return store;
+}
+
 int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret) {
-        CLEANUP(layer_store_freep) LayerStore *store = calloc(1, sizeof *store);
+        CLEANUP(layer_store_freep) LayerStore *store = store_alloc(root_fd);
         int rc;
 
         if (!store)
                 return -ENOMEM;
-        store->root_fd = root_fd;
-        store->owner = cache_new_owner();
-        pthread_mutex_init(&store->lock, NULL);
         rc = cache_new(spare_files(), &store->open_files);
         if (rc < 0)
                 return rc;
@@ -49,10 +58,26 @@ int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret) {
         return 0;
 }
 
+int layer_store_new_beside(int root_fd, LayerStore *other, LayerStore **ret) {
+        LayerStore *store = store_alloc(root_fd);
+
+        if (!store)
+                return -ENOMEM;
+        store->open_files = other->open_files;
+        store->memory = other->memory;
+        store->borrows = true;
+        *ret = store;
+        return 0;
+}
+
 LayerStore *layer_store_free(LayerStore *store) {
         if (store) {
-                cache_free(store->memory);
-                cache_free(store->open_files);
+                if (store->borrows) { /* chains that nobody uses any more, and their layers */
+                        cache_forget(store->memory, store->owner);
+                } else {
+                        cache_free(store->memory);
+                        cache_free(store->open_files);
+                }
                 pthread_mutex_destroy(&store->lock);
         }
         free(store);
@@ -69,6 +94,18 @@ Cache *layer_store_files(const LayerStore *store) {
 
 Cache *layer_store_memory(const LayerStore *store) {
         return store->memory;
+}
+
+int layer_store_open_file(LayerStore *store, const LayerLocation *location, ByteStore **ret, Reason *reterr) {
+        CLEANUP(byte_store_freep) ByteStore *bytes = NULL;
+        int rc = file_store_open_found(store->root_fd, location->path, location->seal, store->open_files, &bytes, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (byte_store_size(bytes) != location->length)
+                return fail(reterr, -EIO, "%s has another length than it had", location->path);
+        *ret = STEAL_PTR(bytes);
+        return 0;
 }
 
 uint64_t layer_store_owner(const LayerStore *store) {

@@ -50,12 +50,16 @@ typedef struct LayerLocation {
 /* What the layers of one repository share: the root of its files, the caches, and the table of open layers, so that a
  * thousand points that are open have each of their layers once. root_fd is borrowed. */
 int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret);
+/* One of another root that uses the caches of a store, which has to outlive it. */
+int layer_store_new_beside(int root_fd, LayerStore *other, LayerStore **ret);
 LayerStore *layer_store_free(LayerStore *store); /* always NULL; no layer may be left */
 DEFINE_CLEANUP(LayerStore, layer_store_free)
 
 int layer_store_root(const LayerStore *store);
 Cache *layer_store_files(const LayerStore *store);  /* of descriptors; cost 1 each */
 Cache *layer_store_memory(const LayerStore *store); /* of index pages, blocks, chains, regions; cost in bytes */
+/* The file of a location that found_seal() sealed, as file_store_open_found() opens it. */
+int layer_store_open_file(LayerStore *store, const LayerLocation *location, ByteStore **ret, Reason *reterr);
 uint64_t layer_store_owner(const LayerStore *store); /* in those caches, of what belongs to the store as a whole */
 
 /* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
