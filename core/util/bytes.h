@@ -1,4 +1,4 @@
-/* core/util/bytes.h - fixed-width little-endian fields, and arithmetic on sizes. */
+/* core/util/bytes.h - fixed-width little- and big-endian fields, and arithmetic on sizes. */
 #pragma once
 
 #include <endian.h>
@@ -9,6 +9,9 @@
 static inline uint16_t load_le16(const void *p) { uint16_t v; memcpy(&v, p, sizeof v); return le16toh(v); }
 static inline uint32_t load_le32(const void *p) { uint32_t v; memcpy(&v, p, sizeof v); return le32toh(v); }
 static inline uint64_t load_le64(const void *p) { uint64_t v; memcpy(&v, p, sizeof v); return le64toh(v); }
+static inline uint16_t load_be16(const void *p) { uint16_t v; memcpy(&v, p, sizeof v); return be16toh(v); }
+static inline uint32_t load_be32(const void *p) { uint32_t v; memcpy(&v, p, sizeof v); return be32toh(v); }
+static inline uint64_t load_be64(const void *p) { uint64_t v; memcpy(&v, p, sizeof v); return be64toh(v); }
 static inline void store_le16(void *p, uint16_t v) { v = htole16(v); memcpy(p, &v, sizeof v); }
 static inline void store_le32(void *p, uint32_t v) { v = htole32(v); memcpy(p, &v, sizeof v); }
 static inline void store_le64(void *p, uint64_t v) { v = htole64(v); memcpy(p, &v, sizeof v); }
