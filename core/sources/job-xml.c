@@ -135,15 +135,6 @@ static bool contains(const Strings *strings, const char *text) {
         return false;
 }
 
-static void remove_child(xmlNode *parent, const char *name) {
-        xmlNode *node = xml_child(parent, name);
-
-        if (!node)
-                return;
-        xmlUnlinkNode(node);
-        xmlFreeNode(node);
-}
-
 /* Takes out every disk that is not named. */
 static void keep_disks(xmlNode *disks, const Strings *keep) {
         xmlNode *next;
@@ -152,10 +143,8 @@ static void keep_disks(xmlNode *disks, const Strings *keep) {
                 CLEANUP(freep) char *name = xml_attribute(node, "name");
 
                 next = xml_next(node);
-                if (name && contains(keep, name))
-                        continue;
-                xmlUnlinkNode(node);
-                xmlFreeNode(node);
+                if (!name || !contains(keep, name))
+                        xml_remove(node);
         }
 }
 
@@ -172,7 +161,7 @@ int job_xml_redefine(const char *definition, const char *name, const Strings *di
         its_name = xml_content(xml_child(root, "name"));
         if (!its_name || strcmp(its_name, name) != 0)
                 return fail(reterr, -EBADMSG, "the definition of the checkpoint is not that of %s", name);
-        remove_child(root, "parent");
+        xml_remove_children(root, "parent");
         keep_disks(xml_child(root, "disks"), disks);
         return xml_dump(doc, ret, reterr);
 }

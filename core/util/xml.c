@@ -101,6 +101,36 @@ void xml_set(xmlNode *node, const char *name, const char *value, int *rc) {
                 return;
         if (!xmlCheckUTF8(BAD_CAST value))
                 *rc = -EINVAL;
-        else if (!xmlNewProp(node, BAD_CAST name, BAD_CAST value))
+        else if (!xmlSetProp(node, BAD_CAST name, BAD_CAST value))
                 *rc = -ENOMEM;
+}
+
+void xml_set_content(xmlNode *node, const char *content, int *rc) {
+        if (*rc < 0)
+                return;
+        if (!xmlCheckUTF8(BAD_CAST content)) {
+                *rc = -EINVAL;
+                return;
+        }
+        xmlNodeSetContent(node, NULL);
+        xmlNodeAddContent(node, BAD_CAST content);
+}
+
+void xml_unset(xmlNode *node, const char *name) {
+        if (node)
+                (void) xmlUnsetProp(node, BAD_CAST name);
+}
+
+void xml_remove(xmlNode *node) {
+        if (!node)
+                return;
+        xmlUnlinkNode(node);
+        xmlFreeNode(node);
+}
+
+void xml_remove_children(xmlNode *node, const char *name) {
+        xmlNode *child;
+
+        while ((child = xml_child(node, name)))
+                xml_remove(child);
 }

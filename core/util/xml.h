@@ -31,7 +31,13 @@ bool xml_attribute_is(const xmlNode *node, const char *name, const char *value);
 /* The document as text. The caller frees *ret. */
 int xml_dump(xmlDoc *doc, char **ret, Reason *reterr);
 
-/* Adds an element, an attribute; whatever is in the texts, it is escaped. -ENOMEM, -EINVAL (not UTF-8). Both do
- * nothing once *rc is negative, so that a document can be built in one go. */
+/* Adds an element, sets an attribute, replaces all that is in an element; whatever is in the texts, it is escaped. -ENOMEM,
+ * -EINVAL (not UTF-8). They do nothing once *rc is negative, so that a document can be built in one go. */
 xmlNode *xml_add(xmlNode *parent, const char *name, const char *content, int *rc);
 void xml_set(xmlNode *node, const char *name, const char *value, int *rc);
+void xml_set_content(xmlNode *node, const char *content, int *rc);
+
+/* Takes away an attribute, an element, all child elements of a name; nothing where there is none. node may be NULL. */
+void xml_unset(xmlNode *node, const char *name);
+void xml_remove(xmlNode *node);
+void xml_remove_children(xmlNode *node, const char *name);
