@@ -7,6 +7,7 @@
 
 #include "codec/codec.h"
 #include "codec/deflate.h"
+#include "formats/found.h"
 #include "formats/qcow2/leaf.h"
 #include "formats/qcow2/member.h"
 #include "formats/qcow2/neighbour.h"
@@ -271,7 +272,8 @@ static int open_data(Qcow2Layer *qcow2, LayerStore *store, Reason *reterr) {
         if (rc < 0)
                 return fail(reterr, rc == -ENOMEM ? rc : -EIO, "%s: its data file %s %s", image, qcow2->header.data_file,
                             reason.text);
-        return file_store_open(layer_store_root(store), neighbour.path, layer_store_files(store), &qcow2->data, reterr);
+        return file_store_open_found(layer_store_root(store), neighbour.path, found_seal(&neighbour.st), layer_store_files(store),
+                                     &qcow2->data, reterr);
 }
 
 int qcow2_layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
@@ -282,7 +284,7 @@ int qcow2_layer_open(LayerStore *store, const LayerLocation *location, Layer **r
 
         rc = qcow2_member_parse(location->member, &member, reterr);
         if (rc >= 0)
-                rc = file_store_open(layer_store_root(store), location->path, layer_store_files(store), &image, reterr);
+                rc = layer_store_open_file(store, location, &image, reterr);
         if (rc < 0)
                 return rc;
         qcow2 = calloc(1, sizeof *qcow2);
