@@ -1,37 +1,18 @@
 /* fs/command-capture.c - takes a backup now, in the foreground. */
 #include <errno.h>
-#include <jansson.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "cancel.h"
 #include "capture/capture.h"
 #include "capture-options.h"
 #include "formats/native/layer-writer.h"
 #include "log.h"
 #include "progress.h"
 #include "util/io.h"
-
-static atomic_bool cancelled;
-
-static void cancel(int signal_number) {
-        (void) signal_number;
-        atomic_store(&cancelled, true);
-}
-
-/* What was ignored when we were started (nohup, a shell's background job) stays so. */
-static void catch_signals(void) {
-        const int ends[] = { SIGINT, SIGTERM, SIGHUP };
-        struct sigaction action = { .sa_handler = cancel }, old;
-
-        for (size_t i = 0; i < sizeof ends / sizeof *ends; i++)
-                if (sigaction(ends[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
-                        sigaction(ends[i], &action, NULL);
-        signal(SIGPIPE, SIG_IGN);
-}
 
 typedef struct Context {
         const char *vm;
@@ -65,52 +46,22 @@ static void warn(void *context, const char *line) {
                 command_warn(line);
 }
 
-/* One line: what a program needs to show the same. */
-static void print_progress(const char *vm, const CaptureState *state, uint64_t done, uint64_t total) {
-        CLEANUP(freep) char *text = NULL;
-        json_t *disks = json_array(), *object;
-        bool bad = !disks;
-
-        for (size_t i = 0; i < state->disk_count; i++)
-                bad |= json_array_append_new(disks, json_pack("{s:s,s:I,s:I}", "name", state->disks[i].name,
-                                                              "done", (json_int_t) state->disks[i].done,
-                                                              "total", (json_int_t) state->disks[i].total)) < 0;
-        object = json_pack("{s:s,s:I,s:I,s:I,s:o}", "vm", vm, "done", (json_int_t) done, "total", (json_int_t) total,
-                           "rate", (json_int_t) state->rate, "disks", disks);
-        bad |= !object;
-        if (object && state->waits)
-                bad |= json_object_set_new(object, "waits", json_string(state->waits)) < 0;
-        text = bad ? NULL : json_dumps(object, JSON_COMPACT);
-        json_decref(object);
-        if (text)
-                fprintf(stderr, "%s\n", text);
-}
-
-/* A bar for each disk, where there are several, and one for all. */
-static void draw_progress(const char *vm, const CaptureState *state, uint64_t done, uint64_t total) {
-        CLEANUP(freep) ProgressBar *bars = calloc(state->disk_count + 1, sizeof *bars);
-        size_t count = 0;
-
-        if (!bars)
-                return;
-        for (size_t i = 0; state->disk_count > 1 && i < state->disk_count; i++)
-                bars[count++] = (ProgressBar) { state->disks[i].name, state->disks[i].done, state->disks[i].total };
-        bars[count++] = (ProgressBar) { vm, done, total };
-        progress_show(bars, count, state->rate);
-}
-
 static void show_progress(void *context, const CaptureState *state) {
         const Context *capture = context;
-        uint64_t done = 0, total = 0;
+        CLEANUP(freep) ProgressBar *disks = calloc(state->disk_count + 1, sizeof *disks);
+        const Progress progress = {
+                .key = "vm",
+                .subject = capture->vm,
+                .disks = disks,
+                .disk_count = state->disk_count,
+                .rate = state->rate,
+                .waits = state->waits,
+        };
 
-        for (size_t i = 0; i < state->disk_count; i++) {
-                done += state->disks[i].done;
-                total += state->disks[i].total;
-        }
-        if (capture->arguments.json)
-                print_progress(capture->vm, state, done, total);
-        else
-                draw_progress(capture->vm, state, done, total);
+        for (size_t i = 0; disks && i < state->disk_count; i++)
+                disks[i] = (ProgressBar) { state->disks[i].name, state->disks[i].done, state->disks[i].total };
+        if (disks)
+                progress_show(&progress, capture->arguments.json);
 }
 
 /* This program once more, wherever it lies; after an upgrade the very file that runs. */
@@ -163,7 +114,7 @@ static int run(const Command *command, int argc, char **argv) {
         context.arguments.options = (CaptureOptions) {
                 .codec = codec_by_name("lz4"),
                 .block_size = NATIVE_BLOCK_SIZE_DEFAULT,
-                .cancel = &cancelled,
+                .cancel = cancel_on_signals(),
                 .accepted = accepted,
                 .warn = warn,
                 .progress = show_progress,
@@ -175,7 +126,6 @@ static int run(const Command *command, int argc, char **argv) {
                 free(context.arguments.source);
                 return status;
         }
-        catch_signals();
         context.vm = argv[optind + 1];
         context.triggered = context.arguments.notify_fd >= 0;
         if (context.triggered)

@@ -1,9 +1,12 @@
 #include "progress.h"
 
+#include <jansson.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+#include "util/cleanup.h"
 
 #define BAR_MAX 40 /* characters */
 #define LINE_MAX_BYTES 512
@@ -80,7 +83,8 @@ static void clear_shown(int width) {
         shown_count = 0;
 }
 
-void progress_show(const ProgressBar *bars, size_t count, uint64_t rate) {
+/* The last one is the whole. */
+static void draw(const ProgressBar *bars, size_t count, uint64_t rate) {
         struct winsize size = terminal_size();
         char rate_text[16], remaining[32], end[64], line[LINE_MAX_BYTES];
         const ProgressBar *whole;
@@ -115,4 +119,45 @@ void progress_clear(void) {
                 clear_shown(size.ws_col);
         fflush(stderr);
         pthread_mutex_unlock(&lock);
+}
+
+static void print_json(const Progress *progress, const ProgressBar *whole) {
+        CLEANUP(freep) char *text = NULL;
+        json_t *disks = json_array(), *object;
+        bool bad = !disks;
+
+        for (size_t i = 0; i < progress->disk_count; i++)
+                bad |= json_array_append_new(disks, json_pack("{s:s,s:I,s:I}", "name", progress->disks[i].subject,
+                                                              "done", (json_int_t) progress->disks[i].done,
+                                                              "total", (json_int_t) progress->disks[i].total)) < 0;
+        object = json_pack("{s:s,s:I,s:I,s:I,s:o}", progress->key, progress->subject, "done", (json_int_t) whole->done,
+                           "total", (json_int_t) whole->total, "rate", (json_int_t) progress->rate, "disks", disks);
+        bad |= !object;
+        if (object && progress->waits)
+                bad |= json_object_set_new(object, "waits", json_string(progress->waits)) < 0;
+        text = bad ? NULL : json_dumps(object, JSON_COMPACT);
+        json_decref(object);
+        if (text)
+                fprintf(stderr, "%s\n", text);
+}
+
+void progress_show(const Progress *progress, bool json) {
+        CLEANUP(freep) ProgressBar *bars = calloc(progress->disk_count + 1, sizeof *bars);
+        ProgressBar whole = { .subject = progress->subject };
+        size_t count = 0;
+
+        for (size_t i = 0; i < progress->disk_count; i++) {
+                whole.done += progress->disks[i].done;
+                whole.total += progress->disks[i].total;
+        }
+        if (json) {
+                print_json(progress, &whole);
+                return;
+        }
+        if (!bars)
+                return;
+        for (; progress->disk_count > 1 && count < progress->disk_count; count++)
+                bars[count] = progress->disks[count];
+        bars[count++] = whole;
+        draw(bars, count, progress->rate);
 }

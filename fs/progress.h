@@ -3,6 +3,7 @@
  * Threads: any. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,9 +12,17 @@ typedef struct ProgressBar {
         uint64_t done, total; /* bytes; total 0: not known yet */
 } ProgressBar;
 
-/* Draws them anew, one below the other; those that the terminal has no room for are left out from the front. The last one
- * is the whole, with its rate in bytes/s. */
-void progress_show(const ProgressBar *bars, size_t count, uint64_t rate);
+typedef struct Progress {
+        const char *key, *subject; /* of the whole: "vm", "vm1" */
+        const ProgressBar *disks;
+        size_t disk_count;
+        uint64_t rate;             /* bytes/s */
+        const char *waits;         /* for what; NULL: it goes on */
+} Progress;
+
+/* A bar for each disk, where there are several, and one for all, drawn anew; those that the terminal has no room for are left
+ * out from the front. As json: one line with what a program needs to show the same, on stderr whatever that is. */
+void progress_show(const Progress *progress, bool json);
 
 /* Takes them away, before other words and at the end. */
 void progress_clear(void);
