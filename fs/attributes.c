@@ -1,9 +1,9 @@
 #include "attributes.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
+#include "chain/allocation.h"
 #include "codec/checksum.h"
 #include "contents.h"
 #include "util/bytes.h"
@@ -21,28 +21,13 @@
 
 #define RAW_BLKSIZE (1u << 20) /* what is good to read at once: as much as a request carries. cp and cat ask for that */
 
-static void set_times(struct stat *st, struct timespec moment) {
-        st->st_mtim = st->st_ctim = st->st_atim = moment;
-}
-
-/* As something in the repository has them. */
-static int copy_times(struct stat *st, int dir_fd, const char *path) {
-        struct stat theirs;
-
-        if (fstatat(dir_fd, path, &theirs, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        set_times(st, theirs.st_mtim);
-        return 0;
-}
-
-static void set_point_times(struct stat *st, const Point *point) {
+static struct timespec moment_of_point(const Point *point) {
         struct timespec moment = { 0 };
 
         if (point->manifest)
-                moment = point->manifest->time;
-        else
-                (void) point_name_time(point->name, &moment.tv_sec);
-        set_times(st, moment);
+                return point->manifest->time;
+        (void) point_name_time(point->name, &moment.tv_sec);
+        return moment;
 }
 
 static int set_info_size(Tree *tree, struct stat *st, const Item *item) {
@@ -55,6 +40,14 @@ static int set_info_size(Tree *tree, struct stat *st, const Item *item) {
                 return rc;
         st->st_size = (off_t) length;
         return 0;
+}
+
+/* What is not known and cannot be found out is as if there were no holes. */
+static uint64_t allocated(const Item *item) {
+        uint64_t found = item_disk(item)->size;
+
+        (void) allocation_find(item->vm->vm, item->point->manifest, item_disk(item), &found, NULL);
+        return found;
 }
 
 /* The trigger is the owner's to write, whatever the umask is. */
@@ -80,24 +73,23 @@ int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
                 .st_blksize = 4096,
         };
         char latest[POINT_NAME_MAX];
+        struct timespec moment = { 0 };
         int rc = 0;
 
         if (item->point)
-                set_point_times(&st, item->point);
+                moment = moment_of_point(item->point);
         switch (item->node.kind) {
         case NODE_ROOT:
-                rc = copy_times(&st, repository_fd(tree->repository), "vms");
+                rc = repository_changed(tree->repository, &moment);
                 break;
         case NODE_VM:
-                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                rc = vm_changed(item->vm->vm, &moment);
                 break;
         case NODE_TRIGGER:
-                rc = copy_times(&st, vm_fd(item->vm->vm), "state.json");
-                if (rc == -ENOENT)
-                        rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                rc = vm_state_changed(item->vm->vm, &moment);
                 break;
         case NODE_LATEST:
-                rc = copy_times(&st, vm_fd(item->vm->vm), "points");
+                rc = vm_changed(item->vm->vm, &moment);
                 if (rc == 0)
                         rc = tree_link(item, latest);
                 if (rc == 0)
@@ -111,7 +103,7 @@ int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
                 break;
         case NODE_RAW:
                 st.st_size = (off_t) item_disk(item)->size;
-                st.st_blocks = (blkcnt_t) divide_up(item_disk(item)->allocated, 512);
+                st.st_blocks = (blkcnt_t) divide_up(allocated(item), 512);
                 st.st_blksize = RAW_BLKSIZE;
                 break;
         case NODE_POINT:
@@ -122,6 +114,7 @@ int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
                 st.st_blocks = (blkcnt_t) divide_up((uint64_t) st.st_size, 512);
         if (rc < 0)
                 return rc == -ENOENT ? -ESTALE : rc;
+        st.st_mtim = st.st_ctim = st.st_atim = moment;
         *ret = st;
         return 0;
 }

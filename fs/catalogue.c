@@ -1,19 +1,15 @@
 #include "catalogue.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "codec/checksum.h"
 #include "log.h"
 #include "node.h"
 #include "repository/point-name.h"
-#include "repository/registration.h"
-#include "util/io.h"
 #include "util/parallel.h"
 
 /* Direct-mapped: neighbouring serials have places of their own, so that the newest points of a VM, or a listing of all
@@ -169,39 +165,14 @@ static void keep_point(Catalogue *catalogue, Point *point) {
         point_unref(old);
 }
 
-static int identify(int dir_fd, const char *path, FileIdentity *ret) {
-        struct stat st;
-
-        if (fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
-                return -errno;
-        *ret = (FileIdentity) { st.st_dev, st.st_ino, (uint64_t) st.st_size, st.st_mtim, st.st_ctim };
-        return 0;
-}
-
-static bool is_same_moment(struct timespec a, struct timespec b) {
-        return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
-}
-
-static bool is_same_file(const FileIdentity *a, const FileIdentity *b) {
-        return a->device == b->device && a->inode == b->inode && a->size == b->size &&
-               is_same_moment(a->modified, b->modified) && is_same_moment(a->changed, b->changed);
-}
-
-static int identify_vm(Catalogue *catalogue, const char *name, FileIdentity *ret) {
-        char path[VM_NAME_MAX + sizeof "vms//" REGISTRATION_FILE];
-
-        snprintf(path, sizeof path, "vms/%s/" REGISTRATION_FILE, name);
-        return identify(repository_fd(catalogue->repository), path, ret);
-}
-
 static int open_vm(Catalogue *catalogue, const char *name, SharedVm **ret) {
         CLEANUP(vm_freep) Vm *vm = NULL;
-        FileIdentity identity = { 0 };
+        Identity identity = { 0 };
         Reason reason = REASON_INIT;
         SharedVm *shared;
         int rc;
 
-        (void) identify_vm(catalogue, name, &identity);
+        (void) repository_identify_vm(catalogue->repository, name, &identity);
         rc = vm_open(catalogue->repository, name, &vm, &reason);
         if (rc == -EMFILE) { /* those that are remembered have the most descriptors */
                 forget_all(catalogue);
@@ -225,15 +196,15 @@ static int open_vm(Catalogue *catalogue, const char *name, SharedVm **ret) {
 /* The VM, where it has been read and is the same still. */
 static SharedVm *known_vm(Catalogue *catalogue, const char *name) {
         CLEANUP(shared_vm_unrefp) SharedVm *vm = NULL;
-        FileIdentity identity = { 0 };
+        Identity identity = { 0 };
 
         pthread_mutex_lock(&catalogue->lock);
         vm = *named_vm_slot(catalogue, name);
         if (vm)
                 shared_vm_ref(vm);
         pthread_mutex_unlock(&catalogue->lock);
-        if (!vm || strcmp(vm_name(vm->vm), name) != 0 || identify_vm(catalogue, name, &identity) < 0 ||
-            !is_same_file(&identity, &vm->identity))
+        if (!vm || strcmp(vm_name(vm->vm), name) != 0 || repository_identify_vm(catalogue->repository, name, &identity) < 0 ||
+            !identity_is_same(&identity, &vm->identity))
                 return NULL;
         return STEAL_PTR(vm);
 }
@@ -257,40 +228,19 @@ int catalogue_vm_named(Catalogue *catalogue, const char *name, SharedVm **ret) {
         return 0;
 }
 
-/* The name of the VM that was given this serial, as the repository keeps it. */
-static int name_of_serial(Catalogue *catalogue, uint32_t serial, char **ret) {
-        char path[32];
-        size_t length;
-
-        snprintf(path, sizeof path, "serials/%u", serial);
-        return read_file(repository_fd(catalogue->repository), path, VM_NAME_MAX, ret, &length, NULL);
-}
-
 static int find_vm(Catalogue *catalogue, uint32_t serial, SharedVm **ret) {
         CLEANUP(freep) char *name = NULL;
-        CLEANUP(strings_free) Strings names = { 0 };
         CLEANUP(shared_vm_unrefp) SharedVm *vm = NULL;
-        int rc;
+        int rc = repository_vm_of_serial(catalogue->repository, serial, &name);
 
-        if (name_of_serial(catalogue, serial, &name) == 0 && vm_name_is_valid(name) && open_vm(catalogue, name, &vm) == 0 &&
-            vm_serial(vm->vm) == serial) {
-                *ret = STEAL_PTR(vm);
-                return 0;
-        }
-        /* A damaged record: the serial is made of the name. */
-        rc = repository_list_vms(catalogue->repository, &names, NULL);
+        if (rc == 0)
+                rc = open_vm(catalogue, name, &vm);
+        if (rc == -ENOENT || (rc == 0 && vm_serial(vm->vm) != serial))
+                return -ESTALE;
         if (rc < 0)
                 return rc;
-        for (size_t i = 0; i < names.count; i++) {
-                if (serial_stand_in(names.items[i]) != serial)
-                        continue;
-                vm = shared_vm_unref(vm);
-                if (open_vm(catalogue, names.items[i], &vm) == 0 && vm_serial(vm->vm) == serial) {
-                        *ret = STEAL_PTR(vm);
-                        return 0;
-                }
-        }
-        return -ESTALE;
+        *ret = STEAL_PTR(vm);
+        return 0;
 }
 
 int catalogue_vm(Catalogue *catalogue, uint32_t serial, SharedVm **ret) {
@@ -319,21 +269,14 @@ static bool is_other_trouble(int rc) {
         return rc == -ENOENT || rc == -ENOMEM || rc == -EMFILE || rc == -ENFILE || rc == -EINTR;
 }
 
-static int identify_point(SharedVm *vm, const char *name, FileIdentity *ret) {
-        char path[POINT_NAME_MAX + sizeof "points/.json"];
-
-        snprintf(path, sizeof path, "points/%s.json", name);
-        return identify(vm_fd(vm->vm), path, ret);
-}
-
 static int load_point(SharedVm *vm, const char *name, Point **ret) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
-        FileIdentity identity = { 0 };
+        Identity identity = { 0 };
         Reason reason = REASON_INIT;
         Point *point;
         int rc;
 
-        (void) identify_point(vm, name, &identity);
+        (void) vm_identify_point(vm->vm, name, &identity);
         rc = manifest_read(vm->vm, name, &manifest, &reason);
         if (rc < 0) {
                 if (is_other_trouble(rc))
@@ -356,15 +299,15 @@ static int load_point(SharedVm *vm, const char *name, Point **ret) {
 /* The point, where it has been read and is the same still. */
 static Point *known_point(Catalogue *catalogue, SharedVm *vm, const char *name) {
         CLEANUP(point_unrefp) Point *point = NULL;
-        FileIdentity identity = { 0 };
+        Identity identity = { 0 };
 
         pthread_mutex_lock(&catalogue->lock);
         point = *named_point_slot(catalogue, vm, name);
         if (point)
                 point_ref(point);
         pthread_mutex_unlock(&catalogue->lock);
-        if (!point || point->vm != vm || strcmp(point->name, name) != 0 || identify_point(vm, name, &identity) < 0 ||
-            !is_same_file(&identity, &point->identity))
+        if (!point || point->vm != vm || strcmp(point->name, name) != 0 || vm_identify_point(vm->vm, name, &identity) < 0 ||
+            !identity_is_same(&identity, &point->identity))
                 return NULL;
         return STEAL_PTR(point);
 }
@@ -420,51 +363,19 @@ void catalogue_prepare(Catalogue *catalogue, SharedVm *vm, const Strings *names)
                 parallel_for(names->count, THREADS, prepare_one, &preparation);
 }
 
-/* Serials grow with names: a search by halves, which a damaged manifest on its way ends. */
-static int search_point(SharedVm *vm, const Strings *names, uint32_t serial, Point **ret) {
-        size_t low = 0, high = names->count;
-
-        while (low < high) {
-                CLEANUP(point_unrefp) Point *point = NULL;
-                size_t middle = low + (high - low) / 2;
-
-                if (load_point(vm, names->items[middle], &point) < 0 || !point->manifest)
-                        return -ESTALE;
-                if (point->serial == serial) {
-                        *ret = STEAL_PTR(point);
-                        return 0;
-                }
-                if (point->serial < serial)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return -ESTALE;
-}
-
-static int scan_points(SharedVm *vm, const Strings *names, uint32_t serial, Point **ret) {
-        for (size_t i = 0; i < names->count; i++) {
-                CLEANUP(point_unrefp) Point *point = NULL;
-
-                if (serial > SERIAL_MAX && serial_stand_in(names->items[i]) != serial)
-                        continue;
-                if (load_point(vm, names->items[i], &point) == 0 && point->serial == serial) {
-                        *ret = STEAL_PTR(point);
-                        return 0;
-                }
-        }
-        return -ESTALE;
-}
-
 static int find_point(SharedVm *vm, uint32_t serial, Point **ret) {
-        CLEANUP(strings_free) Strings names = { 0 };
-        int rc;
+        CLEANUP(point_unrefp) Point *point = NULL;
+        char name[POINT_NAME_MAX];
+        int rc = vm_point_of_serial(vm->vm, serial, name);
 
-        rc = vm_list_points(vm->vm, &names, NULL);
+        if (rc == 0)
+                rc = load_point(vm, name, &point);
+        if (rc == -ENOENT || (rc == 0 && point->serial != serial))
+                return -ESTALE;
         if (rc < 0)
                 return rc;
-        rc = serial <= SERIAL_MAX ? search_point(vm, &names, serial, ret) : -ESTALE;
-        return rc < 0 ? scan_points(vm, &names, serial, ret) : rc;
+        *ret = STEAL_PTR(point);
+        return 0;
 }
 
 int catalogue_point(Catalogue *catalogue, SharedVm *vm, uint32_t serial, Point **ret) {

@@ -1,7 +1,7 @@
 /* fs/catalogue.h - finds VMs and points, by name as people ask and by serial as inode numbers do.
  *
  * By name the repository is asked each time, so that what another process or host changed is seen; what was read before
- * and is the same file still, as fstatat(2) tells, is not read again. By serial a bounded table answers, which such finds
+ * and is the same still, as its identity tells (identity.h), is not read again. By serial a bounded table answers, which such finds
  * fill; what it does not know is looked for in the repository, so that numbers handed out before (by an earlier mount even)
  * are always understood. What is found by serial may have been removed since.
  * Threads: any. Lock order: the table's lock is taken last and never held over I/O. */
@@ -15,17 +15,11 @@
 #include "util/cleanup.h"
 #include "util/reason.h"
 
-/* Tells one file from another that takes its name later. */
-typedef struct FileIdentity {
-        uint64_t device, inode, size;
-        struct timespec modified, changed;
-} FileIdentity;
-
 /* A Vm that many hold. */
 typedef struct SharedVm {
         int references; /* atomic */
         Vm *vm;
-        FileIdentity identity; /* of its vm.json before that was read */
+        Identity identity; /* before it was read */
 } SharedVm;
 
 SharedVm *shared_vm_ref(SharedVm *vm);
@@ -39,7 +33,7 @@ typedef struct Point {
         char name[POINT_NAME_MAX];
         uint32_t serial;    /* where damaged: serial_stand_in() */
         Manifest *manifest; /* NULL: damaged */
-        FileIdentity identity; /* of the manifest's file before it was read */
+        Identity identity; /* before it was read */
 } Point;
 
 Point *point_ref(Point *point);

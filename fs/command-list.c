@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "chain/allocation.h"
 #include "command.h"
 #include "path.h"
 #include "table.h"
@@ -17,6 +18,13 @@ static const CommandOption options[] = {
 
 static const char *text_of(const json_t *object, const char *key) {
         return json_string_value(json_object_get(object, key)) ?: "-";
+}
+
+/* Sizes that only a look at all layers could tell are null. */
+static int add_size(Table *table, const json_t *object, const char *key) {
+        const json_t *size = json_object_get(object, key);
+
+        return json_is_integer(size) ? table_add_size(table, (uint64_t) json_integer_value(size)) : table_add_right(table, "-");
 }
 
 static uint64_t size_of(const json_t *object, const char *key) {
@@ -114,7 +122,7 @@ static int add_disks(Table *table, const json_t *disks, const char *only) {
                 bad |= table_add(table, text_of(disk, "name"));
                 bad |= table_add(table, text_of(disk, "kind"));
                 bad |= table_add_size(table, size_of(disk, "size"));
-                bad |= table_add_size(table, size_of(disk, "allocated"));
+                bad |= add_size(table, disk, "allocated");
                 bad |= table_add_size(table, size_of(disk, "stored"));
                 bad |= add_note(table, size_of(disk, "unreadable"),
                                 json_string_value(json_object_get(disk, "backing")));
@@ -154,6 +162,24 @@ static int describe_all(Repository *repository, json_t *vms, Reason *reterr) {
         return rc;
 }
 
+/* Lines for what could not be used. */
+static int format_unrecognised(const json_t *list, char **ret, size_t *ret_length) {
+        CLEANUP(table_freep) Table *table = NULL;
+        const json_t *item;
+        size_t i;
+        int bad = table_new(2, &table);
+
+        if (bad)
+                return bad;
+        bad |= table_add(table, "NOT RECOGNISED");
+        bad |= table_add(table, "REASON");
+        json_array_foreach(list, i, item) {
+                bad |= table_add(table, text_of(item, "path"));
+                bad |= table_add(table, text_of(item, "reason"));
+        }
+        return bad ? -ENOMEM : table_format(table, ret, ret_length);
+}
+
 /* Leaves nothing of a point's disks but the one that the path names. */
 static int keep_disk(json_t *point, const char *disk, Reason *reterr) {
         json_t *disks = json_object_get(point, "disks");
@@ -170,10 +196,24 @@ static int keep_disk(json_t *point, const char *disk, Reason *reterr) {
         return 0;
 }
 
+/* What is said of one point alone is all that can be found out. */
+static int find_allocated(const Path *path, Reason *reterr) {
+        CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
+        int rc = manifest_read(path->vm, path->point, &manifest, reterr);
+
+        if (rc == 0)
+                allocation_find_all(path->vm, manifest);
+        return rc == -ENOMEM ? rc : 0; /* what is wrong with it is told with the rest */
+}
+
 static int describe_path(Repository *repository, const char *text, json_t *vms, Path *path, Reason *reterr) {
         json_t *described;
         int rc = path_resolve(repository, text, path, reterr);
 
+        if (rc < 0)
+                return rc;
+        if (path->point[0])
+                rc = find_allocated(path, reterr);
         if (rc < 0)
                 return rc;
         rc = vm_describe(path->vm, path->point[0] ? path->point : NULL, &described, reterr);
@@ -184,7 +224,27 @@ static int describe_path(Repository *repository, const char *text, json_t *vms, 
         return path->disk ? keep_disk(json_array_get(json_object_get(described, "points"), 0), path->disk, reterr) : 0;
 }
 
-static int format_text(const json_t *vms, const char *path_text, const Path *path, char **ret, size_t *ret_length) {
+/* Adds a second table behind a first, a line between them. */
+static int append_unrecognised(const json_t *list, char **text, size_t *length) {
+        CLEANUP(freep) char *second = NULL;
+        size_t second_length;
+        char *grown;
+
+        if (json_array_size(list) == 0)
+                return 0;
+        if (format_unrecognised(list, &second, &second_length) < 0)
+                return -ENOMEM;
+        grown = realloc(*text, *length + 1 + second_length);
+        if (!grown)
+                return -ENOMEM;
+        *text = grown;
+        grown[(*length)++] = '\n';
+        memcpy(grown + *length, second, second_length);
+        *length += second_length;
+        return 0;
+}
+
+static int format_text(const json_t *vms, const json_t *unrecognised, const char *path_text, const Path *path, char **ret, size_t *ret_length) {
         CLEANUP(table_freep) Table *table = NULL;
         const json_t *points = json_object_get(json_array_get(vms, 0), "points");
         int bad = table_new(!path_text ? VM_COLUMNS : !path->point[0] ? POINT_COLUMNS : DISK_COLUMNS, &table);
@@ -197,13 +257,15 @@ static int format_text(const json_t *vms, const char *path_text, const Path *pat
                 bad = add_points(table, points);
         else
                 bad = add_disks(table, json_object_get(json_array_get(points, 0), "disks"), path->disk);
-        return bad ? -ENOMEM : table_format(table, ret, ret_length);
+        if (!bad)
+                bad = table_format(table, ret, ret_length);
+        return bad ? -ENOMEM : append_unrecognised(unrecognised, ret, ret_length);
 }
 
 static int make_list(const char *repository_path, const char *path_text, bool json, char **ret, size_t *ret_length,
                      Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
-        CLEANUP(json_decrefp) json_t *root = NULL;
+        CLEANUP(json_decrefp) json_t *root = NULL, *unrecognised = NULL;
         CLEANUP(path_clear) Path path = { 0 };
         json_t *vms = json_array();
         int rc;
@@ -218,10 +280,14 @@ static int make_list(const char *repository_path, const char *path_text, bool js
                 rc = describe_path(repository, path_text, vms, &path, reterr);
         else
                 rc = describe_all(repository, vms, reterr);
+        if (rc >= 0 && !path_text)
+                rc = repository_unrecognised(repository, &unrecognised, reterr);
+        if (rc >= 0 && json_array_size(unrecognised) > 0 && json_object_set(root, "unrecognised", unrecognised) < 0)
+                rc = fail_oom(reterr);
         if (rc < 0)
                 return rc;
         if (!json)
-                return format_text(vms, path_text, &path, ret, ret_length) < 0 ? fail_oom(reterr) : 0;
+                return format_text(vms, unrecognised, path_text, &path, ret, ret_length) < 0 ? fail_oom(reterr) : 0;
 
         *ret = json_dumps(root, JSON_INDENT(2));
         if (!*ret)

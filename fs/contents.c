@@ -2,6 +2,7 @@
 
 #include <errno.h>
 
+#include "chain/allocation.h"
 #include "chain/chain-map.h"
 #include "log.h"
 #include "repository/point.h"
@@ -20,6 +21,8 @@ int contents_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, 
         CLEANUP(freep) char *problem = NULL;
         int rc;
 
+        if (item->point->manifest)
+                allocation_find_all(item->vm->vm, item->point->manifest);
         rc = completeness_problem(tree->completeness, item->vm, item->point->name, &problem, reterr);
         if (rc < 0)
                 return rc;
@@ -32,9 +35,6 @@ static int make(Tree *tree, const Item *item, char **ret, size_t *ret_length, Re
                 return contents_info(tree, item, ret, ret_length, reterr);
         case NODE_MAP:
                 return make_map(item, ret, ret_length, reterr);
-        case NODE_KEPT:
-                return manifest_read_file(item->vm->vm, item->point->manifest, item_kept(item)->name, ret, ret_length,
-                                          reterr);
         default:
                 return fail(reterr, -EINVAL, "no such contents");
         }

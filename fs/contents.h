@@ -1,5 +1,4 @@
-/* fs/contents.h - the text of files that are made up or read whole when they are opened: info.json, DISK.map and what is
- * kept with a point (domain.xml, …). */
+/* fs/contents.h - the text of files that are made up when they are opened: info.json, DISK.map. */
 #pragma once
 
 #include "tree.h"

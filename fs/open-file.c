@@ -12,6 +12,7 @@ OpenFile *open_file_free(OpenFile *file) {
         if (file->prefetch)
                 prefetch_free(file->prefetch);
         chain_unref(file->chain);
+        layer_unref(file->kept);
         if (file->trigger)
                 trigger_close(file->trigger);
         item_clear(&file->item);
@@ -34,6 +35,15 @@ static int open_chain(const Item *item, Chain **ret) {
         return rc;
 }
 
+static int open_kept(const Item *item, Layer **ret) {
+        Reason reason = REASON_INIT;
+        int rc = manifest_open_file(item->vm->vm, item->point->manifest, item_kept(item), ret, &reason);
+
+        if (rc < 0)
+                log_once(node_number(item->node), "%s", reason.text);
+        return rc;
+}
+
 static int fill(Tree *tree, OpenFile *file) {
         switch (file->item.node.kind) {
         case NODE_ROOT:
@@ -47,6 +57,7 @@ static int fill(Tree *tree, OpenFile *file) {
         case NODE_RAW:
                 return open_chain(&file->item, &file->chain);
         case NODE_KEPT:
+                return open_kept(&file->item, &file->kept);
         case NODE_INFO:
         case NODE_MAP:
                 break;
@@ -72,25 +83,37 @@ int open_file_new(Tree *tree, uint64_t number, OpenFile **ret) {
 /* A copy, and not the text itself: it may be freed as soon as the kernel has the answer, by the file's release in another
  * thread. */
 int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offset) {
+        uint64_t end = file->kept ? layer_disk_size(file->kept) : file->length;
+        Reason reason = REASON_INIT;
         size_t length;
+        int rc;
 
         if (file->trigger)
                 return trigger_read(file->trigger, buffer, size, offset);
-        if (offset >= file->length)
+        if (offset >= end)
                 return 0;
-        length = (size_t) min_u64(size, file->length - offset);
+        length = (size_t) min_u64(size, end - offset);
+        if (file->kept) {
+                rc = layer_read(file->kept, buffer, length, offset, &reason);
+                if (rc < 0)
+                        log_once(node_number(file->item.node), "%s", reason.text);
+                return rc < 0 ? rc : (int64_t) length;
+        }
         memcpy(buffer, file->text + offset, length);
         return (int64_t) length;
 }
 
 int64_t open_file_seek(OpenFile *file, uint64_t offset, int whence) {
+        uint64_t end;
+
         if (file->chain)
                 return chain_seek(file->chain, offset, whence);
         if (file->trigger)
                 return -EINVAL; /* its length is not known: whoever asks has to read */
-        if (offset >= file->length)
+        end = file->kept ? layer_disk_size(file->kept) : file->length;
+        if (offset >= end)
                 return -ENXIO;
-        return (int64_t) (whence == SEEK_DATA ? offset : file->length);
+        return (int64_t) (whence == SEEK_DATA ? offset : end);
 }
 
 static bool is_directory(const OpenFile *file) {

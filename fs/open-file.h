@@ -20,6 +20,7 @@ struct OpenFile {
         Prefetch *prefetch;        /* where it is read directly; or NULL */
         TriggerFile *trigger;      /* NODE_TRIGGER */
         Strings names;             /* directories: as they were when it was opened */
+        Layer *kept;               /* NODE_KEPT */
         char *text;                /* the others */
         size_t length;
         OpenFile *next, *previous; /* guarded by the list's lock */
@@ -30,7 +31,7 @@ int open_file_new(Tree *tree, uint64_t number, OpenFile **ret);
 OpenFile *open_file_free(OpenFile *file); /* always NULL */
 DEFINE_CLEANUP(OpenFile, open_file_free)
 
-/* What of the text, or of the trigger's, lies in the range is copied: the length, or a negative errno. */
+/* What of the text, of the kept file's or of the trigger's, lies in the range is copied: the length, or a negative errno. */
 int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offset);
 
 /* lseek(2) with SEEK_DATA or SEEK_HOLE. */

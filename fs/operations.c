@@ -273,6 +273,12 @@ static int list_entry(Mount *mount, const OpenFile *directory, size_t index, con
         return tree_find(&mount->tree, &directory->item, *ret_name, ret);
 }
 
+/* Whether its attributes have to be worked out. */
+static bool is_costly(const Item *item) {
+        return item->node.kind == NODE_INFO ||
+               (item->node.kind == NODE_RAW && manifest_disk_allocated(item_disk(item)) == ALLOCATED_UNKNOWN);
+}
+
 /* Adds one entry; 0 where it does not fit in any more. What costs something to tell the attributes of is listed without
  * them, as are "." and "..", which the kernel knows. */
 static size_t add_entry(fuse_req_t req, bool plus, size_t index, const char *name, const Item *item, char *at, size_t room) {
@@ -283,7 +289,7 @@ static size_t add_entry(fuse_req_t req, bool plus, size_t index, const char *nam
         if (!plus)
                 length = fuse_add_direntry(req, at, room, name, &entry.attr, (off_t) index + 1);
         else {
-                if (index >= 2 && item->node.kind != NODE_INFO && make_entry(mount_of(req), item, &entry) < 0)
+                if (index >= 2 && !is_costly(item) && make_entry(mount_of(req), item, &entry) < 0)
                         entry.ino = 0;
                 length = fuse_add_direntry_plus(req, at, room, name, &entry, (off_t) index + 1);
         }

@@ -25,20 +25,9 @@ const ManifestDisk *item_disk(const Item *item) {
         return &item->point->manifest->disks[item->node.index];
 }
 
-static const ManifestFile *find_kept(const Manifest *manifest, const char *name, size_t *ret_index) {
-        for (size_t i = 0; i < manifest->file_count; i++)
-                if (strcmp(manifest->files[i].name, name) == 0) {
-                        *ret_index = i;
-                        return &manifest->files[i];
-                }
-        return NULL;
-}
-
 const ManifestFile *item_kept(const Item *item) {
-        size_t index;
-
         if (item->node.index == NODE_DOMAIN)
-                return find_kept(item->point->manifest, DOMAIN_NAME, &index);
+                return manifest_find_file(item->point->manifest, DOMAIN_NAME);
         return &item->point->manifest->files[item->node.index];
 }
 
@@ -183,6 +172,7 @@ static bool find_disk(const Manifest *manifest, const char *name, NodeKind *ret_
 /* Ours go first, whatever names a manifest gives its files. */
 static int find_in_point(const Item *parent, const char *name, Item *ret) {
         const Manifest *manifest = parent->point->manifest;
+        const ManifestFile *file;
         NodeKind kind;
         size_t index;
 
@@ -196,8 +186,10 @@ static int find_in_point(const Item *parent, const char *name, Item *ret) {
                 *ret = item_beside(parent, kind, (uint32_t) index);
                 return 0;
         }
-        if (!find_kept(manifest, name, &index))
+        file = manifest_find_file(manifest, name);
+        if (!file)
                 return -ENOENT;
+        index = (size_t) (file - manifest->files);
         if (strcmp(name, DOMAIN_NAME) == 0)
                 *ret = item_beside(parent, NODE_KEPT, NODE_DOMAIN);
         else if (index < NODE_KEPT_MAX)

@@ -251,7 +251,7 @@ int64_t trigger_write(Triggers *triggers, TriggerFile *file, const char *bytes, 
         rc = vm_open(triggers->repository, vm_name(file->vm->vm), &vm, NULL);
         if (rc < 0)
                 return rc == -ENOENT ? -EROFS : rc;
-        if (!vm_source(vm) || vm_serial(vm) != vm_serial(file->vm->vm))
+        if (!vm_is_captured(vm) || vm_serial(vm) != vm_serial(file->vm->vm))
                 return -EROFS;
         rc = start_capture(triggers, vm, option);
         if (rc < 0)

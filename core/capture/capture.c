@@ -514,6 +514,9 @@ int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *r
                 return fail(reterr, -EROFS, "%s cannot capture: %s", vm_name(vm), vm_damage(vm));
         if (!vm_source(vm))
                 return fail(reterr, -EROFS, "%s is not registered: it has no source; add it again", vm_name(vm));
+        if (!vm_is_captured(vm))
+                return fail(reterr, -EROFS, "%s cannot capture: its points are what another tool stores in %s", vm_name(vm),
+                            vm_source(vm));
         rc = capture_lock_take(vm, &lock_fd, reterr);
         if (rc < 0)
                 return rc;

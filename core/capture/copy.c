@@ -257,7 +257,7 @@ static int compare_disk(const Copy *copy, const Manifest *manifest, const Manife
         rc = manifest_layer_location(manifest, stored, &location, reterr);
         if (rc < 0)
                 return rc;
-        rc = layer_open(repository_layers(vm_repository(copy->vm)), &location, &layer, reterr);
+        rc = layer_open(vm_layers(copy->vm), &location, &layer, reterr);
         free((char *) location.path);
         return rc == 0 ? comparison_run(readers, layer, copy->stop, reterr) : rc;
 }

@@ -123,7 +123,9 @@ int draft_keep_file(Draft *draft, const char *name, const void *content, size_t 
                 if (rc < 0)
                         return rc;
         }
-        grown[manifest->file_count] = (ManifestFile) { strdup(name), length, checksum(content, length) };
+        grown[manifest->file_count] = (ManifestFile) {
+                .name = strdup(name), .length = length, .seal = checksum(content, length),
+        };
         if (!grown[manifest->file_count].name)
                 return fail_oom(reterr);
         manifest->file_count++;

@@ -100,7 +100,8 @@ static int add_layer(Chain *chain, const Manifest *manifest, const ManifestLayer
         return rc;
 }
 
-/* Adds the layers of one point. 1 where the parent has to be asked for the rest, 0 where all is there. */
+/* Adds the layers of one point. 1 where the parent has to be asked for the rest, 0 where all is there; -EBADMSG where no
+ * parent can tell, with what layers there are. */
 static int add_point(Chain *chain, const Manifest *manifest, const char *disk_name, uint64_t *limit, Reason *reterr) {
         const ManifestDisk *disk = manifest_find_disk(manifest, disk_name);
 
@@ -113,6 +114,8 @@ static int add_point(Chain *chain, const Manifest *manifest, const char *disk_na
                 if (rc < 0)
                         return rc;
         }
+        if (disk->problem)
+                return fail(reterr, -EBADMSG, "%s", disk->problem);
         return disk->kind != POINT_FULL;
 }
 
@@ -123,7 +126,7 @@ static int chain_key(Vm *vm, const Manifest *manifest, const char *disk, CacheKe
 
         if (length < 0)
                 return -ENOMEM;
-        *ret = (CacheKey) { layer_store_owner(repository_layers(vm_repository(vm))), checksum(text, (size_t) length) };
+        *ret = (CacheKey) { layer_store_owner(vm_layers(vm)), checksum(text, (size_t) length) };
         return 0;
 }
 
@@ -163,6 +166,11 @@ static int add_known(Chain *chain, Vm *vm, const Manifest *manifest, const char 
         return 0;
 }
 
+static int set_damage(Chain *chain, const Reason *reason, Reason *reterr) {
+        chain->damage = strdup(reason->text);
+        return chain->damage ? 0 : fail_oom(reterr);
+}
+
 /* Follows the parents. What is lost of them is damage, no failure. */
 static int add_ancestors(Chain *chain, Vm *vm, const Manifest *newest, const char *disk, uint64_t limit, Reason *reterr) {
         CLEANUP(ancestry_freep) Ancestry *ancestry = NULL;
@@ -194,12 +202,7 @@ static int add_ancestors(Chain *chain, Vm *vm, const Manifest *newest, const cha
         }
         if (rc == -ENOMEM)
                 return fail_oom(reterr);
-        if (rc < 0) {
-                chain->damage = strdup(reason.text);
-                if (!chain->damage)
-                        return fail_oom(reterr);
-        }
-        return 0;
+        return rc < 0 ? set_damage(chain, &reason, reterr) : 0;
 }
 
 typedef struct ChainRequest {
@@ -213,11 +216,12 @@ static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost,
         const ManifestDisk *disk = manifest_find_disk(request->manifest, request->disk);
         CLEANUP(chain_destroyp) Chain *chain = calloc(1, sizeof *chain);
         uint64_t limit = UINT64_MAX;
+        Reason reason = REASON_INIT;
         int rc;
 
         if (!chain)
                 return fail_oom(reterr);
-        chain->store = repository_layers(vm_repository(request->vm));
+        chain->store = vm_layers(request->vm);
         chain->owner = cache_new_owner();
         chain->size = disk->size;
         chain->vm = strdup(vm_name(request->vm));
@@ -227,9 +231,13 @@ static int load_chain(void *context, CacheKey key, void **ret, size_t *ret_cost,
         chain->backing = disk->backing ? strdup(disk->backing) : NULL;
         if (!chain->vm || !chain->point || !chain->disk || !chain->capture || (disk->backing && !chain->backing))
                 return fail_oom(reterr);
-        rc = add_point(chain, request->manifest, request->disk, &limit, reterr);
+        rc = add_point(chain, request->manifest, request->disk, &limit, &reason);
         if (rc > 0)
                 rc = add_ancestors(chain, request->vm, request->manifest, request->disk, limit, reterr);
+        else if (rc == -EBADMSG)
+                rc = set_damage(chain, &reason, reterr);
+        else if (rc < 0)
+                return fail_oom(reterr);
         if (rc < 0)
                 return rc;
         *ret_cost = sizeof *chain + chain->part_capacity * sizeof *chain->parts + chain->part_count * 100;
@@ -255,7 +263,7 @@ int chain_open(Vm *vm, const char *point, const char *disk, Chain **ret, Reason 
         request.manifest = manifest;
         if (chain_key(vm, manifest, disk, &key) < 0)
                 return fail_oom(reterr);
-        rc = cache_get(layer_store_memory(repository_layers(vm_repository(vm))), key, &chain_loader, &request, &entry,
+        rc = cache_get(layer_store_memory(vm_layers(vm)), key, &chain_loader, &request, &entry,
                        reterr);
         if (rc < 0)
                 return rc;

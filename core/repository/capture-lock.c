@@ -16,6 +16,8 @@ int capture_lock_take(Vm *vm, int *ret_fd, Reason *reterr) {
         struct flock whole_file = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
         CLEANUP(close_fd) int fd = -1;
 
+        if (vm_fd(vm) < 0)
+                return fail(reterr, -EROFS, "%s: what other tools have stored is only read", vm_name(vm));
         fd = open_beneath(vm_fd(vm), LOCK_FILE, O_RDWR | O_CREAT, 0600);
         if (cannot_write(fd))
                 return fail(reterr, -EROFS, "%s: the repository cannot be written to: %s", vm_name(vm),
@@ -37,6 +39,8 @@ int capture_lock_is_held(Vm *vm) {
         struct flock whole_file = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
         CLEANUP(close_fd) int fd = -1;
 
+        if (vm_fd(vm) < 0)
+                return 0;
         /* For a question a descriptor to read is enough, so that those may ask who cannot lock. */
         fd = open_beneath(vm_fd(vm), LOCK_FILE, O_RDONLY, 0);
         if (fd == -ENOENT)

@@ -138,7 +138,7 @@ int capture_state_read(Vm *vm, CaptureState *ret, Reason *reterr) {
         Reason reason = REASON_INIT;
         int rc;
 
-        rc = sealed_json_read(vm_fd(vm), STATE_FILE, &object, &reason);
+        rc = vm_fd(vm) < 0 ? -ENOENT : sealed_json_read(vm_fd(vm), STATE_FILE, &object, &reason);
         if (rc >= 0)
                 rc = load(object, &state, &reason);
         if (rc == -EBADMSG)

@@ -2,14 +2,17 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sys/stat.h>
+
+Identity identity_of(const struct stat *st) {
+        return (Identity) { st->st_dev, st->st_ino, (uint64_t) st->st_size, st->st_mtim, st->st_ctim };
+}
 
 int identity_of_file(int dir_fd, const char *path, Identity *ret) {
         struct stat st;
 
         if (fstatat(dir_fd, path, &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -errno;
-        *ret = (Identity) { st.st_dev, st.st_ino, (uint64_t) st.st_size, st.st_mtim, st.st_ctim };
+        *ret = identity_of(&st);
         return 0;
 }
 

@@ -83,6 +83,10 @@ static int judge_disk(Lineage *lineage, size_t index, size_t disk) {
         const LineagePoint *parent;
         Reason reason;
 
+        if (own->problem) {
+                point->lost[disk] = own->problem; /* the lineage has the manifest */
+                return 0;
+        }
         if (own->kind == POINT_FULL)
                 return 0;
         parent = find_point(lineage, index, manifest->parent);
@@ -96,6 +100,10 @@ static int judge_disk(Lineage *lineage, size_t index, size_t disk) {
                 fail(&reason, 0, "its ancestor %s is of another VM", manifest->parent);
         else {
                 parents = manifest_find_disk(parent->manifest, own->name);
+                if (parents && parents->problem) {
+                        fail(&reason, 0, "its ancestor %s: %s", manifest->parent, parents->problem);
+                        return keep_reason(lineage, &reason, &point->lost[disk]);
+                }
                 if (parents) {
                         point->lost[disk] = parent->lost[parents - parent->manifest->disks];
                         return 0;

@@ -3,7 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "codec/checksum.h"
+#include "formats/kept.h"
+#include "repository/backend.h"
 #include "repository/manifest-json.h"
 #include "util/bytes.h"
 
@@ -38,12 +39,15 @@ static void clear_disk(ManifestDisk *disk) {
         for (size_t i = 0; i < disk->layer_count; i++) {
                 free(disk->layers[i].format);
                 free(disk->layers[i].file);
+                free(disk->layers[i].member);
         }
         free(disk->layers);
         strings_free(&disk->images);
         free(disk->name);
         free(disk->why);
         free(disk->backing);
+        free(disk->problem);
+        free(disk->note);
 }
 
 Manifest *manifest_unref(Manifest *manifest) {
@@ -51,13 +55,18 @@ Manifest *manifest_unref(Manifest *manifest) {
                 return NULL;
         for (size_t i = 0; i < manifest->disk_count; i++)
                 clear_disk(&manifest->disks[i]);
-        for (size_t i = 0; i < manifest->file_count; i++)
+        for (size_t i = 0; i < manifest->file_count; i++) {
                 free(manifest->files[i].name);
+                free(manifest->files[i].format);
+                free(manifest->files[i].file);
+                free(manifest->files[i].member);
+        }
         free(manifest->disks);
         free(manifest->files);
         free(manifest->vm);
         free(manifest->vm_uuid);
         free(manifest->capture);
+        free(manifest->place);
         free(manifest->parent);
         free(manifest->checkpoint);
         free(manifest->full_checkpoint);
@@ -65,38 +74,10 @@ Manifest *manifest_unref(Manifest *manifest) {
         return NULL;
 }
 
-static void point_path(const char *name, char path[static POINTS_PATH_MAX]) {
-        snprintf(path, POINTS_PATH_MAX, "points/%s.json", name);
-}
-
 int manifest_read(Vm *vm, const char *name, Manifest **ret, Reason *reterr) {
-        CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
-        CLEANUP(json_decrefp) json_t *object = NULL;
-        char path[POINTS_PATH_MAX];
-        char *place;
-        int rc;
-
         if (!point_name_is_valid(name))
                 return fail(reterr, -ENOENT, "%s has no point \"%s\"", vm_name(vm), name);
-        point_path(name, path);
-        rc = sealed_json_read(vm_fd(vm), path, &object, reterr);
-        if (rc == -ENOENT)
-                return fail(reterr, rc, "%s has no point %s", vm_name(vm), name);
-        if (rc == -ELOOP || rc == -EISDIR || rc == -EINVAL || rc == -ENOTDIR) /* something else is in its place */
-                rc = -EBADMSG;
-        if (rc < 0)
-                return fail_within(reterr, rc, "%s", vm_name(vm));
-        rc = manifest_from_json(object, name, &manifest, reterr);
-        if (rc < 0)
-                return fail_within(reterr, rc, "%s: %s", vm_name(vm), path);
-        /* Its data lies beside it, whatever the directory was called when it was written. */
-        place = strdup(vm_name(vm));
-        if (!place)
-                return fail_oom(reterr);
-        free(manifest->vm);
-        manifest->vm = place;
-        *ret = STEAL_PTR(manifest);
-        return 0;
+        return vm->ops->read_manifest(vm, name, ret, reterr);
 }
 
 int manifest_commit(Vm *vm, const Manifest *manifest, Reason *reterr) {
@@ -113,7 +94,7 @@ int manifest_commit(Vm *vm, const Manifest *manifest, Reason *reterr) {
         rc = manifest_from_json(object, manifest->name, &again, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc == -ENOMEM ? rc : -EINVAL, "%s/%s", vm_name(vm), manifest->name);
-        point_path(manifest->name, path);
+        snprintf(path, sizeof path, "points/%s.json", manifest->name);
         rc = sealed_json_create(vm_fd(vm), path, object, reterr);
         return rc < 0 ? fail_within(reterr, rc, "%s", vm_name(vm)) : 0;
 }
@@ -130,7 +111,15 @@ uint64_t manifest_disk_stored(const ManifestDisk *disk) {
 
         for (size_t i = 0; i < disk->layer_count; i++)
                 sum += disk->layers[i].length;
-        return sum;
+        return disk->has_stored ? disk->stored : sum;
+}
+
+uint64_t manifest_disk_allocated(const ManifestDisk *disk) {
+        return __atomic_load_n(&disk->allocated, __ATOMIC_RELAXED);
+}
+
+void manifest_disk_set_allocated(const ManifestDisk *disk, uint64_t allocated) {
+        __atomic_store_n(&((ManifestDisk *) disk)->allocated, allocated, __ATOMIC_RELAXED);
 }
 
 /* Disks are few and each sum fits into 63 bits; the whole stays below what JSON can say. */
@@ -147,36 +136,64 @@ uint64_t manifest_stored(const Manifest *manifest) {
 int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr) {
         char *path;
 
-        if (asprintf(&path, "vms/%s/data/%s/%s", manifest->vm, manifest->capture, layer->file) < 0)
+        if (asprintf(&path, "%s%s", manifest->place, layer->file) < 0)
                 return fail_oom(reterr);
-        *ret = (LayerLocation) { .format = layer->format, .path = path, .length = layer->length, .seal = layer->seal };
+        *ret = (LayerLocation) {
+                .format = layer->format, .path = path, .member = layer->member, .length = layer->length, .seal = layer->seal,
+        };
         return 0;
 }
 
-int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr) {
-        CLEANUP(freep) char *path = NULL;
-        CLEANUP(freep) char *content = NULL;
-        const ManifestFile *file = NULL;
-        size_t length;
-        int rc;
-
+const ManifestFile *manifest_find_file(const Manifest *manifest, const char *name) {
         for (size_t i = 0; i < manifest->file_count; i++)
                 if (strcmp(manifest->files[i].name, name) == 0)
-                        file = &manifest->files[i];
-        if (!file)
-                return fail(reterr, -ENOENT, "%s/%s has no file %s", vm_name(vm), manifest->name, name);
-        if (asprintf(&path, "data/%s/%s", manifest->capture, name) < 0) {
+                        return &manifest->files[i];
+        return NULL;
+}
+
+int manifest_open_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, Layer **ret, Reason *reterr) {
+        CLEANUP(freep) char *path = NULL;
+        LayerLocation location;
+        int rc;
+
+        if (asprintf(&path, "%s%s", manifest->place, file->file ?: file->name) < 0) {
                 path = NULL;
                 return fail_oom(reterr);
         }
-        rc = read_file(vm_fd(vm), path, file->length, &content, &length, reterr);
-        if (rc == -ENOMEM)
-                return rc;
+        location = (LayerLocation) {
+                .format = file->format ?: "kept",
+                .path = path,
+                .member = file->member,
+                .length = file->file_length ?: file->length,
+                .seal = file->seal,
+        };
+        rc = layer_open(vm_layers(vm), &location, ret, reterr);
+        return rc < 0 ? fail_within(reterr, rc, "%s/%s", vm_name(vm), manifest->name) : 0;
+}
+
+int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr) {
+        const ManifestFile *file = manifest_find_file(manifest, name);
+        CLEANUP(layer_unrefp) Layer *layer = NULL;
+        CLEANUP(freep) char *content = NULL;
+        size_t length;
+        int rc;
+
+        if (!file)
+                return fail(reterr, -ENOENT, "%s/%s has no file %s", vm_name(vm), manifest->name, name);
+        rc = manifest_open_file(vm, manifest, file, &layer, reterr);
         if (rc < 0)
-                return fail_within(reterr, -EIO, "%s/%s", vm_name(vm), manifest->name);
-        if (length != file->length || checksum(content, length) != file->seal)
-                return fail(reterr, -EIO, "%s/%s: %s is damaged: its checksum does not fit", vm_name(vm), manifest->name,
-                            path);
+                return rc;
+        if (layer_disk_size(layer) > KEPT_LENGTH_MAX)
+                return fail(reterr, -EFBIG, "%s/%s: %s is longer than %u bytes", vm_name(vm), manifest->name, name,
+                            KEPT_LENGTH_MAX);
+        length = (size_t) layer_disk_size(layer);
+        content = malloc(length + 1);
+        if (!content)
+                return fail_oom(reterr);
+        rc = layer_read(layer, content, length, 0, reterr);
+        if (rc < 0)
+                return rc == -ENOMEM ? rc : -EIO;
+        content[length] = 0;
         *ret = STEAL_PTR(content);
         *ret_length = length;
         return 0;

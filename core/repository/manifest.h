@@ -14,7 +14,7 @@
  *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits"}]}
  * Layers of a disk stand newest first. The parent of a differential point is a full one. A parent's name sorts before its
  * child's. Unknown keys are ignored.
- * Threads: a Manifest is immutable once read; references are counted atomically. */
+ * Threads: a Manifest is immutable once read (but for what is allocated, which may be found out later); references are counted atomically. */
 #pragma once
 
 #include <stdbool.h>
@@ -35,34 +35,47 @@ typedef enum PointKind {
 
 typedef struct ManifestLayer {
         char *format;
-        char *file;       /* below data/CAPTURE/ */
+        char *file;       /* below the manifest's place */
+        char *member;     /* as LayerLocation has it; or NULL. Ours have none */
         uint64_t length;  /* bytes of the file */
         uint64_t seal;
 } ManifestLayer;
 
+/* Of a disk that another tool stored: to be found by asking its layers, see chain/allocation.h. */
+#define ALLOCATED_UNKNOWN UINT64_MAX
+
 typedef struct ManifestDisk {
         char *name;
         uint64_t size;      /* bytes */
-        uint64_t allocated; /* bytes that are no hole at this point, all of the chain */
+        uint64_t allocated; /* bytes that are no hole at this point, all of the chain; see ALLOCATED_UNKNOWN */
         uint64_t unreadable; /* bytes that the source could not deliver */
         PointKind kind;
         char *why;          /* why it is full in a point that is not, or was compared; or NULL */
         char *backing;      /* the file that has what no layer has, for people; NULL: nothing is left out */
+        char *problem;      /* why not all of it can be read whatever becomes of its ancestors; or NULL. Ours have none */
+        char *note;         /* what a user has to know of it; or NULL. Ours have none */
         Strings images;
         ManifestLayer *layers;
         size_t layer_count;
+        bool has_stored;    /* the layers take `stored` bytes, which is not the length of their files */
+        uint64_t stored;
 } ManifestDisk;
 
 typedef struct ManifestFile {
         char *name;
         uint64_t length;
-        uint64_t seal; /* checksum() of the content */
+        uint64_t seal; /* checksum() of the content; or of what format says */
+        char *format;  /* NULL: "kept", as ours are */
+        char *file;    /* below the manifest's place; NULL: the name */
+        char *member;  /* as LayerLocation has it; or NULL */
+        uint64_t file_length; /* of the file that has it as a member; 0: the length */
 } ManifestFile;
 
 typedef struct Manifest {
         int references; /* atomic */
         char name[POINT_NAME_MAX];
         char *vm, *vm_uuid, *capture; /* vm: when read, the name of the directory it lies in now */
+        char *place;  /* what goes before the names of its files, below the root of vm_layers(); of manifests that were read */
         uint32_t serial;
         PointKind kind;
         struct timespec time;
@@ -90,11 +103,17 @@ DEFINE_CLEANUP(Manifest, manifest_unref)
 
 const char *point_kind_name(PointKind kind);
 const ManifestDisk *manifest_find_disk(const Manifest *manifest, const char *name); /* NULL: not in this point */
+uint64_t manifest_disk_allocated(const ManifestDisk *disk); /* or ALLOCATED_UNKNOWN */
+/* What has been found is remembered: the one thing that changes in a manifest. */
+void manifest_disk_set_allocated(const ManifestDisk *disk, uint64_t allocated);
 uint64_t manifest_disk_stored(const ManifestDisk *disk); /* bytes of its layers' files */
 uint64_t manifest_stored(const Manifest *manifest);
 
 /* The layer's place as layer_open() wants it; ret->path is allocated, the rest borrowed from the manifest. */
 int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr);
 
-/* A file kept with the point, checked against its seal. The caller frees *ret. -EIO where damaged. */
+const ManifestFile *manifest_find_file(const Manifest *manifest, const char *name); /* NULL: not in this point */
+/* A file kept with the point, to be read by ranges. -EIO where damaged. */
+int manifest_open_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, Layer **ret, Reason *reterr);
+/* The whole of it, with a NUL behind. The caller frees *ret. -EIO where damaged, -EFBIG. */
 int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr);

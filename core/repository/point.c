@@ -1,7 +1,6 @@
 #include "repository/point.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "repository/lineage.h"
@@ -12,13 +11,19 @@ static json_t *optional_text(const char *text) {
         return text ? json_text(text) : json_null();
 }
 
+static json_t *describe_allocated(const ManifestDisk *disk) {
+        uint64_t allocated = manifest_disk_allocated(disk);
+
+        return allocated == ALLOCATED_UNKNOWN ? json_null() : json_integer((json_int_t) allocated);
+}
+
 static json_t *describe_disks(const Manifest *manifest) {
         CLEANUP(json_decrefp) json_t *list = json_array();
 
         for (size_t i = 0; manifest && i < manifest->disk_count; i++) {
                 const ManifestDisk *disk = &manifest->disks[i];
-                json_t *item = json_pack("{s:o, s:I, s:I, s:I, s:I, s:s}", "name", json_text(disk->name),
-                                         "size", (json_int_t) disk->size, "allocated", (json_int_t) disk->allocated,
+                json_t *item = json_pack("{s:o, s:I, s:o, s:I, s:I, s:s}", "name", json_text(disk->name),
+                                         "size", (json_int_t) disk->size, "allocated", describe_allocated(disk),
                                          "unreadable", (json_int_t) disk->unreadable,
                                          "stored", (json_int_t) manifest_disk_stored(disk),
                                          "kind", point_kind_name(disk->kind));
@@ -28,6 +33,10 @@ static json_t *describe_disks(const Manifest *manifest) {
                         bad |= json_object_set_new(item, "why", json_text(disk->why));
                 if (disk->backing)
                         bad |= json_object_set_new(item, "backing", json_text(disk->backing));
+                if (disk->note)
+                        bad |= json_object_set_new(item, "note", json_text(disk->note));
+                if (disk->problem)
+                        bad |= json_object_set_new(item, "reason", json_text(disk->problem));
                 bad |= json_array_append_new(list, item);
                 if (bad)
                         return NULL;
@@ -160,7 +169,7 @@ int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr) {
         int bad = !object || !points, rc;
 
         bad |= json_object_set_new(object, "name", json_text(vm_name(vm)));
-        bad |= json_object_set_new(object, "uuid", vm_damage(vm) ? json_null() : json_text(vm_uuid(vm)));
+        bad |= json_object_set_new(object, "uuid", *vm_uuid(vm) ? json_text(vm_uuid(vm)) : json_null());
         bad |= json_object_set_new(object, "source", describe_source(vm_source(vm)));
         if (vm_damage(vm))
                 bad |= json_object_set_new(object, "reason", json_text(vm_damage(vm)));
@@ -180,8 +189,8 @@ int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr) {
 }
 
 int point_resolve(Vm *vm, const char *word, char ret[static POINT_NAME_MAX], Reason *reterr) {
-        CLEANUP(close_fd) int fd = -1;
-        char path[sizeof "points/.json" + POINT_NAME_MAX], newest[POINT_NAME_MAX];
+        char newest[POINT_NAME_MAX];
+        Identity identity;
         int rc;
 
         if (strcmp(word, "latest") == 0) {
@@ -192,13 +201,11 @@ int point_resolve(Vm *vm, const char *word, char ret[static POINT_NAME_MAX], Rea
                         return fail(reterr, -ENOENT, "%s has no points yet", vm_name(vm));
                 word = newest;
         } else {
-                if (!point_name_is_valid(word))
-                        return fail(reterr, -ENOENT, "%s has no point \"%s\"", vm_name(vm), word);
-                snprintf(path, sizeof path, "points/%s.json", word);
-                fd = open_beneath(vm_fd(vm), path, O_PATH, 0);
-                if (fd < 0 && fd != -ELOOP)
-                        return fd == -ENOENT ? fail(reterr, fd, "%s has no point %s", vm_name(vm), word)
-                                             : fail_errno(reterr, fd, "cannot look at %s/%s", vm_name(vm), word);
+                rc = vm_identify_point(vm, word, &identity);
+                if (rc == -ENOENT)
+                        return fail(reterr, rc, "%s has no point \"%s\"", vm_name(vm), word);
+                if (rc < 0)
+                        return fail_errno(reterr, rc, "cannot look at %s/%s", vm_name(vm), word);
         }
         snprintf(ret, POINT_NAME_MAX, "%s", word);
         return 0;

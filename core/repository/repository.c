@@ -8,17 +8,9 @@
 #include <uuid/uuid.h>
 
 #include "repository/document.h"
-#include "repository/vm.h"
-
-#define REPOSITORY_FILE "repository.json"
-#define REPOSITORY_KIND "virtbackupfs repository"
-
-struct Repository {
-        int fd;
-        char *path;
-        char uuid[UUID_STR_LEN];
-        LayerStore *layers;
-};
+#include "repository/foreign/foreign.h"
+#include "repository/foreign/root.h"
+#include "repository/native.h"
 
 /* A file system's own directory does not make it non-empty. */
 static bool is_foreign(const char *name) {
@@ -99,46 +91,26 @@ int repository_init(const char *path, Reason *reterr) {
         return rc < 0 ? fail_within(reterr, rc, "cannot make a repository at %s", path) : 0;
 }
 
-static int load(Repository *repository, const char *path, Reason *reterr) {
-        CLEANUP(json_decrefp) json_t *object = NULL;
-        const char *text;
-        uuid_t uuid;
-        int rc;
-
-        rc = sealed_json_read(repository->fd, REPOSITORY_FILE, &object, reterr);
-        if (rc == -ENOENT)
-                return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'",
-                            path, path);
-        if (rc == 0)
-                rc = document_check(object, REPOSITORY_KIND, REPOSITORY_VERSION, reterr);
-        if (rc == 0)
-                rc = json_take_string(object, "uuid", &text, reterr);
-        if (rc < 0)
-                return fail_within(reterr, rc, "cannot open the repository %s", path);
-        if (uuid_parse(text, uuid) < 0)
-                return fail(reterr, -EBADMSG, "cannot open the repository %s: " REPOSITORY_FILE ": \"uuid\" is no UUID",
-                            path);
-        uuid_unparse_lower(uuid, repository->uuid);
-        return 0;
-}
-
 int repository_open(const char *path, size_t cache_bytes, Repository **ret, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = calloc(1, sizeof *repository);
         int rc;
 
         if (!repository)
                 return fail_oom(reterr);
+        pthread_mutex_init(&repository->lock, NULL);
         repository->fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (repository->fd < 0)
                 return fail_errno(reterr, -errno, "cannot open the repository %s", path);
-        rc = load(repository, path, reterr);
-        if (rc < 0)
-                return rc;
         repository->path = realpath(path, NULL);
         if (!repository->path)
                 return fail_errno(reterr, -errno, "cannot open the repository %s", path);
         if (layer_store_new(repository->fd, cache_bytes, &repository->layers) < 0)
                 return fail_oom(reterr);
+        rc = native_repository_load(repository, path, reterr);
+        if (rc == -ENOENT)
+                rc = foreign_repository_load(repository, path, reterr);
+        if (rc < 0)
+                return rc;
         *ret = STEAL_PTR(repository);
         return 0;
 }
@@ -146,7 +118,9 @@ int repository_open(const char *path, size_t cache_bytes, Repository **ret, Reas
 Repository *repository_free(Repository *repository) {
         if (!repository)
                 return NULL;
+        foreign_roots_free(repository->foreign);
         layer_store_free(repository->layers);
+        pthread_mutex_destroy(&repository->lock);
         close_fd(&repository->fd);
         free(repository->path);
         free(repository);
@@ -169,29 +143,50 @@ LayerStore *repository_layers(const Repository *repository) {
         return repository->layers;
 }
 
-int repository_list_vms(Repository *repository, Strings *ret, Reason *reterr) {
-        CLEANUP(strings_free) Strings names = { 0 };
-        size_t kept = 0;
-        int rc = list_directory(repository->fd, "vms", &names, reterr);
+bool repository_is_native(const Repository *repository) {
+        return repository->ops == &native_repository_ops;
+}
 
-        if (rc < 0)
-                return fail_within(reterr, rc, "%s", repository->path);
-        for (size_t i = 0; i < names.count; i++) {
-                if (vm_name_is_valid(names.items[i]))
-                        names.items[kept++] = names.items[i];
-                else
-                        free(names.items[i]);
-        }
-        names.count = kept;
-        *ret = names;
-        names = (Strings) { 0 };
-        return 0;
+static int compare_names(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+int repository_list_vms(Repository *repository, Strings *ret, Reason *reterr) {
+        int rc = repository->ops->list_vms(repository, ret, reterr);
+
+        if (rc == 0 && ret->count > 1)
+                qsort(ret->items, ret->count, sizeof *ret->items, compare_names);
+        return rc;
+}
+
+int repository_identify_vm(Repository *repository, const char *name, Identity *ret) {
+        return repository->ops->identify_vm(repository, name, ret);
+}
+
+int repository_vm_of_serial(Repository *repository, uint32_t serial, char **ret) {
+        return repository->ops->vm_of_serial(repository, serial, ret);
+}
+
+int repository_changed(Repository *repository, struct timespec *ret) {
+        return repository->ops->changed(repository, ret);
+}
+
+int repository_unrecognised(Repository *repository, json_t **ret, Reason *reterr) {
+        CLEANUP(json_decrefp) json_t *list = json_array();
+        int rc = list ? repository->ops->unrecognised(repository, list, reterr) : fail_oom(reterr);
+
+        if (rc == 0)
+                *ret = STEAL_PTR(list);
+        return rc;
 }
 
 int repository_lock(Repository *repository, int *ret_fd, Reason *reterr) {
         struct flock whole_file = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
         CLEANUP(close_fd) int fd = -1;
 
+        if (!repository_is_native(repository))
+                return fail(reterr, -EROFS, "%s is no repository: what other tools have stored there is only read",
+                            repository->path);
         fd = open_beneath(repository->fd, REPOSITORY_FILE, O_RDWR, 0);
         if (fd == -EACCES || fd == -EPERM || fd == -EROFS)
                 return fail(reterr, -EROFS, "the repository %s cannot be written to: %s", repository->path,

@@ -1,23 +1,10 @@
 #include "repository/vm.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 
 #include "codec/checksum.h"
-#include "repository/point-name.h"
-#include "repository/registration.h"
-
-#define VM_PATH_MAX (sizeof "vms/" + VM_NAME_MAX)
-#define POINT_SUFFIX ".json"
-
-struct Vm {
-        Repository *repository;
-        char name[VM_NAME_MAX + 1];
-        Registration registration; /* empty but for the serial where damaged */
-        char *damage;
-        int fd;
-};
+#include "repository/backend.h"
 
 static bool is_utf8(const char *text) {
         CLEANUP(json_decrefp) json_t *string = json_string(text);
@@ -56,8 +43,6 @@ uint32_t serial_stand_in(const char *name) {
 
 int vm_open(Repository *repository, const char *name, Vm **ret, Reason *reterr) {
         CLEANUP(vm_freep) Vm *vm = calloc(1, sizeof *vm);
-        char path[VM_PATH_MAX];
-        Reason reason = REASON_INIT;
         int rc;
 
         if (!vm)
@@ -67,22 +52,9 @@ int vm_open(Repository *repository, const char *name, Vm **ret, Reason *reterr) 
         if (!vm_name_is_valid(name))
                 return fail(reterr, -ENOENT, "there is no VM \"%s\"", name);
         snprintf(vm->name, sizeof vm->name, "%s", name);
-        snprintf(path, sizeof path, "vms/%s", name);
-        vm->fd = open_beneath(repository_fd(repository), path, O_RDONLY | O_DIRECTORY, 0);
-        if (vm->fd == -ENOENT || vm->fd == -ENOTDIR || vm->fd == -ELOOP)
-                return fail(reterr, -ENOENT, "there is no VM %s in the repository %s", name, repository_path(repository));
-        if (vm->fd < 0)
-                return fail_errno(reterr, vm->fd, "cannot open the VM %s", name);
-
-        rc = registration_read(vm->fd, name, &vm->registration, &reason);
-        if (rc == -ENOMEM)
-                return fail_oom(reterr);
-        if (rc < 0) {
-                vm->damage = strdup(reason.text);
-                if (!vm->damage)
-                        return fail_oom(reterr);
-                vm->registration.serial = serial_stand_in(name);
-        }
+        rc = repository->ops->open_vm(repository, vm, reterr);
+        if (rc < 0)
+                return rc;
         *ret = STEAL_PTR(vm);
         return 0;
 }
@@ -93,6 +65,7 @@ Vm *vm_free(Vm *vm) {
         close_fd(&vm->fd);
         registration_clear(&vm->registration);
         free(vm->damage);
+        free(vm->inside);
         free(vm);
         return NULL;
 }
@@ -133,62 +106,41 @@ int vm_fd(const Vm *vm) {
         return vm->fd;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
-/* The name of the point whose manifest a file is; NULL where it is none. */
-static const char *point_of_file(const char *file, char name[static POINT_NAME_MAX]) {
-        size_t length = strlen(file), suffix = strlen(POINT_SUFFIX);
-
-        if (length <= suffix || length - suffix >= POINT_NAME_MAX || strcmp(file + length - suffix, POINT_SUFFIX) != 0)
-                return NULL;
-        memcpy(name, file, length - suffix);
-        name[length - suffix] = 0;
-        return name;
-}
-
-static int see_newest(void *context, const char *file) {
-        char name[POINT_NAME_MAX], *newest = context;
-
-        if (point_of_file(file, name) && strcmp(name, newest) > 0 && point_name_is_valid(name))
-                memcpy(newest, name, sizeof name);
-        return 0;
-}
-
-int vm_newest_point(Vm *vm, char ret[static POINT_NAME_MAX], Reason *reterr) {
-        char newest[POINT_NAME_MAX] = "";
-        int rc = scan_directory(vm->fd, "points", see_newest, newest, reterr);
-
-        if (rc < 0 && rc != -ENOENT)
-                return fail_within(reterr, rc, "%s", vm->name);
-        memcpy(ret, newest, sizeof newest);
-        return 0;
+bool vm_is_captured(const Vm *vm) {
+        return vm->registration.source && !vm->root;
 }
 
 int vm_list_points(Vm *vm, Strings *ret, Reason *reterr) {
-        CLEANUP(strings_free) Strings names = { 0 };
-        size_t kept = 0;
-        bool sorted = true;
-        int rc = list_directory(vm->fd, "points", &names, reterr);
+        return vm->ops->list_points(vm, ret, reterr);
+}
 
-        if (rc < 0 && rc != -ENOENT)
-                return fail_within(reterr, rc, "%s", vm->name);
-        for (size_t i = 0; i < names.count; i++) {
-                char name[POINT_NAME_MAX], *file = names.items[i];
+int vm_newest_point(Vm *vm, char ret[static POINT_NAME_MAX], Reason *reterr) {
+        return vm->ops->newest_point(vm, ret, reterr);
+}
 
-                if (point_of_file(file, name) && point_name_is_valid(name)) {
-                        file[strlen(name)] = 0;
-                        names.items[kept++] = file;
-                        /* With the suffix they sorted otherwise: "…Z-02.json" before "…Z.json". */
-                        sorted &= kept == 1 || strcmp(names.items[kept - 2], file) < 0;
-                } else
-                        free(file);
-        }
-        names.count = kept;
-        if (!sorted)
-                qsort(names.items, kept, sizeof *names.items, compare_names);
-        *ret = names;
-        names = (Strings) { 0 };
-        return 0;
+int vm_identify_point(Vm *vm, const char *name, Identity *ret) {
+        return point_name_is_valid(name) ? vm->ops->identify_point(vm, name, ret) : -ENOENT;
+}
+
+int vm_point_of_serial(Vm *vm, uint32_t serial, char ret[static POINT_NAME_MAX]) {
+        return vm->ops->point_of_serial(vm, serial, ret);
+}
+
+int vm_changed(Vm *vm, struct timespec *ret) {
+        return vm->ops->changed(vm, ret);
+}
+
+int vm_state_changed(Vm *vm, struct timespec *ret) {
+        Identity identity;
+        int rc = vm->fd < 0 ? -ENOENT : identity_of_file(vm->fd, "state.json", &identity);
+
+        if (rc == -ENOENT)
+                return vm_changed(vm, ret);
+        if (rc == 0)
+                *ret = identity.modified;
+        return rc;
+}
+
+LayerStore *vm_layers(const Vm *vm) {
+        return vm->ops->layers(vm);
 }

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "repository/identity.h"
 #include "repository/point-name.h"
 #include "repository/repository.h"
 
@@ -48,7 +49,9 @@ const Strings *vm_include(const Vm *vm);
 const Strings *vm_exclude(const Vm *vm);
 const char *vm_damage(const Vm *vm);  /* NULL, or why vm.json cannot be used */
 uint32_t vm_serial(const Vm *vm);     /* 1 … SERIAL_MAX, of this repository; see serial_stand_in() where damaged */
-int vm_fd(const Vm *vm);              /* of its directory */
+int vm_fd(const Vm *vm);              /* of its directory in a repository of ours; else -1 */
+bool vm_is_captured(const Vm *vm);    /* false: forgotten, damaged, or its points are another tool's */
+LayerStore *vm_layers(const Vm *vm);  /* of the layers that its manifests name; lives as long as the repository */
 
 /* Serials become parts of inode numbers, hence the bounds. The upper half of each range is for things whose
  * record is damaged: they get a number made of their name. */
@@ -62,6 +65,14 @@ int vm_forget(Vm *vm, bool points, Reason *reterr);
 
 /* The newest point's name; "" where there is none. Costs less than listing all. */
 int vm_newest_point(Vm *vm, char ret[static POINT_NAME_MAX], Reason *reterr);
+
+/* Tells whether the point is the same still, without reading it. -ENOENT. */
+int vm_identify_point(Vm *vm, const char *name, Identity *ret);
+/* The name of the point that has this serial, or had it when it was damaged. -ESTALE. */
+int vm_point_of_serial(Vm *vm, uint32_t serial, char ret[static POINT_NAME_MAX]);
+/* When points came or went; when a capture last told how it goes. */
+int vm_changed(Vm *vm, struct timespec *ret);
+int vm_state_changed(Vm *vm, struct timespec *ret);
 
 /* Point names, sorted (which is by age), whether their manifests are good or not. strings_free(). */
 int vm_list_points(Vm *vm, Strings *ret, Reason *reterr);

@@ -85,7 +85,7 @@ static void forge(Fixture *f, const char *member, json_t *value) {
         json_t *in;
 
         m->files = calloc(1, sizeof *m->files);
-        m->files[0] = (ManifestFile) { strdup("domain.xml"), 5, 1 };
+        m->files[0] = (ManifestFile) { .name = strdup("domain.xml"), .length = 5, .seal = 1 };
         m->file_count = 1;
         unlinkat(vm_fd(f->vm), PATH, 0);
         CHECK_INT(manifest_commit(f->vm, m, NULL), 0);
@@ -229,8 +229,9 @@ static void files_are_checked_against_their_seal(void) {
         size_t length;
 
         m->files = calloc(1, sizeof *m->files);
-        m->files[0] = (ManifestFile) { strdup("domain.xml"), 5, checksum("<vm/>", 5) };
+        m->files[0] = (ManifestFile) { .name = strdup("domain.xml"), .length = 5, .seal = checksum("<vm/>", 5) };
         m->file_count = 1;
+        m->place = strdup("vms/vm1/data/" NAME ".9f3c21aa/");
         CHECK_INT(manifest_read_file(f.vm, m, "domain.xml", &text, &length, &reason), -EIO);
         CHECK_INT(make_directory(vm_fd(f.vm), "data/" NAME ".9f3c21aa", NULL), 0);
         CHECK_INT(create_file(vm_fd(f.vm), path, "<vm/>", 5, NULL), 0);

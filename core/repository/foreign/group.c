@@ -1,0 +1,351 @@
+#include "repository/foreign/group.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+#include "util/cleanup.h"
+
+static int compare_texts(const char *a, const char *b) {
+        return strcmp(a ?: "", b ?: "");
+}
+
+static int compare_layers(const void *a, const void *b) {
+        const FoundLayer *left = *(const FoundLayer *const *) a, *right = *(const FoundLayer *const *) b;
+        int order = strcmp(left->point, right->point);
+
+        if (order == 0)
+                order = strcmp(left->disk, right->disk);
+        if (order == 0)
+                order = compare_texts(left->location.path, right->location.path);
+        return order ?: compare_texts(left->location.member, right->location.member);
+}
+
+static int compare_kept(const void *a, const void *b) {
+        const FoundKept *left = *(const FoundKept *const *) a, *right = *(const FoundKept *const *) b;
+        int order = strcmp(left->point, right->point);
+
+        if (order == 0)
+                order = strcmp(left->name, right->name);
+        return order ?: compare_texts(left->location.path, right->location.path);
+}
+
+static bool is_later(struct timespec a, struct timespec b) {
+        return a.tv_sec != b.tv_sec ? a.tv_sec > b.tv_sec : a.tv_nsec > b.tv_nsec;
+}
+
+static int sort_findings(const Findings *findings, Groups *groups) {
+        groups->layers = calloc(findings->layer_count + 1, sizeof *groups->layers);
+        groups->kept = calloc(findings->kept_count + 1, sizeof *groups->kept);
+        groups->points = calloc(findings->layer_count + findings->kept_count + 1, sizeof *groups->points);
+        if (!groups->layers || !groups->kept || !groups->points)
+                return -ENOMEM;
+        for (size_t i = 0; i < findings->layer_count; i++)
+                groups->layers[i] = &findings->layers[i];
+        for (size_t i = 0; i < findings->kept_count; i++)
+                groups->kept[i] = &findings->kept[i];
+        qsort(groups->layers, findings->layer_count, sizeof *groups->layers, compare_layers);
+        qsort(groups->kept, findings->kept_count, sizeof *groups->kept, compare_kept);
+        return 0;
+}
+
+/* The parent is that of the first disk that has one. */
+static void add_layers(GroupPoint *point) {
+        for (size_t i = 0; i < point->layer_count; i++) {
+                const FoundLayer *layer = point->layers[i];
+
+                if (!point->parent_key)
+                        point->parent_key = layer->parent;
+                if (i == 0 || is_later(layer->time, point->time))
+                        point->time = layer->time;
+        }
+}
+
+/* Merges the two sorted lists into points. */
+static void make_points(const Findings *findings, Groups *groups) {
+        size_t layer = 0, kept = 0;
+
+        while (layer < findings->layer_count || kept < findings->kept_count) {
+                GroupPoint *point = &groups->points[groups->point_count++];
+                size_t first_layer = layer, first_kept = kept;
+
+                if (kept == findings->kept_count ||
+                    (layer < findings->layer_count && strcmp(groups->layers[layer]->point, groups->kept[kept]->point) <= 0))
+                        point->key = groups->layers[layer]->point;
+                else
+                        point->key = groups->kept[kept]->point;
+                while (layer < findings->layer_count && strcmp(groups->layers[layer]->point, point->key) == 0)
+                        layer++;
+                while (kept < findings->kept_count && strcmp(groups->kept[kept]->point, point->key) == 0)
+                        kept++;
+                point->layers = groups->layers + first_layer;
+                point->layer_count = layer - first_layer;
+                point->kept = groups->kept + first_kept;
+                point->kept_count = kept - first_kept;
+                point->parent = GROUP_NONE;
+                point->depth = GROUP_NONE;
+                add_layers(point);
+        }
+}
+
+size_t groups_find(const Groups *groups, const char *key) {
+        size_t low = 0, high = groups->point_count;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                int order = strcmp(groups->points[middle].key, key);
+
+                if (order == 0)
+                        return middle;
+                if (order < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return GROUP_NONE;
+}
+
+#define ON_THE_WAY (GROUP_NONE - 1) /* as a depth: somebody is following its parents */
+
+/* Finds how many ancestors a point has, and what its name will say. Where its parents lead back to one that is on the way,
+ * that one's link is cut. */
+static void follow(Groups *groups, size_t from, size_t *path) {
+        size_t length = 0, at = from;
+
+        while (at != GROUP_NONE && groups->points[at].depth == GROUP_NONE) {
+                groups->points[at].depth = ON_THE_WAY;
+                path[length++] = at;
+                at = groups->points[at].parent;
+        }
+        if (at != GROUP_NONE && groups->points[at].depth == ON_THE_WAY) {
+                /* All of the loop are lost: from here back to the one that was met again. */
+                for (size_t i = length; i-- > 0;) {
+                        groups->points[path[i]].loops = true;
+                        groups->points[path[i]].parent = GROUP_NONE;
+                        if (path[i] == at)
+                                break;
+                }
+        }
+        while (length > 0) {
+                GroupPoint *point = &groups->points[path[--length]];
+                const GroupPoint *parent = point->parent == GROUP_NONE ? NULL : &groups->points[point->parent];
+
+                point->depth = parent ? parent->depth + 1 : 0;
+                point->shown = parent && is_later(parent->shown, point->time) ? parent->shown : point->time;
+        }
+}
+
+static int link_parents(Groups *groups) {
+        CLEANUP(freep) size_t *path = calloc(groups->point_count + 1, sizeof *path);
+
+        if (!path)
+                return -ENOMEM;
+        for (size_t i = 0; i < groups->point_count; i++)
+                if (groups->points[i].parent_key)
+                        groups->points[i].parent = groups_find(groups, groups->points[i].parent_key);
+        for (size_t i = 0; i < groups->point_count; i++)
+                follow(groups, i, path);
+        return 0;
+}
+
+/* Points that hang together: each has a representative among them. */
+typedef struct Union {
+        size_t *of;
+        GroupVm *vms; /* of representatives */
+} Union;
+
+static size_t find(const Union *sets, size_t index) {
+        while (sets->of[index] != index) {
+                sets->of[index] = sets->of[sets->of[index]];
+                index = sets->of[index];
+        }
+        return index;
+}
+
+/* The first of the two goes on to represent them, and what it does not know of the VM the other tells. */
+static void join(const Union *sets, size_t a, size_t b) {
+        size_t first = find(sets, a), second = find(sets, b);
+
+        if (first == second)
+                return;
+        if (second < first) {
+                size_t swapped = first;
+
+                first = second;
+                second = swapped;
+        }
+        sets->of[second] = first;
+        sets->vms[first].name = sets->vms[first].name ?: sets->vms[second].name;
+        sets->vms[first].uuid = sets->vms[first].uuid ?: sets->vms[second].uuid;
+}
+
+static const char *path_of(const GroupPoint *point) {
+        return point->layer_count > 0 ? point->layers[0]->location.path : point->kept[0]->location.path;
+}
+
+static size_t directory_length(const char *path) {
+        const char *slash = strrchr(path, '/');
+
+        return slash ? (size_t) (slash - path) : 0;
+}
+
+static void tell_vm(const GroupPoint *point, GroupVm *vm) {
+        for (size_t i = 0; i < point->layer_count; i++) {
+                vm->name = vm->name ?: point->layers[i]->vm;
+                vm->uuid = vm->uuid ?: point->layers[i]->vm_uuid;
+        }
+}
+
+typedef struct Sorting {
+        const Groups *groups;
+        const Union *sets;
+} Sorting;
+
+static int compare_directories(const Groups *groups, size_t a, size_t b) {
+        const char *left = path_of(&groups->points[a]), *right = path_of(&groups->points[b]);
+        size_t left_length = directory_length(left), right_length = directory_length(right);
+        int order = memcmp(left, right, left_length < right_length ? left_length : right_length);
+
+        return order ?: (left_length > right_length) - (left_length < right_length);
+}
+
+static int compare_uuids(const void *a, const void *b, void *context) {
+        const Sorting *sorting = context;
+        size_t left = *(const size_t *) a, right = *(const size_t *) b;
+        int order = strcasecmp(sorting->sets->vms[left].uuid ?: "", sorting->sets->vms[right].uuid ?: "");
+
+        return order ?: (left > right) - (left < right);
+}
+
+static int compare_names(const void *a, const void *b, void *context) {
+        const Sorting *sorting = context;
+        size_t left = *(const size_t *) a, right = *(const size_t *) b;
+        const GroupVm *one = &sorting->sets->vms[left], *other = &sorting->sets->vms[right];
+        int order = compare_texts(one->name, other->name);
+
+        if (order == 0)
+                order = strcasecmp(one->uuid ?: "", other->uuid ?: "");
+        if (order == 0)
+                order = compare_directories(sorting->groups, left, right);
+        return order ?: (left > right) - (left < right);
+}
+
+static size_t list_representatives(const Groups *groups, const Union *sets, size_t *list) {
+        size_t count = 0;
+
+        for (size_t i = 0; i < groups->point_count; i++)
+                if (find(sets, i) == i)
+                        list[count++] = i;
+        return count;
+}
+
+static void join_same_uuids(Sorting *sorting, size_t *list) {
+        size_t count = list_representatives(sorting->groups, sorting->sets, list);
+
+        qsort_r(list, count, sizeof *list, compare_uuids, sorting);
+        for (size_t i = 1; i < count; i++) {
+                const char *before = sorting->sets->vms[list[i - 1]].uuid, *uuid = sorting->sets->vms[list[i]].uuid;
+
+                if (uuid && before && strcasecmp(before, uuid) == 0)
+                        join(sorting->sets, list[i - 1], list[i]);
+        }
+}
+
+/* The run of one name that begins at list[first], or of those without a name: all are one VM, unless several have UUIDs;
+ * then, and without a name, those of one directory that have none are. The run's end. */
+static size_t join_run(Sorting *sorting, const size_t *list, size_t first, size_t count) {
+        const Union *sets = sorting->sets;
+        const char *name = sets->vms[list[first]].name;
+        size_t end = first, with_uuid = 0;
+
+        for (; end < count && compare_texts(sets->vms[list[end]].name, name) == 0; end++)
+                with_uuid += sets->vms[list[end]].uuid != NULL;
+        for (size_t i = first + 1; i < end; i++) {
+                bool same_place = !sets->vms[list[i]].uuid && !sets->vms[list[i - 1]].uuid &&
+                                  compare_directories(sorting->groups, list[i - 1], list[i]) == 0;
+
+                if ((name && with_uuid <= 1) || same_place)
+                        join(sets, list[i - 1], list[i]);
+        }
+        return end;
+}
+
+static void join_same_names(Sorting *sorting, size_t *list) {
+        size_t count = list_representatives(sorting->groups, sorting->sets, list);
+
+        qsort_r(list, count, sizeof *list, compare_names, sorting);
+        for (size_t i = 0; i < count;)
+                i = join_run(sorting, list, i, count);
+}
+
+/* Takes the representatives as the VMs. */
+static int list_vms(Groups *groups, const Union *sets) {
+        groups->vms = calloc(groups->point_count + 1, sizeof *groups->vms);
+        if (!groups->vms)
+                return -ENOMEM;
+        for (size_t i = 0; i < groups->point_count; i++) {
+                const char *path = path_of(&groups->points[i]);
+
+                if (find(sets, i) != i) { /* whose representative comes before it */
+                        groups->points[i].vm = groups->points[find(sets, i)].vm;
+                        continue;
+                }
+                groups->points[i].vm = groups->vm_count;
+                groups->vms[groups->vm_count] = sets->vms[i];
+                groups->vms[groups->vm_count].directory = strndup(path, directory_length(path));
+                if (!groups->vms[groups->vm_count++].directory)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+static int make_vms(Groups *groups) {
+        CLEANUP(freep) size_t *of = calloc(groups->point_count + 1, sizeof *of);
+        CLEANUP(freep) size_t *list = calloc(groups->point_count + 1, sizeof *list);
+        CLEANUP(freep) GroupVm *vms = calloc(groups->point_count + 1, sizeof *vms);
+        Union sets = { of, vms };
+        Sorting sorting = { groups, &sets };
+
+        if (!of || !list || !vms)
+                return -ENOMEM;
+        for (size_t i = 0; i < groups->point_count; i++) {
+                of[i] = i;
+                tell_vm(&groups->points[i], &vms[i]);
+        }
+        for (size_t i = 0; i < groups->point_count; i++) {
+                const GroupPoint *point = &groups->points[i];
+
+                for (size_t j = 0; j < point->layer_count; j++) {
+                        size_t parent = point->layers[j]->parent ? groups_find(groups, point->layers[j]->parent) : GROUP_NONE;
+
+                        if (parent != GROUP_NONE)
+                                join(&sets, parent, i);
+                }
+        }
+        join_same_uuids(&sorting, list);
+        join_same_names(&sorting, list);
+        return list_vms(groups, &sets);
+}
+
+int groups_make(const Findings *findings, Groups *ret) {
+        CLEANUP(groups_clear) Groups groups = { 0 };
+
+        if (sort_findings(findings, &groups) < 0)
+                return -ENOMEM;
+        make_points(findings, &groups);
+        if (link_parents(&groups) < 0 || make_vms(&groups) < 0)
+                return -ENOMEM;
+        *ret = groups;
+        groups = (Groups) { 0 };
+        return 0;
+}
+
+void groups_clear(Groups *groups) {
+        for (size_t i = 0; i < groups->vm_count; i++)
+                free(groups->vms[i].directory);
+        free(groups->vms);
+        free(groups->points);
+        free(groups->kept);
+        free(groups->layers);
+        *groups = (Groups) { 0 };
+}
