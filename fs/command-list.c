@@ -24,7 +24,9 @@ static const char *text_of(const json_t *object, const char *key) {
 static int add_size(Table *table, const json_t *object, const char *key) {
         const json_t *size = json_object_get(object, key);
 
-        return json_is_integer(size) ? table_add_size(table, (uint64_t) json_integer_value(size)) : table_add_right(table, "-");
+        if (!json_is_integer(size))
+                return table_add_right(table, "-");
+        return table_add_size(table, (uint64_t) json_integer_value(size));
 }
 
 static uint64_t size_of(const json_t *object, const char *key) {
@@ -244,7 +246,8 @@ static int append_unrecognised(const json_t *list, char **text, size_t *length) 
         return 0;
 }
 
-static int format_text(const json_t *vms, const json_t *unrecognised, const char *path_text, const Path *path, char **ret, size_t *ret_length) {
+static int format_text(const json_t *vms, const json_t *unrecognised, const char *path_text, const Path *path, char **ret,
+                       size_t *ret_length) {
         CLEANUP(table_freep) Table *table = NULL;
         const json_t *points = json_object_get(json_array_get(vms, 0), "points");
         int bad = table_new(!path_text ? VM_COLUMNS : !path->point[0] ? POINT_COLUMNS : DISK_COLUMNS, &table);

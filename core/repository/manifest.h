@@ -14,7 +14,8 @@
  *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits"}]}
  * Layers of a disk stand newest first. The parent of a differential point is a full one. A parent's name sorts before its
  * child's. Unknown keys are ignored.
- * Threads: a Manifest is immutable once read (but for what is allocated, which may be found out later); references are counted atomically. */
+ * Threads: a Manifest is immutable once read (but for what is allocated, which may be found out later); references are
+ * counted atomically. */
 #pragma once
 
 #include <stdbool.h>

@@ -316,7 +316,8 @@ static int make_vms(Groups *groups) {
                 const GroupPoint *point = &groups->points[i];
 
                 for (size_t j = 0; j < point->layer_count; j++) {
-                        size_t parent = point->layers[j]->parent ? groups_find(groups, point->layers[j]->parent) : GROUP_NONE;
+                        const char *key = point->layers[j]->parent;
+                        size_t parent = key ? groups_find(groups, key) : GROUP_NONE;
 
                         if (parent != GROUP_NONE)
                                 join(&sets, parent, i);

@@ -103,7 +103,8 @@ static int number_name(char **names, size_t count, size_t index) {
 }
 
 /* Calls change for each that has a name of another, but for the first of them where that may keep it. */
-static int change_doubles(const Groups *groups, char **names, bool first_too, int (*change)(const Groups *, char **, size_t)) {
+static int change_doubles(const Groups *groups, char **names, bool first_too,
+                          int (*change)(const Groups *groups, char **names, size_t index)) {
         CLEANUP(freep) size_t *list = calloc(groups->vm_count + 1, sizeof *list);
         CLEANUP(freep) bool *doubled = calloc(groups->vm_count + 1, sizeof *doubled);
         Sorting sorting = { groups, names };

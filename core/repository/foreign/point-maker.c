@@ -145,15 +145,18 @@ static int add_disks(const GroupPoint *point, Manifest *manifest) {
 
 /* Names that have become the same by cleaning get a number. */
 static int number_disks(Manifest *manifest) {
-        for (size_t i = 1; i < manifest->disk_count; i++)
-                for (unsigned number = 2; manifest_find_disk(manifest, manifest->disks[i].name) != &manifest->disks[i]; number++) {
+        for (size_t i = 1; i < manifest->disk_count; i++) {
+                ManifestDisk *disk = &manifest->disks[i];
+
+                for (unsigned number = 2; manifest_find_disk(manifest, disk->name) != disk; number++) {
                         char *name;
 
-                        if (asprintf(&name, "%.*s-%u", DISK_NAME_MAX - 12, manifest->disks[i].name, number) < 0)
+                        if (asprintf(&name, "%.*s-%u", DISK_NAME_MAX - 12, disk->name, number) < 0)
                                 return -ENOMEM;
-                        free(manifest->disks[i].name);
-                        manifest->disks[i].name = name;
+                        free(disk->name);
+                        disk->name = name;
                 }
+        }
         return 0;
 }
 
