@@ -1,6 +1,5 @@
 /* fs/command-capture.c - takes a backup now, in the foreground. */
 #include <errno.h>
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +10,7 @@
 #include "capture-options.h"
 #include "formats/native/layer-writer.h"
 #include "log.h"
+#include "own-program.h"
 #include "progress.h"
 #include "util/io.h"
 
@@ -64,18 +64,6 @@ static void show_progress(void *context, const CaptureState *state) {
                 progress_show(&progress, capture->arguments.json);
 }
 
-/* This program once more, wherever it lies; after an upgrade the very file that runs. */
-static int program_path(char ret[static PATH_MAX]) {
-        ssize_t length = readlink("/proc/self/exe", ret, PATH_MAX - 1);
-
-        if (length < 0)
-                return -errno;
-        ret[length] = 0;
-        if (access(ret, X_OK) < 0)
-                snprintf(ret, PATH_MAX, "/proc/self/exe");
-        return 0;
-}
-
 static int capture(const char *path, const char *name, CaptureOptions *capture_options, Manifest **ret, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(vm_freep) Vm *vm = NULL;
@@ -84,9 +72,9 @@ static int capture(const char *path, const char *name, CaptureOptions *capture_o
         const char *guardian[] = { program, "guardian", NULL, name, NULL };
         int rc;
 
-        rc = program_path(program);
+        rc = own_program(program, reterr);
         if (rc < 0)
-                return fail_errno(reterr, rc, "cannot find this program");
+                return rc;
         if (capture_options->scratch_directory) {
                 scratch_directory = realpath(capture_options->scratch_directory, NULL);
                 if (!scratch_directory)

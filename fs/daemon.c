@@ -97,7 +97,7 @@ int daemon_run(const char *repository_path, const char *mountpoint, const MountO
                Reason *reterr) {
         CLEANUP(mount_clear) Mount mount = { .files = OPEN_FILES_INIT };
         CLEANUP(lifetime_clear) Lifetime lifetime = {
-                .mountpoint = mountpoint, .open_files = &mount.files.count, .ready_fd = ready_fd,
+                .mountpoint = mountpoint, .open_files = &mount.files.count, .hold = options->hold, .ready_fd = ready_fd,
                 .signals = -1, .stop = -1, .loop_ended = -1, .reason = REASON_INIT,
         };
         struct fuse_session *session;

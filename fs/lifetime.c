@@ -81,6 +81,18 @@ static void raise_read_ahead(dev_t device) {
                 (void) !write(fd, number, strlen(number));
 }
 
+/* Whether the signal that came is to end the mount. A reader that is a VM would lose its disk. */
+static bool ends_it(const Lifetime *lifetime) {
+        struct signalfd_siginfo signal;
+
+        if (!lifetime->hold || read(lifetime->signals, &signal, sizeof signal) != sizeof signal ||
+            atomic_load(lifetime->open_files) == 0)
+                return true;
+        log_line(LOG_WARNING, "%s: the mount stays, though process %u asked it to end: %s reads from it",
+                 lifetime->mountpoint, signal.ssi_pid, lifetime->hold);
+        return false;
+}
+
 /* Returns when the mount is to end, or has ended by itself. */
 static void wait_for_end(Lifetime *lifetime) {
         CLEANUP(close_fd) int mounts = mountinfo_open();
@@ -95,7 +107,7 @@ static void wait_for_end(Lifetime *lifetime) {
 
                 if (poll(fds, 3, lifetime->lost ? LOOK_AGAIN_MS : -1) < 0 && errno != EINTR)
                         return;
-                if (fds[0].revents || fds[1].revents)
+                if (fds[1].revents || (fds[0].revents && ends_it(lifetime)))
                         return;
                 if (watch_mounts && !mountinfo_has(mounts, lifetime->device)) {
                         lifetime->lost = true;

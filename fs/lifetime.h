@@ -18,6 +18,7 @@ typedef struct Lifetime {
         struct fuse_session *session;
         const char *mountpoint;
         atomic_long *open_files; /* a lost mount is kept while somebody reads from it: `umount -l` lets people finish */
+        const char *hold;        /* what needs the mount: while files are open it does not end for a signal; NULL: it does */
         int ready_fd;            /* for background_ready(); -1: stays in the foreground */
         pthread_t loop;          /* the thread that runs the session's loop */
         pthread_t thread;

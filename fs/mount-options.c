@@ -105,14 +105,22 @@ static int take_threads(MountOptions *options, const char *value) {
         return 0;
 }
 
-static int take_fsname(MountOptions *options, const char *value) {
+static int take_text(char **into, const char *value) {
         char *copy = strdup(value);
 
         if (!copy)
                 return -ENOMEM;
-        free(options->fsname);
-        options->fsname = copy;
+        free(*into);
+        *into = copy;
         return 0;
+}
+
+static int take_fsname(MountOptions *options, const char *value) {
+        return take_text(&options->fsname, value);
+}
+
+static int take_hold(MountOptions *options, const char *value) {
+        return take_text(&options->hold, value);
 }
 
 /* Ours that have a value. */
@@ -127,6 +135,7 @@ static const struct {
         { "cache_size", take_cache_size },
         { "max_threads", take_threads },
         { "fsname", take_fsname },
+        { "hold", take_hold },
 };
 
 static int add_value(MountOptions *options, const char *word, bool *ret_known, Reason *reterr) {
@@ -200,6 +209,7 @@ MountOptions mount_options_default(void) {
 
 void mount_options_clear(MountOptions *options) {
         free(options->fsname);
+        free(options->hold);
         free(options->passed);
         *options = (MountOptions) { 0 };
 }

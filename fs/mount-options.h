@@ -1,6 +1,6 @@
 /* fs/mount-options.h - what stands behind `-o`: ours, those for the kernel, and those meant for others.
  *
- * Ours: direct_io, kernel_cache, allow_other, uid=, gid=, umask=, cache-size=, max_threads=, fsname=, ro, rw. To the
+ * Ours: direct_io, kernel_cache, allow_other, uid=, gid=, umask=, cache-size=, max_threads=, hold=, fsname=, ro, rw. To the
  * kernel go noexec, noatime and the like. Passed over is what mount(8), systemd and /etc/fstab say to themselves or each
  * other. Nothing else is accepted. */
 #pragma once
@@ -28,6 +28,7 @@ typedef struct MountOptions {
         mode_t umask;
         size_t cache_bytes;
         unsigned max_threads;
+        char *hold;        /* what needs the mount: no signal ends it while files are open; NULL: any does */
         char *fsname;      /* what mount(8) shows; NULL: the repository */
         char *passed;      /* for libfuse, with commas between; NULL: nothing */
 } MountOptions;

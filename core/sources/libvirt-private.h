@@ -8,10 +8,10 @@
  * libvirt-off.c          a VM that is off: its images, served by programs of our own
  * libvirt-meanwhile.c    what happens to the VM while a job runs
  * libvirt-stillness.c    file systems frozen, the VM paused, while a job begins
- * libvirt-agent.c        the guest agent: asked, but not waited for without end
  * libvirt-checkpoints.c  checkpoints: kept, defined again, deleted */
 #pragma once
 
+#include "libraries/libvirt-agent.h"
 #include "libraries/libvirt-connect.h"
 #include "sources/job-note.h"
 #include "sources/job-place.h"
@@ -102,20 +102,6 @@ void libvirt_tell_scratch(const LibvirtSource *source);
 /* Adds the definition, which is its own from here on, and the files of the last inspected domain that can be read, with a
  * warning for each other one. -ENOMEM. */
 int libvirt_take_files(const LibvirtSource *source, char *definition, SourceVm *vm);
-
-/* ---- libvirt-agent.c ---- */
-
-typedef enum AgentRequest {
-        AGENT_PING,
-        AGENT_FREEZE, /* all file systems */
-        AGENT_THAW,   /* no harm where nothing is frozen */
-} AgentRequest;
-
-/* Asks the guest agent, which is a program in the guest: it may answer late or never, and libvirt waits without an end. So
- * each question has a thread of its own, which is left to itself when patience ends; libvirt puts later questions behind it.
- * -ETIMEDOUT: no answer within patience_ms; -ECANCELED; else as libvirt_code() says. cancel may be NULL. */
-int libvirt_ask_agent(virDomainPtr domain, AgentRequest request, unsigned patience_ms, const atomic_bool *cancel,
-                      Reason *reterr);
 
 /* ---- libvirt-stillness.c ---- */
 

@@ -1,9 +1,12 @@
-#include "sources/libvirt-private.h"
+#include "libraries/libvirt-agent.h"
 
 #include <errno.h>
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
+
+#include "libraries/libvirt-connect.h"
 
 #define CANCEL_POLL_MS 100u
 

@@ -1,0 +1,155 @@
+#include "machine/recovery-private.h"
+
+#include <errno.h>
+#include <sys/statvfs.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "machine/point-mount.h"
+
+#define LOOK_EVERY_MS 200
+#define HARDLY_ANY (16u << 20) /* bytes: less is no room */
+
+typedef struct Stream {
+        Recovery *recovery;
+        RecoveryProgress *progress;  /* of each disk */
+        uint64_t began_ms, began_at; /* for the rate: what was done then */
+        bool warned;                 /* that the VM is stopped */
+} Stream;
+
+static uint64_t now_ms(void) {
+        struct timespec now;
+
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
+}
+
+static void show(Stream *stream) {
+        const RecoveryWish *wish = stream->recovery->wish;
+        uint64_t now = now_ms(), elapsed, done = 0;
+
+        for (size_t i = 0; i < stream->recovery->note.disk_count; i++)
+                done += stream->progress[i].done;
+        if (stream->began_ms == 0) {
+                stream->began_ms = now;
+                stream->began_at = done;
+        }
+        elapsed = now - stream->began_ms;
+        wish->progress(wish->context, stream->progress, stream->recovery->note.disk_count,
+                       elapsed > 0 ? (done - stream->began_at) * 1000 / elapsed : 0);
+}
+
+static bool is_full(const char *directory) {
+        struct statvfs st;
+
+        return statvfs(directory, &st) == 0 && (uint64_t) st.f_bavail * st.f_frsize < HARDLY_ANY;
+}
+
+/* That the VM is there, and what to do where it is not. */
+static int look_at_vm(Stream *stream, Reason *reterr) {
+        const Recovery *recovery = stream->recovery;
+        MachineState state;
+        int rc = hypervisor_state(recovery->hypervisor, recovery->note.uuid, &state, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (state == MACHINE_OFF || state == MACHINE_GONE)
+                return fail(reterr, -EHOSTDOWN, "%s was shut off before its disks were its own: the same command starts it "
+                                                "and goes on", recovery->note.name);
+        if (state == MACHINE_STOPPED && !stream->warned) {
+                stream->warned = true;
+                recovery_warn(recovery, is_full(recovery->directory)
+                                                ? "the VM stands still: there is no room for what it writes"
+                                                : "the VM stands still: it could not write to its disks");
+        }
+        return 0;
+}
+
+static int begin(Stream *stream, const RecoveryDisk *disk, Reason *reterr) {
+        const Recovery *recovery = stream->recovery;
+        uint64_t done, total;
+        int rc = hypervisor_pull_progress(recovery->hypervisor, recovery->note.uuid, disk->name, &done, &total, reterr);
+
+        if (rc != 0)
+                return rc < 0 ? rc : 0; /* it goes on since it was begun earlier */
+        return hypervisor_pull(recovery->hypervisor, recovery->note.uuid, disk->name, recovery->wish->rate, reterr);
+}
+
+/* 0: the job is no more. */
+static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RecoveryProgress *progress, Reason *reterr) {
+        const Recovery *recovery = stream->recovery;
+
+        for (;;) {
+                uint64_t done, total;
+                int rc;
+
+                if (atomic_load(recovery->wish->cancel))
+                        return fail(reterr, -ECANCELED, "%s runs, but its disks still need the mount on %s: the same "
+                                                        "command goes on, --abort takes all away", recovery->note.name,
+                                    recovery->mountpoint);
+                rc = hypervisor_pull_progress(recovery->hypervisor, recovery->note.uuid, disk->name, &done, &total, reterr);
+                if (rc <= 0)
+                        return rc;
+                if (total > 0)
+                        progress->done = (uint64_t) ((double) done / (double) total * (double) disk->size);
+                show(stream);
+                rc = look_at_vm(stream, reterr);
+                if (rc < 0)
+                        return rc;
+                usleep(LOOK_EVERY_MS * 1000);
+        }
+}
+
+static int stream_disk(Stream *stream, const RecoveryDisk *disk, RecoveryProgress *progress, Reason *reterr) {
+        const Recovery *recovery = stream->recovery;
+        bool needs = true;
+        int rc;
+
+        rc = hypervisor_disk_has_backing(recovery->hypervisor, recovery->note.uuid, disk->name, &needs, reterr);
+        if (rc < 0 || !needs)
+                return rc;
+        rc = begin(stream, disk, reterr);
+        if (rc == 0)
+                rc = wait_for_end(stream, disk, progress, reterr);
+        if (rc == 0 || rc == -EIO)
+                /* Where the VM went away, that is why. */
+                rc = look_at_vm(stream, reterr) ?: rc;
+        if (rc == 0)
+                rc = hypervisor_disk_has_backing(recovery->hypervisor, recovery->note.uuid, disk->name, &needs, reterr);
+        if (rc < 0 || !needs)
+                return rc;
+        if (is_full(recovery->directory))
+                return fail(reterr, -ENOSPC, "%s: there is no room left in %s: %s still needs the mount; make room, and the "
+                                             "same command goes on", disk->name, recovery->directory, recovery->note.name);
+        return fail(reterr, -EIO, "%s: streaming it has failed (libvirt's log says why): %s still needs the mount; the same "
+                                  "command tries again", disk->name, recovery->note.name);
+}
+
+int recovery_stream(Recovery *recovery, Reason *reterr) {
+        const RecoveryNote *note = &recovery->note;
+        CLEANUP(freep) RecoveryProgress *progress = calloc(note->disk_count + 1, sizeof *progress);
+        Stream stream = { .recovery = recovery, .progress = progress };
+
+        if (!progress)
+                return fail_oom(reterr);
+        for (size_t i = 0; i < note->disk_count; i++)
+                progress[i] = (RecoveryProgress) { note->disks[i].name, 0, note->disks[i].size };
+        for (size_t i = 0; i < note->disk_count; i++) {
+                int rc = stream_disk(&stream, &note->disks[i], &progress[i], reterr);
+
+                if (rc < 0)
+                        return rc;
+                progress[i].done = progress[i].total;
+        }
+        return 0;
+}
+
+int recovery_finish(Recovery *recovery, Reason *reterr) {
+        int rc;
+
+        close_fd(&recovery->hold_fd);
+        recovery->hold_fd = -1;
+        rc = point_mount_end(recovery->mountpoint, reterr);
+
+        return rc == 0 ? remove_tree(recovery->directory_fd, recovery->own_name, reterr) : rc;
+}
