@@ -4,11 +4,12 @@
 
 #include "formats/kept.h"
 #include "formats/native/layer-reader.h"
+#include "formats/qcow2/find.h"
 #include "formats/qcow2/layer-reader.h"
 #include "formats/raw.h"
 
 static const Format native = { "native", native_layer_open, NULL };
-static const Format qcow2 = { "qcow2", qcow2_layer_open, NULL };
+static const Format qcow2 = { "qcow2", qcow2_layer_open, qcow2_find };
 static const Format kept = { "kept", kept_open, NULL };
 static const Format raw = { "raw", raw_open, raw_find };
 

@@ -162,24 +162,20 @@ static int load_backing(const Area *area, uint64_t offset, uint32_t length, Qcow
         return copy_text(area, offset, length, header->backing, QCOW2_NAME_MAX, "its backing file", reterr);
 }
 
-int qcow2_state_check(const Qcow2Header *header, const Qcow2State *state, uint32_t count, const ByteStore *image,
+int qcow2_state_check(const Qcow2Header *header, const Qcow2State *state, uint32_t count, uint64_t file_size,
                       const char *words, Reason *reterr) {
         /* An L2 table has one cluster of entries. */
         uint32_t table_bits = 2 * header->cluster_bits - qcow2_entry_bits(header);
-        uint64_t needed, size = byte_store_size(image);
+        uint64_t needed = divide_up(state->disk_size, UINT64_C(1) << table_bits);
 
         if (state->disk_size > INT64_MAX)
-                return fail(reterr, -EBADMSG, "%s is damaged: %s has an impossible size", byte_store_name(image), words);
-        needed = divide_up(state->disk_size, UINT64_C(1) << table_bits);
+                return fail(reterr, -EBADMSG, "%s has an impossible size", words);
         if (needed > count)
-                return fail(reterr, -EBADMSG, "%s is damaged: the L1 table of %s is too small for its size",
-                            byte_store_name(image), words);
+                return fail(reterr, -EBADMSG, "the L1 table of %s is too small for its size", words);
         if (state->l1_offset % (UINT64_C(1) << header->cluster_bits) != 0)
-                return fail(reterr, -EBADMSG, "%s is damaged: the L1 table of %s lies at no multiple of the cluster size",
-                            byte_store_name(image), words);
-        if (state->l1_offset > size || needed * 8 > size - state->l1_offset)
-                return fail(reterr, -EBADMSG, "%s is damaged: the L1 table of %s lies past the file's end",
-                            byte_store_name(image), words);
+                return fail(reterr, -EBADMSG, "the L1 table of %s lies at no multiple of the cluster size", words);
+        if (state->l1_offset > file_size || needed * 8 > file_size - state->l1_offset)
+                return fail(reterr, -EBADMSG, "the L1 table of %s lies past the file's end", words);
         return 0;
 }
 
@@ -232,6 +228,7 @@ int qcow2_header_load(ByteStore *image, Qcow2Header *ret, Reason *reterr) {
         Qcow2Header header = { 0 };
         uint64_t features = 0, autoclear = 0, backing_offset, limit;
         uint32_t length = HEADER_LENGTH_V2;
+        Reason reason = REASON_INIT;
         int rc;
 
         if (!area)
@@ -255,10 +252,11 @@ int qcow2_header_load(ByteStore *image, Qcow2Header *ret, Reason *reterr) {
         rc = load_extensions(area, length, limit, features, autoclear, &header, reterr);
         if (rc >= 0)
                 rc = load_backing(area, backing_offset, load_be32(area->bytes + 16), &header, reterr);
-        if (rc >= 0)
-                rc = qcow2_state_check(&header, &header.active, load_be32(area->bytes + 36), image, "the disk", reterr);
         if (rc < 0)
                 return rc;
+        rc = qcow2_state_check(&header, &header.active, load_be32(area->bytes + 36), byte_store_size(image), "the disk", &reason);
+        if (rc < 0)
+                return damaged(image, reterr, reason.text);
         *ret = header;
         return 1;
 }

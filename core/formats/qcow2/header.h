@@ -42,8 +42,9 @@ typedef struct Qcow2Header {
  * (encrypted, features of a newer QEMU). */
 int qcow2_header_load(ByteStore *image, Qcow2Header *ret, Reason *reterr);
 
-/* Whether the L1 table fits. count: entries that the image says it has; words: whose table it is. */
-int qcow2_state_check(const Qcow2Header *header, const Qcow2State *state, uint32_t count, const ByteStore *image,
+/* Whether a state's L1 table fits. count: entries that the image says it has; file_size: bytes of the image; words: whose
+ * table it is. -EBADMSG, in words that go behind the image's name. */
+int qcow2_state_check(const Qcow2Header *header, const Qcow2State *state, uint32_t count, uint64_t file_size,
                       const char *words, Reason *reterr);
 
 /* What a table of entries is made of. */

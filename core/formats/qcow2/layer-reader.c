@@ -235,6 +235,7 @@ static void qcow2_freep(Qcow2Layer **qcow2) {
 static int find_state(const Qcow2Layer *qcow2, const Qcow2Member *member, Qcow2State *ret, Reason *reterr) {
         CLEANUP(qcow2_snapshots_clear) Qcow2Snapshots snapshots = { 0 };
         const Qcow2Snapshot *found = NULL;
+        Reason reason = REASON_INIT;
         int rc;
 
         if (!member->snapshot) {
@@ -249,9 +250,9 @@ static int find_state(const Qcow2Layer *qcow2, const Qcow2Member *member, Qcow2S
                         found = &snapshots.items[i];
         if (!found)
                 return fail(reterr, -EIO, "%s has no snapshot %s", byte_store_name(qcow2->image), member->snapshot);
-        rc = qcow2_state_check(&qcow2->header, &found->state, found->l1_count, qcow2->image, "the snapshot", reterr);
+        rc = qcow2_snapshot_check(&qcow2->header, found, byte_store_size(qcow2->image), &reason);
         if (rc < 0)
-                return rc;
+                return fail(reterr, rc, "%s is damaged: %s", byte_store_name(qcow2->image), reason.text);
         *ret = found->state;
         return 0;
 }

@@ -88,3 +88,9 @@ int qcow2_snapshots_load(ByteStore *image, const Qcow2Header *header, Qcow2Snaps
         snapshots = (Qcow2Snapshots) { 0 };
         return 0;
 }
+
+int qcow2_snapshot_check(const Qcow2Header *header, const Qcow2Snapshot *snapshot, uint64_t file_size, Reason *reterr) {
+        if (header->has_data_file)
+                return fail(reterr, -EBADMSG, "it has a snapshot, which with a data file cannot be");
+        return qcow2_state_check(header, &snapshot->state, snapshot->l1_count, file_size, "the snapshot", reterr);
+}

@@ -1,0 +1,284 @@
+#include "formats/qcow2/naming.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+static const char *const extensions[] = { ".qcow2", ".qcow", ".img", ".raw", ".qc2" };
+
+void image_name_clear(ImageName *name) {
+        free(name->disk);
+        free(name->label);
+        free(name->checkpoint);
+        *name = (ImageName) { 0 };
+}
+
+/* How long the name is without an extension that images have. */
+static size_t stem_length(const char *name) {
+        const char *dot = strrchr(name, '.');
+
+        for (size_t i = 0; dot && dot > name && i < sizeof extensions / sizeof *extensions; i++)
+                if (strcasecmp(dot, extensions[i]) == 0)
+                        return (size_t) (dot - name);
+        return strlen(name);
+}
+
+/* count digits as a number; false where there are others. */
+static bool take_digits(const char **at, size_t count, int *ret) {
+        int value = 0;
+
+        for (size_t i = 0; i < count; i++, (*at)++) {
+                if (!isdigit((unsigned char) **at))
+                        return false;
+                value = value * 10 + (**at - '0');
+        }
+        *ret = value;
+        return true;
+}
+
+/* YYYYmmddHHMMSS, taken as UTC, and a dot. */
+static bool take_time(const char **at, struct timespec *ret) {
+        struct tm tm = { 0 };
+
+        if (!take_digits(at, 4, &tm.tm_year) || !take_digits(at, 2, &tm.tm_mon) || !take_digits(at, 2, &tm.tm_mday) ||
+            !take_digits(at, 2, &tm.tm_hour) || !take_digits(at, 2, &tm.tm_min) || !take_digits(at, 2, &tm.tm_sec) ||
+            *(*at)++ != '.')
+                return false;
+        tm.tm_year -= 1900;
+        tm.tm_mon--;
+        *ret = (struct timespec) { .tv_sec = timegm(&tm) };
+        return true;
+}
+
+/* The part up to the next dot, which is passed; NULL where there is none, or no memory. */
+static char *take_part(const char **at) {
+        const char *dot = strchr(*at, '.');
+        char *part = dot && dot > *at ? strndup(*at, (size_t) (dot - *at)) : NULL;
+
+        if (part)
+                *at = dot + 1;
+        return part;
+}
+
+/* 1; 0 where the name is another one. */
+static int parse_ovirt(const char *name, ImageName *ret) {
+        CLEANUP(image_name_clear) ImageName parsed = { 0 };
+        const char *at = name;
+
+        if (!take_time(&at, &parsed.time))
+                return 0;
+        parsed.checkpoint = take_part(&at);
+        parsed.disk = parsed.checkpoint ? take_part(&at) : NULL;
+        if (!parsed.disk || (strcmp(at, "full.qcow2") != 0 && strcmp(at, "incremental.qcow2") != 0))
+                return 0;
+        parsed.incremental = *at == 'i';
+        if (asprintf(&parsed.label, "%.14s.%s", name, parsed.checkpoint) < 0) {
+                parsed.label = NULL;
+                return -ENOMEM;
+        }
+        *ret = parsed;
+        parsed = (ImageName) { 0 };
+        return 1;
+}
+
+/* Seconds of this age: ten digits. */
+static time_t epoch_of(const char *text) {
+        return strlen(text) == 10 && strspn(text, "0123456789") == 10 ? (time_t) strtoll(text, NULL, 10) : 0;
+}
+
+static int parse_push(const char *name, ImageName *ret) {
+        CLEANUP(image_name_clear) ImageName parsed = { 0 };
+        const char *dot = strrchr(name, '.');
+        CLEANUP(freep) char *image = dot ? strndup(name, (size_t) (dot - name)) : NULL;
+        size_t length = image ? stem_length(image) : 0;
+
+        if (!dot)
+                return 0;
+        if (!image)
+                return -ENOMEM;
+        if (!image[length] || !dot[1] || stem_length(name) < strlen(name))
+                return 0;
+        parsed.time.tv_sec = epoch_of(dot + 1);
+        parsed.disk = strndup(image, length);
+        parsed.label = strdup(dot + 1);
+        parsed.checkpoint = parsed.time.tv_sec ? NULL : strdup(dot + 1);
+        if (!parsed.disk || !parsed.label || (!parsed.time.tv_sec && !parsed.checkpoint))
+                return -ENOMEM;
+        *ret = parsed;
+        parsed = (ImageName) { 0 };
+        return 1;
+}
+
+int image_name_parse(const char *name, ImageName *ret) {
+        int rc = parse_ovirt(name, ret);
+
+        if (rc == 0)
+                rc = parse_push(name, ret);
+        if (rc == 0)
+                *ret = (ImageName) { 0 };
+        return rc < 0 ? rc : 0;
+}
+
+static bool is_separator(char c) {
+        return !isalnum((unsigned char) c);
+}
+
+/* Where a date, or a time in seconds, begins that the text ends with; 0: there is none. Other chains may have less or more of
+ * it in common. */
+static size_t find_date(const char *text, size_t length) {
+        size_t found = 0;
+
+        for (size_t end = length; end > 0;) {
+                size_t start;
+
+                while (end > 0 && is_separator(text[end - 1]))
+                        end--;
+                for (start = end; start > 0 && isdigit((unsigned char) text[start - 1]); start--)
+                        ;
+                if (start == end || (start > 0 && !is_separator(text[start - 1])))
+                        break;
+                if (end - start >= 10 ||
+                    (end - start >= 4 && (strncmp(text + start, "19", 2) == 0 || strncmp(text + start, "20", 2) == 0)))
+                        found = start;
+                end = start;
+        }
+        return found;
+}
+
+/* What all stems of a chain begin with. */
+typedef struct Common {
+        const char *text; /* of one of the names; NULL: nothing seen yet */
+        size_t length;
+        bool at_word;     /* it ends where a word does in all of them */
+} Common;
+
+static void take_common(Common *common, const Image *image) {
+        size_t length = stem_length(image->name), same = 0;
+
+        if (!common->text) {
+                *common = (Common) { image->name, length, true };
+                return;
+        }
+        while (same < length && same < common->length && image->name[same] == common->text[same])
+                same++;
+        if (same < common->length)
+                common->at_word = is_separator(common->text[same]);
+        if (same < length)
+                common->at_word &= is_separator(image->name[same]);
+        common->length = same;
+}
+
+/* Neither within a word nor within a date. */
+static size_t cut_common(const Common *common) {
+        size_t length = common->length, date;
+
+        while (!common->at_word && length > 0 && !is_separator(common->text[length - 1]))
+                length--;
+        date = find_date(common->text, length);
+        return date > 0 ? date : length;
+}
+
+/* What a name has beyond the beginning that it shares. */
+static char *rest_of(const char *name, size_t common) {
+        size_t end = stem_length(name);
+
+        while (common < end && is_separator(name[common]))
+                common++;
+        return strndup(name + common, end - common);
+}
+
+static char *base_disk(const Image *base, size_t common) {
+        size_t length = stem_length(base->name);
+
+        /* With a date the stem would be another disk each day. */
+        if (find_date(base->name, length) == common && common > 0)
+                length = common;
+        while (length > 1 && is_separator(base->name[length - 1]))
+                length--;
+        return strndup(base->name, length);
+}
+
+static int name_image(Image *image, const Common *common) {
+        CLEANUP(image_name_clear) ImageName parsed = { 0 };
+        size_t cut = cut_common(common);
+        int rc = image_name_parse(image->name, &parsed);
+
+        if (rc < 0)
+                return rc;
+        image->label = parsed.label ? STEAL_PTR(parsed.label) : rest_of(image->name, cut);
+        if (image->base == image)
+                image->disk = parsed.disk ? STEAL_PTR(parsed.disk) : base_disk(image, cut);
+        return image->label && (image->base != image || image->disk) ? 0 : -ENOMEM;
+}
+
+static int compare_names(const void *a, const void *b) {
+        const Image *x = *(Image *const *) a, *y = *(Image *const *) b;
+        int order = strcmp(x->base->disk, y->base->disk);
+
+        if (order == 0)
+                order = strcmp(x->label, y->label);
+        return order ?: strcmp(x->path, y->path);
+}
+
+static int replace_text(char **text, const char *by) {
+        char *copy = strdup(by);
+
+        if (!copy)
+                return -ENOMEM;
+        for (char *c = copy; *c; c++)
+                if (*c == '/')
+                        *c = '_';
+        free(*text);
+        *text = copy;
+        return 0;
+}
+
+/* Gives longer names to what is called the same: 0 where nothing was, 1 where something was. */
+static int tell_apart(Image **sorted, size_t count, bool by_path) {
+        int rc = 0;
+
+        qsort(sorted, count, sizeof *sorted, compare_names);
+        for (size_t i = 1, same = 0; rc >= 0 && i < count; i++) {
+                Image *one = sorted[same], *other = sorted[i];
+                int bad;
+
+                if (strcmp(one->base->disk, other->base->disk) != 0 || strcmp(one->label, other->label) != 0) {
+                        same = i;
+                        continue;
+                }
+                if (one->base == other->base)
+                        bad = replace_text(&other->label, other->path);
+                else
+                        bad = replace_text(&other->base->disk, by_path ? other->base->path : other->base->name);
+                rc = bad < 0 ? bad : 1;
+                same = i;
+        }
+        return rc;
+}
+
+static void free_commons(Common **commons) {
+        free(*commons);
+}
+
+int family_name(Family *family) {
+        CLEANUP(free_commons) Common *commons = calloc(family->count + 1, sizeof *commons);
+        CLEANUP(freep) Image **sorted = calloc(family->count + 1, sizeof(Image *));
+        int rc = commons && sorted ? 0 : -ENOMEM;
+
+        /* The number of each base's place finds what its chain has in common. */
+        for (size_t i = 0; rc >= 0 && i < family->count; i++)
+                family->images[i]->walk = i;
+        for (size_t i = 0; rc >= 0 && i < family->count; i++)
+                take_common(&commons[family->images[i]->base->walk], family->images[i]);
+        for (size_t i = 0; rc >= 0 && i < family->count; i++)
+                rc = name_image(family->images[i], &commons[family->images[i]->base->walk]);
+        if (rc < 0)
+                return rc;
+        memcpy(sorted, family->images, family->count * sizeof(Image *));
+        rc = 1;
+        for (unsigned pass = 0; rc > 0 && pass < 4; pass++)
+                rc = tell_apart(sorted, family->count, pass > 0);
+        return rc < 0 ? rc : 0;
+}
