@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "util/io.h"
@@ -66,6 +67,16 @@ static bool has_magic(int root_fd, const char *path) {
         return fd >= 0 && pread_whole(fd, magic, sizeof magic, 0) == 0 && memcmp(magic, "QFI\xfb", sizeof magic) == 0;
 }
 
+/* "PATH is damaged: …" is told beside the path. NULL: no memory. */
+static char *words_without_path(const char *words, const char *path) {
+        size_t length = strlen(path);
+        char *told;
+
+        if (strncmp(words, path, length) != 0 || words[length] != ' ')
+                return strdup(words);
+        return asprintf(&told, "it%s", words + length) < 0 ? NULL : told;
+}
+
 static void look_into(void *context, size_t index) {
         const Looking *looking = context;
         const FoundEntry *entry = &looking->directory->entries[index];
@@ -81,7 +92,9 @@ static void look_into(void *context, size_t index) {
                 look->rc = -ENOMEM;
         else if (has_magic(layer_store_root(store), path))
                 look->rc = image_open(store, path, &entry->st, &look->image, &reason);
-        if (look->rc < 0 && look->rc != -ENOMEM && !(look->words = strdup(reason.text)))
+        if (look->rc < 0 && look->rc != -ENOMEM)
+                look->words = words_without_path(reason.text, path);
+        if (look->rc < 0 && !look->words)
                 look->rc = -ENOMEM;
 }
 
