@@ -50,6 +50,20 @@ static uint64_t allocated(const Item *item) {
         return found;
 }
 
+static int set_partition_blocks(struct stat *st, const Item *item) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        uint64_t blocks;
+        int rc;
+
+        rc = item_open_chain(item, &chain);
+        if (rc >= 0)
+                rc = partition_allocated(chain, item_partition(item), allocated(item), &blocks, NULL);
+        if (rc < 0)
+                return rc;
+        st->st_blocks = (blkcnt_t) divide_up(blocks, 512);
+        return 0;
+}
+
 /* The trigger is the owner's to write, whatever the umask is. */
 static mode_t mode_of(NodeKind kind, mode_t mask) {
         switch (node_type(kind)) {
@@ -106,8 +120,14 @@ int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
                 st.st_blocks = (blkcnt_t) divide_up(allocated(item), 512);
                 st.st_blksize = RAW_BLKSIZE;
                 break;
+        case NODE_PARTITION:
+                st.st_size = (off_t) item_partition(item)->size;
+                st.st_blksize = RAW_BLKSIZE;
+                rc = set_partition_blocks(&st, item);
+                break;
         case NODE_POINT:
         case NODE_MAP:
+        case NODE_CHANGES:
                 break;
         }
         if (item->node.kind == NODE_INFO || item->node.kind == NODE_KEPT)

@@ -1,6 +1,7 @@
 #include "contents.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "chain/allocation.h"
 #include "chain/chain-map.h"
@@ -17,16 +18,49 @@ static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *re
         return chain_map_text(chain, ret, ret_length, reterr);
 }
 
+/* The partitions of each disk of the point, or why they are not known. */
+static int add_partitions(const Item *item, json_t *disks, Reason *reterr) {
+        json_t *disk;
+        size_t i;
+
+        json_array_foreach(disks, i, disk) {
+                CLEANUP(chain_unrefp) Chain *chain = NULL;
+                CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
+                const char *name = item->point->manifest->disks[i].name;
+                Reason reason = REASON_INIT;
+                int rc;
+
+                rc = chain_open(item->vm->vm, item->point->name, name, &chain, &reason);
+                if (rc >= 0)
+                        rc = partitions_find(chain, &table, &reason);
+                rc = rc < 0 ? json_object_set_new(disk, "table_reason", json_text(reason.text))
+                            : partitions_describe(name, table, disk);
+                if (rc < 0)
+                        return fail_oom(reterr);
+        }
+        return 0;
+}
+
 int contents_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(json_decrefp) json_t *info = NULL;
         CLEANUP(freep) char *problem = NULL;
         int rc;
 
         if (item->point->manifest)
                 allocation_find_all(item->vm->vm, item->point->manifest);
         rc = completeness_problem(tree->completeness, item->vm, item->point->name, &problem, reterr);
+        if (rc >= 0)
+                rc = point_info(item->vm->vm, item->point->name, item->point->manifest, problem, &info, reterr);
+        if (rc >= 0)
+                rc = add_partitions(item, json_object_get(info, "disks"), reterr);
         if (rc < 0)
                 return rc;
-        return point_info(item->vm->vm, item->point->name, item->point->manifest, problem, ret, ret_length, reterr);
+        *ret = json_dumps(info, JSON_INDENT(4));
+        if (!*ret)
+                return fail_oom(reterr);
+        *ret_length = strlen(*ret);
+        (*ret)[(*ret_length)++] = '\n'; /* in the place of the NUL: the length counts */
+        return 0;
 }
 
 static int make(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr) {

@@ -6,5 +6,5 @@
 /* The caller frees *ret. What goes wrong is logged. */
 int contents_make(Tree *tree, const Item *item, char **ret, size_t *ret_length);
 
-/* The text of info.json: what `list --json` says of the point. The caller frees *ret. */
+/* The text of info.json: what `list --json` says of the point, and the partitions of its disks. The caller frees *ret. */
 int contents_info(Tree *tree, const Item *item, char **ret, size_t *ret_length, Reason *reterr);

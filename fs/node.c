@@ -7,6 +7,9 @@
 
 #define FILE_BITS 19
 #define DISK_STRIDE 256
+#define OF_DISK_MAP 1 /* within a stride */
+#define OF_DISK_CHANGES 2
+#define OF_DISK_PARTITIONS 3
 
 enum {
         FILE_DIRECTORY = 0,
@@ -20,6 +23,7 @@ enum {
 
 _Static_assert(2 * SERIAL_BITS + FILE_BITS <= 63, "inode numbers are positive");
 _Static_assert(FILE_KEPT + NODE_KEPT_MAX <= FILE_DISKS, "kept files end before the disks");
+_Static_assert(OF_DISK_PARTITIONS + NODE_PARTITION_MAX <= DISK_STRIDE, "partitions fit in");
 _Static_assert(FILE_DISKS + NODE_DISK_MAX * DISK_STRIDE <= 1 << FILE_BITS, "disks fit in");
 
 static uint64_t file_number(Node node) {
@@ -39,7 +43,11 @@ static uint64_t file_number(Node node) {
         case NODE_RAW:
                 return FILE_DISKS + (uint64_t) node.index * DISK_STRIDE;
         case NODE_MAP:
-                return FILE_DISKS + (uint64_t) node.index * DISK_STRIDE + 1;
+                return FILE_DISKS + (uint64_t) node.index * DISK_STRIDE + OF_DISK_MAP;
+        case NODE_CHANGES:
+                return FILE_DISKS + (uint64_t) node.index * DISK_STRIDE + OF_DISK_CHANGES;
+        case NODE_PARTITION:
+                return FILE_DISKS + (uint64_t) node.index * DISK_STRIDE + OF_DISK_PARTITIONS + node.partition;
         }
         return FILE_DIRECTORY;
 }
@@ -61,14 +69,23 @@ static int decode_in_vm(uint64_t file, Node *node) {
         return 0;
 }
 
-static int decode_in_point(uint64_t file, Node *node) {
-        if (file >= FILE_DISKS) {
-                uint64_t which = (file - FILE_DISKS) % DISK_STRIDE;
+static int decode_of_disk(uint64_t file, Node *node) {
+        static const NodeKind kinds[] = { NODE_RAW, [OF_DISK_MAP] = NODE_MAP, [OF_DISK_CHANGES] = NODE_CHANGES };
+        uint64_t which = file % DISK_STRIDE;
 
-                node->index = (uint32_t) ((file - FILE_DISKS) / DISK_STRIDE);
-                node->kind = which == 0 ? NODE_RAW : NODE_MAP;
-                return which <= 1 && node->index < NODE_DISK_MAX ? 0 : -ESTALE;
+        node->index = (uint32_t) (file / DISK_STRIDE);
+        if (which < OF_DISK_PARTITIONS)
+                node->kind = kinds[which];
+        else {
+                node->kind = NODE_PARTITION;
+                node->partition = (uint32_t) which - OF_DISK_PARTITIONS;
         }
+        return node->index < NODE_DISK_MAX ? 0 : -ESTALE;
+}
+
+static int decode_in_point(uint64_t file, Node *node) {
+        if (file >= FILE_DISKS)
+                return decode_of_disk(file - FILE_DISKS, node);
         if (file == FILE_DIRECTORY)
                 node->kind = NODE_POINT;
         else if (file == FILE_INFO)
@@ -112,4 +129,12 @@ mode_t node_type(NodeKind kind) {
         default:
                 return S_IFREG;
         }
+}
+
+bool node_is_image(NodeKind kind) {
+        return kind == NODE_RAW || kind == NODE_PARTITION;
+}
+
+bool node_is_of_disk(NodeKind kind) {
+        return node_is_image(kind) || kind == NODE_MAP || kind == NODE_CHANGES;
 }

@@ -22,17 +22,29 @@ OpenFile *open_file_free(OpenFile *file) {
         return NULL;
 }
 
-static int open_chain(const Item *item, Chain **ret) {
-        Reason reason = REASON_INIT;
-        char subject[SUBJECT_MAX];
-        int rc;
+static int open_image(OpenFile *file) {
+        int rc = item_open_chain(&file->item, &file->chain);
 
-        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
-        if (rc < 0) {
-                item_subject(item, subject);
-                log_once(node_number(item->node), "%s: %s", subject, reason.text);
+        if (rc < 0)
+                return rc;
+        file->size = chain_size(file->chain);
+        if (file->item.node.kind == NODE_PARTITION) {
+                file->start = item_partition(&file->item)->start;
+                file->size = item_partition(&file->item)->size;
         }
-        return rc;
+        return 0;
+}
+
+/* Of the chain, as offsets in the file. */
+static int64_t seek_image(const OpenFile *file, uint64_t offset, int whence) {
+        int64_t found;
+
+        if (offset >= file->size)
+                return -ENXIO;
+        found = chain_seek(file->chain, file->start + offset, whence);
+        if (found >= 0 && (uint64_t) found < file->start + file->size)
+                return found - (int64_t) file->start;
+        return found < 0 && found != -ENXIO ? found : whence == SEEK_HOLE ? (int64_t) file->size : -ENXIO;
 }
 
 static int open_kept(const Item *item, Layer **ret) {
@@ -55,11 +67,13 @@ static int fill(Tree *tree, OpenFile *file) {
         case NODE_TRIGGER:
                 return trigger_open(file->item.vm, &file->trigger);
         case NODE_RAW:
-                return open_chain(&file->item, &file->chain);
+        case NODE_PARTITION:
+                return open_image(file);
         case NODE_KEPT:
                 return open_kept(&file->item, &file->kept);
         case NODE_INFO:
         case NODE_MAP:
+        case NODE_CHANGES:
                 break;
         }
         return contents_make(tree, &file->item, &file->text, &file->length);
@@ -107,7 +121,7 @@ int64_t open_file_seek(OpenFile *file, uint64_t offset, int whence) {
         uint64_t end;
 
         if (file->chain)
-                return chain_seek(file->chain, offset, whence);
+                return seek_image(file, offset, whence);
         if (file->trigger)
                 return -EINVAL; /* its length is not known: whoever asks has to read */
         end = file->kept ? layer_disk_size(file->kept) : file->length;

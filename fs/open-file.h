@@ -15,7 +15,8 @@
 typedef struct OpenFile OpenFile;
 struct OpenFile {
         Item item;
-        Chain *chain;              /* NODE_RAW */
+        Chain *chain;              /* images */
+        uint64_t start, size;      /* what of the chain the file shows */
         bool direct;               /* the kernel reads it past its page cache */
         Prefetch *prefetch;        /* where it is read directly; or NULL */
         TriggerFile *trigger;      /* NODE_TRIGGER */

@@ -144,7 +144,7 @@ static void reply_open(fuse_req_t req, OpenFile *file, struct fuse_file_info *in
 
 /* What has no size that is known, or none for ever, is asked for each time; what never changes stays in the page cache. */
 static bool is_made_up(NodeKind kind) {
-        return kind == NODE_TRIGGER || kind == NODE_INFO || kind == NODE_MAP;
+        return kind == NODE_TRIGGER || kind == NODE_INFO || kind == NODE_MAP || kind == NODE_CHANGES;
 }
 
 /* Whether disks are read past the page cache. */
@@ -168,7 +168,7 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
                 return;
         }
         info->noflush = 1;
-        file->direct = node.kind == NODE_RAW && reads_directly(mount_of(req)->tree.options);
+        file->direct = node_is_image(node.kind) && reads_directly(mount_of(req)->tree.options);
         if (file->direct)
                 (void) prefetch_new(mount_of(req)->prefetcher, file->chain, &file->prefetch); /* it reads without, too */
         info->direct_io = file->direct || is_made_up(node.kind);
@@ -275,7 +275,7 @@ static int list_entry(Mount *mount, const OpenFile *directory, size_t index, con
 
 /* Whether its attributes have to be worked out. */
 static bool is_costly(const Item *item) {
-        return item->node.kind == NODE_INFO ||
+        return item->node.kind == NODE_INFO || item->node.kind == NODE_PARTITION ||
                (item->node.kind == NODE_RAW && manifest_disk_allocated(item_disk(item)) == ALLOCATED_UNKNOWN);
 }
 

@@ -31,9 +31,10 @@ int reader_read(OpenFile *file, size_t size, uint64_t offset, Answer *ret) {
         void *buffer;
         int rc;
 
-        if (offset >= chain_size(file->chain))
+        if (offset >= file->size)
                 return 0;
-        size = (size_t) min_u64(size, chain_size(file->chain) - offset);
+        size = (size_t) min_u64(size, file->size - offset);
+        offset += file->start;
         if (file->prefetch && size > 0)
                 ret->range = prefetch_read(file->prefetch, offset, size, &ret->bytes);
         ret->length = size;

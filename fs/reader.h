@@ -16,7 +16,7 @@ typedef struct Answer {
         PrefetchRange *range; /* that holds the bytes, or NULL */
 } Answer;
 
-/* The bytes of [offset, offset + size), clipped to the disk; they are good until reader_release(), in the same thread.
+/* The bytes of [offset, offset + size), clipped to the file; they are good until reader_release(), in the same thread.
  * Where some of it cannot be read: what lies before that for a file that is read directly, and an error where that is
  * nothing; always an error through the page cache, for which a short answer is the end of the file. */
 int reader_read(OpenFile *file, size_t size, uint64_t offset, Answer *ret);

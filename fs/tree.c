@@ -16,6 +16,7 @@
 #define MAP_SUFFIX ".map"
 
 void item_clear(Item *item) {
+        partition_table_unref(item->table);
         point_unref(item->point);
         shared_vm_unref(item->vm);
         *item = (Item) { 0 };
@@ -23,6 +24,10 @@ void item_clear(Item *item) {
 
 const ManifestDisk *item_disk(const Item *item) {
         return &item->point->manifest->disks[item->node.index];
+}
+
+const Partition *item_partition(const Item *item) {
+        return &item->table->partitions[item->node.partition];
 }
 
 const ManifestFile *item_kept(const Item *item) {
@@ -33,8 +38,12 @@ const ManifestFile *item_kept(const Item *item) {
 
 void item_subject(const Item *item, char ret[static SUBJECT_MAX]) {
         const char *file = NULL;
+        char partition[NAME_MAX + 1];
 
-        if (item->node.kind == NODE_RAW || item->node.kind == NODE_MAP)
+        if (item->node.kind == NODE_PARTITION && item->table) {
+                partition_name(item_disk(item)->name, item_partition(item), partition, sizeof partition);
+                file = partition;
+        } else if (node_is_of_disk(item->node.kind))
                 file = item_disk(item)->name;
         else if (item->node.kind == NODE_KEPT)
                 file = item_kept(item)->name;
@@ -44,14 +53,44 @@ void item_subject(const Item *item, char ret[static SUBJECT_MAX]) {
                  item->point ? item->point->name : "", file ? "/" : "", file ?: "");
 }
 
+int item_open_chain(const Item *item, Chain **ret) {
+        Reason reason = REASON_INIT;
+        char subject[SUBJECT_MAX];
+        int rc;
+
+        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
+        if (rc < 0) {
+                item_subject(item, subject);
+                log_once(node_number(item->node), "%s: %s", subject, reason.text);
+        }
+        return rc;
+}
+
+int item_find_partitions(const Item *item, PartitionTable **ret) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        int rc = item_open_chain(item, &chain);
+
+        return rc < 0 ? rc : partitions_find(chain, ret, NULL);
+}
+
+/* Whether the table has what the number says. */
+static bool load_partition(Item *item) {
+        return item_find_partitions(item, &item->table) >= 0 && item->node.partition < item->table->count &&
+               item_partition(item)->readable;
+}
+
 /* Whether the manifest has what the number says. */
-static bool exists(const Item *item) {
+static bool exists(Item *item) {
         const Manifest *manifest = item->point->manifest;
 
         switch (item->node.kind) {
         case NODE_RAW:
         case NODE_MAP:
                 return manifest && item->node.index < manifest->disk_count;
+        case NODE_CHANGES:
+                return manifest && item->node.index < manifest->disk_count && manifest->parent;
+        case NODE_PARTITION:
+                return manifest && item->node.index < manifest->disk_count && load_partition(item);
         case NODE_KEPT:
                 if (!manifest)
                         return false;
@@ -88,7 +127,7 @@ int tree_item(Tree *tree, uint64_t number, Item *ret) {
 /* Something in the same VM or point as another thing. */
 static Item item_beside(const Item *item, NodeKind kind, uint32_t index) {
         return (Item) {
-                .node = { kind, item->node.vm, item->node.point, index },
+                .node = { kind, item->node.vm, item->node.point, index, 0 },
                 .vm = item->vm ? shared_vm_ref(item->vm) : NULL,
                 .point = item->point ? point_ref(item->point) : NULL,
         };
@@ -103,7 +142,7 @@ int tree_parent(const Item *item, Item *ret) {
         case NODE_TRIGGER:
         case NODE_LATEST:
         case NODE_POINT:
-                *ret = (Item) { .node = { NODE_VM, item->node.vm, 0, 0 }, .vm = shared_vm_ref(item->vm) };
+                *ret = (Item) { .node = { NODE_VM, item->node.vm, 0, 0, 0 }, .vm = shared_vm_ref(item->vm) };
                 return 0;
         default:
                 *ret = item_beside(item, NODE_POINT, 0);
@@ -118,7 +157,7 @@ static int find_in_root(Tree *tree, const char *name, Item *ret) {
         rc = catalogue_vm_named(tree->catalogue, name, &vm);
         if (rc < 0)
                 return rc;
-        *ret = (Item) { .node = { NODE_VM, vm_serial(vm->vm), 0, 0 }, .vm = vm };
+        *ret = (Item) { .node = { NODE_VM, vm_serial(vm->vm), 0, 0, 0 }, .vm = vm };
         return 0;
 }
 
@@ -142,31 +181,78 @@ static int find_in_vm(Tree *tree, const Item *parent, const char *name, Item *re
         if (rc < 0)
                 return rc;
         *ret = (Item) {
-                .node = { NODE_POINT, parent->node.vm, point->serial, 0 },
+                .node = { NODE_POINT, parent->node.vm, point->serial, 0, 0 },
                 .vm = shared_vm_ref(parent->vm),
                 .point = point,
         };
         return 0;
 }
 
+/* What is made of one disk. */
+static bool find_suffix(const char *suffix, NodeKind *ret) {
+        if (strcmp(suffix, RAW_SUFFIX) == 0)
+                *ret = NODE_RAW;
+        else if (strcmp(suffix, MAP_SUFFIX) == 0)
+                *ret = NODE_MAP;
+        else
+                return false;
+        return true;
+}
+
 /* DISK.raw or DISK.map. */
 static bool find_disk(const Manifest *manifest, const char *name, NodeKind *ret_kind, size_t *ret_index) {
         const char *suffix = strrchr(name, '.');
+        NodeKind kind;
         size_t length;
 
-        if (!suffix || (strcmp(suffix, RAW_SUFFIX) != 0 && strcmp(suffix, MAP_SUFFIX) != 0))
+        if (!suffix || !find_suffix(suffix, &kind))
                 return false;
         length = (size_t) (suffix - name);
         for (size_t i = 0; i < manifest->disk_count && i < NODE_DISK_MAX; i++) {
                 const char *disk = manifest->disks[i].name;
 
                 if (strncmp(disk, name, length) == 0 && !disk[length]) {
-                        *ret_kind = strcmp(suffix, RAW_SUFFIX) == 0 ? NODE_RAW : NODE_MAP;
+                        *ret_kind = kind;
                         *ret_index = i;
                         return true;
                 }
         }
         return false;
+}
+
+/* DISK1.raw; false where it is not shown. */
+static bool name_partition(const Item *item, char ret[static NAME_MAX + 1]) {
+        size_t room = NAME_MAX + 1 - strlen(RAW_SUFFIX);
+        int length = partition_name(item_disk(item)->name, item_partition(item), ret, room);
+
+        if (!item_partition(item)->readable || (size_t) length >= room)
+                return false;
+        strcpy(ret + length, RAW_SUFFIX);
+        return true;
+}
+
+/* DISK1.raw. Only a disk whose name it begins with is looked into. */
+static int find_partition(const Item *parent, const char *name, Item *ret) {
+        const Manifest *manifest = parent->point->manifest;
+        char candidate[NAME_MAX + 1];
+
+        for (size_t i = 0; i < manifest->disk_count && i < NODE_DISK_MAX; i++) {
+                CLEANUP(item_clear) Item item = { 0 };
+                const char *disk = manifest->disks[i].name;
+
+                if (strncmp(name, disk, strlen(disk)) != 0)
+                        continue;
+                item = item_beside(parent, NODE_PARTITION, (uint32_t) i);
+                if (item_find_partitions(&item, &item.table) < 0)
+                        continue;
+                for (; item.node.partition < item.table->count; item.node.partition++)
+                        if (name_partition(&item, candidate) && strcmp(candidate, name) == 0) {
+                                *ret = item;
+                                item = (Item) { 0 };
+                                return 0;
+                        }
+        }
+        return -ENOENT;
 }
 
 /* Ours go first, whatever names a manifest gives its files. */
@@ -188,7 +274,7 @@ static int find_in_point(const Item *parent, const char *name, Item *ret) {
         }
         file = manifest_find_file(manifest, name);
         if (!file)
-                return -ENOENT;
+                return find_partition(parent, name, ret);
         index = (size_t) (file - manifest->files);
         if (strcmp(name, DOMAIN_NAME) == 0)
                 *ret = item_beside(parent, NODE_KEPT, NODE_DOMAIN);
@@ -232,9 +318,49 @@ static int list_vm(const Item *directory, Strings *names, Reason *reterr) {
         return rc;
 }
 
+static int list_file(const char *stem, const char *suffix, Strings *names) {
+        char name[NAME_MAX + 1];
+
+        if ((size_t) snprintf(name, sizeof name, "%s%s", stem, suffix) >= sizeof name)
+                return 0;
+        return strings_add(names, name);
+}
+
+/* The partitions that have no other thing's name. A disk that cannot be looked into shows none. */
+static int list_partitions(const Item *directory, size_t index, Strings *names) {
+        CLEANUP(item_clear) Item item = item_beside(directory, NODE_PARTITION, (uint32_t) index);
+        char name[NAME_MAX + 1];
+        int rc = item_find_partitions(&item, &item.table);
+
+        if (rc < 0)
+                return rc == -ENOMEM ? rc : 0;
+        for (rc = 0; rc == 0 && item.node.partition < item.table->count; item.node.partition++) {
+                Item known = { 0 };
+
+                if (!name_partition(&item, name) || find_in_point(directory, name, &known) < 0)
+                        continue;
+                if (known.node.kind == NODE_PARTITION && known.node.index == index)
+                        rc = strings_add(names, name);
+                item_clear(&known);
+        }
+        return rc;
+}
+
+static int list_disk(const Item *directory, size_t index, Strings *names) {
+        const Manifest *manifest = directory->point->manifest;
+        const char *disk = manifest->disks[index].name;
+        int rc;
+
+        if (!can_be_listed(disk))
+                return 0;
+        rc = list_file(disk, RAW_SUFFIX, names);
+        if (rc == 0)
+                rc = list_file(disk, MAP_SUFFIX, names);
+        return rc < 0 ? rc : list_partitions(directory, index, names);
+}
+
 static int list_point(const Item *directory, Strings *names) {
         const Manifest *manifest = directory->point->manifest;
-        char name[NAME_MAX + 1];
         NodeKind kind;
         size_t index;
         int rc;
@@ -242,18 +368,8 @@ static int list_point(const Item *directory, Strings *names) {
         rc = strings_add(names, INFO_NAME);
         if (!manifest)
                 return rc;
-        for (size_t i = 0; rc == 0 && i < manifest->disk_count && i < NODE_DISK_MAX; i++) {
-                const char *disk = manifest->disks[i].name;
-
-                if (!can_be_listed(disk) || strlen(disk) > NAME_MAX - sizeof RAW_SUFFIX)
-                        continue;
-                snprintf(name, sizeof name, "%s" RAW_SUFFIX, disk);
-                rc = strings_add(names, name);
-                if (rc < 0)
-                        break;
-                snprintf(name, sizeof name, "%s" MAP_SUFFIX, disk);
-                rc = strings_add(names, name);
-        }
+        for (size_t i = 0; rc == 0 && i < manifest->disk_count && i < NODE_DISK_MAX; i++)
+                rc = list_disk(directory, i, names);
         for (size_t i = 0; rc == 0 && i < manifest->file_count && i < NODE_KEPT_MAX; i++) {
                 const char *file = manifest->files[i].name;
 

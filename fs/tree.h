@@ -12,6 +12,7 @@
 #include "completeness.h"
 #include "mount-options.h"
 #include "node.h"
+#include "partitions/partitions.h"
 #include "util/io.h"
 
 /* How often what is never cached was asked for lately; see attributes.c. */
@@ -32,6 +33,7 @@ typedef struct Item {
         Node node;
         SharedVm *vm; /* NULL for the root */
         Point *point; /* NULL for what is in no point */
+        PartitionTable *table; /* of the disk that a partition is on; else NULL */
 } Item;
 
 void item_clear(Item *item);
@@ -45,6 +47,10 @@ int tree_find(Tree *tree, const Item *parent, const char *name, Item *ret);
 /* The directory that something is in; the root's is the root. */
 int tree_parent(const Item *item, Item *ret);
 
+/* The disk of what is one, or made of one, and the partitions on it. What goes wrong is logged. */
+int item_open_chain(const Item *item, Chain **ret);
+int item_find_partitions(const Item *item, PartitionTable **ret);
+
 /* The names in a directory. The caller frees them with strings_free(). */
 int tree_list(Tree *tree, const Item *directory, Strings *ret);
 
@@ -53,6 +59,7 @@ int tree_link(const Item *item, char ret[static POINT_NAME_MAX]);
 
 /* Only these have one; see item kinds. */
 const ManifestDisk *item_disk(const Item *item);
+const Partition *item_partition(const Item *item);
 const ManifestFile *item_kept(const Item *item);
 
 /* "vm1/2026-11-20T010203Z/vda", as messages have it. */

@@ -13,6 +13,7 @@
 #include "util/bytes.h"
 
 #define WIDE_ITEMS (UINT64_C(1) << 63) /* cache items of wide regions have this bit; those of others are their numbers */
+#define MADE_ITEMS (UINT64_C(1) << 62) /* and those of what others made of the chain this one */
 #define LAYERS_MAX 1000000 /* of a chain: more than a century of one a half hour */
 
 /* A layer of the chain, opened when a region first needs it. */
@@ -524,4 +525,10 @@ int64_t chain_seek(Chain *chain, uint64_t offset, int whence) {
         }
         /* There is a hole at the end of every file, as lseek(2) has it. */
         return whence == SEEK_HOLE ? (int64_t) chain->size : -ENXIO;
+}
+
+int chain_get_made(Chain *chain, uint32_t kind, const CacheLoader *loader, void *context, CacheEntry **ret, Reason *reterr) {
+        CacheKey key = { chain->owner, MADE_ITEMS | kind };
+
+        return cache_get(layer_store_memory(chain->store), key, loader, context, ret, reterr);
 }

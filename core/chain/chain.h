@@ -13,6 +13,7 @@
 
 #include "extent/extent-map.h"
 #include "repository/manifest.h"
+#include "util/cache.h"
 #include "util/cleanup.h"
 #include "util/reason.h"
 
@@ -53,3 +54,7 @@ int chain_is_zero(Chain *chain, uint64_t offset, size_t length);
 
 /* lseek(2): whence SEEK_DATA or SEEK_HOLE. The offset, or -ENXIO as lseek(2) has it. Unreadable counts as data. */
 int64_t chain_seek(Chain *chain, uint64_t offset, int whence);
+
+/* What others make of the chain, such as its partitions, stays in the repository's cache as long as the chain does. kind: a
+ * number of theirs. As cache_get(). */
+int chain_get_made(Chain *chain, uint32_t kind, const CacheLoader *loader, void *context, CacheEntry **ret, Reason *reterr);

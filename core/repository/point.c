@@ -116,25 +116,16 @@ int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr) {
         return rc < 0 ? rc : describe(point, ret, reterr);
 }
 
-int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, char **ret, size_t *ret_length,
-               Reason *reterr) {
+int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *info = json_pack("{s:o}", "vm", json_text(vm_name(vm)));
         CLEANUP(json_decrefp) json_t *point = NULL;
-        CLEANUP(freep) char *text = NULL;
-        size_t length;
         int rc = describe_judged(name, manifest, problem, &point, reterr);
 
         if (rc < 0)
                 return rc;
         if (json_object_update(info, point) < 0)
                 return fail_oom(reterr);
-        text = json_dumps(info, JSON_INDENT(4));
-        if (!text)
-                return fail_oom(reterr);
-        length = strlen(text);
-        text[length++] = '\n'; /* in the place of the NUL: the length counts */
-        *ret = STEAL_PTR(text);
-        *ret_length = length;
+        *ret = STEAL_PTR(info);
         return 0;
 }
 
