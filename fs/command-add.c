@@ -1,5 +1,6 @@
 /* fs/command-add.c - registers a VM: where its backups are taken from. */
 #include <errno.h>
+#include <sys/stat.h>
 
 #include "command.h"
 #include "repository/vm.h"
@@ -43,6 +44,20 @@ static int add(const char *path, const char *name, const char *uri, const VmDisk
         return vm_add(repository, name, uuid, settled, disks, reterr);
 }
 
+/* A directory, in which another tool stores, in the place of a source. */
+static bool is_directory(const char *word) {
+        struct stat st;
+
+        return stat(word, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+static int add_directory(const char *path, const char *name, const char *directory, Reason *reterr) {
+        CLEANUP(repository_freep) Repository *repository = NULL;
+        int rc = repository_open(path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+
+        return rc < 0 ? rc : vm_add_directory(repository, name, directory, reterr);
+}
+
 static void disks_clear(VmDisks *disks) {
         strings_free(&disks->include);
         strings_free(&disks->exclude);
@@ -63,6 +78,12 @@ static int run(const Command *command, int argc, char **argv) {
         }
         if (parse.status >= 0)
                 return parse.status;
+        if (argc - optind == 3 && is_directory(argv[optind + 2])) {
+                if (disks.include.count > 0 || disks.exclude.count > 0)
+                        return command_misused(command, "what another tool has stored is shown whole");
+                rc = add_directory(argv[optind], argv[optind + 1], argv[optind + 2], &reason);
+                return rc < 0 ? command_failed(&reason) : STATUS_DONE;
+        }
         for (int i = optind + 2; rc == 0 && i < argc; i++)
                 rc = source_words_take(argv[i], &source, &reason);
         if (rc == 0)
@@ -75,7 +96,8 @@ static int run(const Command *command, int argc, char **argv) {
 const Command command_add = {
         .name = "add",
         .arguments = "REPO VM SOURCE…",
-        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, qmp:///SOCKET, or DISK=URI for each disk",
+        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, qmp:///SOCKET, DISK=URI for each disk, or a "
+                   "directory with backups of another tool",
         .options = options,
         .words_min = 3,
         .words_max = -1,

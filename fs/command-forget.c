@@ -68,7 +68,7 @@ static int forget(const char *path, const char *name, bool points, bool force, R
         rc = capture_lock_take(vm, &lock_fd, reterr);
         if (rc < 0)
                 return rc;
-        rc = vm_source(vm) ? delete_checkpoints(vm, &reason) : 0;
+        rc = vm_is_captured(vm) ? delete_checkpoints(vm, &reason) : 0;
         if (rc < 0 && !force)
                 return fail(reterr, rc, "%s: its checkpoints cannot be deleted: %.*s (--force leaves them there)", name,
                             REASON_MAX / 2, reason.text);

@@ -3,9 +3,8 @@
 #include <string.h>
 
 #include "repository/capture-lock.h"
-#include "repository/manifest.h"
-#include "repository/registration.h"
-#include "repository/vm.h"
+#include "repository/foreign/foreign.h"
+#include "repository/native.h"
 
 #define VM_PATH_MAX (sizeof "vms/" + VM_NAME_MAX)
 
@@ -71,7 +70,7 @@ static int find_serial(Repository *repository, const char *name, uint32_t *ret, 
         return 0;
 }
 
-/* Whether another name is registered for the UUID. */
+/* Whether another name is registered for the UUID. What another tool stored of a VM may be shown beside it. */
 static int check_uuid_is_free(Repository *repository, const char *name, const char *uuid, Reason *reterr) {
         CLEANUP(strings_free) Strings names = { 0 };
         int rc = repository_list_vms(repository, &names, reterr);
@@ -82,7 +81,7 @@ static int check_uuid_is_free(Repository *repository, const char *name, const ch
                 rc = vm_open(repository, names.items[i], &vm, reterr);
                 if (rc == -ENOENT)
                         rc = 0;
-                else if (rc == 0 && vm_source(vm) && strcmp(vm_uuid(vm), uuid) == 0 && strcmp(names.items[i], name) != 0)
+                else if (rc == 0 && vm_is_captured(vm) && strcmp(vm_uuid(vm), uuid) == 0 && strcmp(names.items[i], name) != 0)
                         return fail(reterr, -EEXIST, "the VM %s (%s) is registered as %s", name, uuid, names.items[i]);
         }
         return rc;
@@ -92,7 +91,7 @@ static int check_uuid_is_free(Repository *repository, const char *name, const ch
 static int check_points(Vm *vm, const char *uuid, bool *ret_any, Reason *reterr) {
         CLEANUP(strings_free) Strings points = { 0 };
         Reason reason = REASON_INIT;
-        int rc = vm_list_points(vm, &points, reterr);
+        int rc = native_vm_ops.list_points(vm, &points, reterr);
 
         if (rc < 0)
                 return rc;
@@ -134,6 +133,8 @@ static int add_again(Vm *vm, Registration *wanted, Reason *reterr) {
                 rc = check_points(vm, wanted->uuid, &has_points, reterr);
         if (rc < 0)
                 return rc;
+        if (has_points && foreign_claims(wanted->source))
+                return fail(reterr, -EEXIST, "it has points of its own: add the directory under another name");
 
         if (same)
                 wanted->serial = vm_serial(vm);
@@ -178,7 +179,7 @@ static int add_locked(Repository *repository, const char *name, Registration *wa
         int rc;
 
         rc = repository_lock(repository, &lock_fd, reterr);
-        if (rc == 0)
+        if (rc == 0 && !foreign_claims(wanted->source))
                 rc = check_uuid_is_free(repository, name, wanted->uuid, reterr);
         if (rc < 0)
                 return rc;
@@ -244,7 +245,7 @@ static int remove_all(Vm *vm, Reason *reterr) {
         if (rc < 0)
                 return fail_errno(reterr, rc, "cannot sync vms");
 
-        rc = vm_list_points(vm, &points, reterr);
+        rc = native_vm_ops.list_points(vm, &points, reterr);
         for (size_t i = points.count; rc == 0 && i > 0; i--) {
                 char point[sizeof "points/" + POINT_NAME_MAX + sizeof ".json"];
 
@@ -265,7 +266,7 @@ static int end_registration(Vm *vm, Reason *reterr) {
 }
 
 int vm_forget(Vm *vm, bool points, Reason *reterr) {
-        int rc = points ? remove_all(vm, reterr) : end_registration(vm, reterr);
+        int rc = points || vm->root ? remove_all(vm, reterr) : end_registration(vm, reterr);
 
         return rc < 0 ? fail_within(reterr, rc, "cannot forget %s", vm_name(vm)) : 0;
 }

@@ -36,6 +36,11 @@ typedef struct VmDisks {
 int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, const VmDisks *disks,
            Reason *reterr);
 
+/* The same with a directory of other tools in the place of a source: the points of the VM in it that has this name, or of the
+ * only one, are shown as this VM's. -ENOENT where it is neither, with the names of those that are there; -EINVAL: no backup
+ * there. A VM may be registered so and be captured under another name. */
+int vm_add_directory(Repository *repository, const char *name, const char *directory, Reason *reterr);
+
 /* -ENOENT. A damaged vm.json is no error: vm_damage() tells, points stay readable. */
 int vm_open(Repository *repository, const char *name, Vm **ret, Reason *reterr);
 Vm *vm_free(Vm *vm); /* always NULL */
@@ -59,7 +64,8 @@ LayerStore *vm_layers(const Vm *vm);  /* of the layers that its manifests name; 
 #define SERIAL_MAX ((1u << (SERIAL_BITS - 1)) - 1)
 uint32_t serial_stand_in(const char *name);
 
-/* Ends the registration: source becomes null. With points: the VM goes away altogether, newest point first.
+/* Ends the registration: source becomes null; a VM whose points are another tool's goes away, and they stay where they are.
+ * With points: the VM goes away altogether, newest point first.
  * The caller holds the VM's lock and has taken care of the hypervisor. */
 int vm_forget(Vm *vm, bool points, Reason *reterr);
 

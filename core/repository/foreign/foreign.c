@@ -9,12 +9,13 @@
 #include "util/uri.h"
 
 #define SCHEME "dir://"
+#define NAMES_SHOWN 10 /* in a message */
 
 bool foreign_claims(const char *source) {
         return strncmp(source, SCHEME, strlen(SCHEME)) == 0;
 }
 
-int foreign_source_make(const char *path, const char *inside, char **ret) {
+static int make_source(const char *path, const char *inside, char **ret) {
         CLEANUP(freep) char *escaped_path = NULL, *escaped_name = NULL;
 
         if (uri_escape(path, &escaped_path) < 0 || uri_escape(inside, &escaped_name) < 0 ||
@@ -55,7 +56,7 @@ static int look_at_vm(Vm *vm, bool now, Collection **ret, const CollectedVm **re
         int rc = foreign_root_look(vm->root, now, &collection, reterr);
 
         if (rc < 0)
-                return rc;
+                return rc == -ENOENT ? -EIO : rc; /* the VM is there, its directory is not */
         if (vm->inside)
                 found = collection_find(collection, vm->inside);
         else if (collection->count == 1)
@@ -311,4 +312,59 @@ int foreign_repository_load(Repository *repository, const char *path, Reason *re
         if (rc < 0)
                 return fail_within(reterr, rc, "cannot open %s", path);
         return collection->count > 0 ? 0 : fail_empty(repository, path, reterr);
+}
+
+/* "vm1, vm2, …" */
+static int list_names(const Collection *collection, char **ret) {
+        size_t length;
+        FILE *f = open_memstream(ret, &length);
+
+        if (!f)
+                return -ENOMEM;
+        for (size_t i = 0; i < collection->count && i < NAMES_SHOWN; i++)
+                fprintf(f, "%s%s", i > 0 ? ", " : "", collection->vms[i].name);
+        if (collection->count > NAMES_SHOWN)
+                fputs(", …", f);
+        return fclose(f) == 0 ? 0 : -ENOMEM;
+}
+
+/* The VM that is meant by a name, which need not be its own where there is but one. */
+static int choose_vm(const Collection *collection, const char *name, const char *path, const CollectedVm **ret,
+                     Reason *reterr) {
+        CLEANUP(freep) char *names = NULL;
+
+        *ret = collection_find(collection, name);
+        if (!*ret && collection->count == 1)
+                *ret = &collection->vms[0];
+        if (*ret)
+                return 0;
+        if (collection->count == 0)
+                return fail(reterr, -EINVAL, "cannot add %s: %s holds no backup of a format that this version knows", name,
+                            path);
+        if (list_names(collection, &names) < 0)
+                return fail_oom(reterr);
+        return fail(reterr, -ENOENT, "cannot add %s: %s holds several VMs, and none of that name: %s", name, path, names);
+}
+
+int vm_add_directory(Repository *repository, const char *name, const char *directory, Reason *reterr) {
+        CLEANUP(collection_unrefp) Collection *collection = NULL;
+        CLEANUP(freep) char *path = realpath(directory, NULL);
+        CLEANUP(freep) char *source = NULL;
+        const CollectedVm *found;
+        ForeignRoot *root;
+        int rc;
+
+        if (!path)
+                return fail_errno(reterr, -errno, "cannot add %s: %s", name, directory);
+        rc = foreign_root_get(repository, path, &root, reterr);
+        if (rc == 0)
+                rc = foreign_root_look(root, true, &collection, reterr);
+        if (rc < 0)
+                return fail_within(reterr, rc, "cannot add %s", name);
+        rc = choose_vm(collection, name, path, &found, reterr);
+        if (rc < 0)
+                return rc;
+        if (make_source(path, found->name, &source) < 0)
+                return fail_oom(reterr);
+        return vm_add(repository, name, found->uuid, source, NULL, reterr);
 }

@@ -10,9 +10,6 @@
 /* Whether the source of a registration is such a directory. */
 bool foreign_claims(const char *source);
 
-/* The source for an absolute path and a VM in it. The caller frees *ret. -ENOMEM. */
-int foreign_source_make(const char *path, const char *inside, char **ret);
-
 /* Opens a directory that is no repository of ours. -EINVAL: nothing in it is known. */
 int foreign_repository_load(Repository *repository, const char *path, Reason *reterr);
 

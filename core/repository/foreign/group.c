@@ -148,10 +148,13 @@ static int link_parents(Groups *groups) {
         return 0;
 }
 
-/* Points that hang together: each has a representative among them. */
+/* Points that hang together: each has a representative among them, the first. */
 typedef struct Union {
+        const Groups *groups;
         size_t *of;
-        GroupVm *vms; /* of representatives */
+        const char **names; /* of the VM, as each point tells; or NULL */
+        const char **uuids; /* the same; of representatives: what any of theirs tells */
+        bool *named;        /* of representatives: a point of theirs tells a name */
 } Union;
 
 static size_t find(const Union *sets, size_t index) {
@@ -162,7 +165,6 @@ static size_t find(const Union *sets, size_t index) {
         return index;
 }
 
-/* The first of the two goes on to represent them, and what it does not know of the VM the other tells. */
 static void join(const Union *sets, size_t a, size_t b) {
         size_t first = find(sets, a), second = find(sets, b);
 
@@ -175,8 +177,8 @@ static void join(const Union *sets, size_t a, size_t b) {
                 second = swapped;
         }
         sets->of[second] = first;
-        sets->vms[first].name = sets->vms[first].name ?: sets->vms[second].name;
-        sets->vms[first].uuid = sets->vms[first].uuid ?: sets->vms[second].uuid;
+        sets->uuids[first] = sets->uuids[first] ?: sets->uuids[second];
+        sets->named[first] |= sets->named[second];
 }
 
 static const char *path_of(const GroupPoint *point) {
@@ -189,142 +191,155 @@ static size_t directory_length(const char *path) {
         return slash ? (size_t) (slash - path) : 0;
 }
 
-static void tell_vm(const GroupPoint *point, GroupVm *vm) {
-        for (size_t i = 0; i < point->layer_count; i++) {
-                vm->name = vm->name ?: point->layers[i]->vm;
-                vm->uuid = vm->uuid ?: point->layers[i]->vm_uuid;
-        }
-}
-
-typedef struct Sorting {
-        const Groups *groups;
-        const Union *sets;
-} Sorting;
-
-static int compare_directories(const Groups *groups, size_t a, size_t b) {
-        const char *left = path_of(&groups->points[a]), *right = path_of(&groups->points[b]);
+static int compare_directories(const Union *sets, size_t a, size_t b) {
+        const char *left = path_of(&sets->groups->points[a]), *right = path_of(&sets->groups->points[b]);
         size_t left_length = directory_length(left), right_length = directory_length(right);
         int order = memcmp(left, right, left_length < right_length ? left_length : right_length);
 
         return order ?: (left_length > right_length) - (left_length < right_length);
 }
 
+static const char *uuid_of(const Union *sets, size_t index) {
+        return sets->uuids[find(sets, index)];
+}
+
+static int compare_members(const void *a, const void *b, void *context) {
+        const Union *sets = context;
+        size_t left = *(const size_t *) a, right = *(const size_t *) b;
+        int order = compare_texts(sets->names[left], sets->names[right]);
+
+        if (order == 0)
+                order = strcasecmp(uuid_of(sets, left) ?: "", uuid_of(sets, right) ?: "");
+        if (order == 0)
+                order = compare_directories(sets, left, right);
+        return order ?: (left > right) - (left < right);
+}
+
+static bool is_same_uuid(const char *a, const char *b) {
+        return a && b && strcasecmp(a, b) == 0;
+}
+
 static int compare_uuids(const void *a, const void *b, void *context) {
-        const Sorting *sorting = context;
+        const Union *sets = context;
         size_t left = *(const size_t *) a, right = *(const size_t *) b;
-        int order = strcasecmp(sorting->sets->vms[left].uuid ?: "", sorting->sets->vms[right].uuid ?: "");
+        int order = strcasecmp(sets->uuids[left] ?: "", sets->uuids[right] ?: "");
 
         return order ?: (left > right) - (left < right);
 }
 
-static int compare_names(const void *a, const void *b, void *context) {
-        const Sorting *sorting = context;
-        size_t left = *(const size_t *) a, right = *(const size_t *) b;
-        const GroupVm *one = &sorting->sets->vms[left], *other = &sorting->sets->vms[right];
-        int order = compare_texts(one->name, other->name);
+static void join_same_uuids(Union *sets, size_t *list) {
+        size_t count = sets->groups->point_count;
 
-        if (order == 0)
-                order = strcasecmp(one->uuid ?: "", other->uuid ?: "");
-        if (order == 0)
-                order = compare_directories(sorting->groups, left, right);
-        return order ?: (left > right) - (left < right);
-}
-
-static size_t list_representatives(const Groups *groups, const Union *sets, size_t *list) {
-        size_t count = 0;
-
-        for (size_t i = 0; i < groups->point_count; i++)
-                if (find(sets, i) == i)
-                        list[count++] = i;
-        return count;
-}
-
-static void join_same_uuids(Sorting *sorting, size_t *list) {
-        size_t count = list_representatives(sorting->groups, sorting->sets, list);
-
-        qsort_r(list, count, sizeof *list, compare_uuids, sorting);
-        for (size_t i = 1; i < count; i++) {
-                const char *before = sorting->sets->vms[list[i - 1]].uuid, *uuid = sorting->sets->vms[list[i]].uuid;
-
-                if (uuid && before && strcasecmp(before, uuid) == 0)
-                        join(sorting->sets, list[i - 1], list[i]);
-        }
+        for (size_t i = 0; i < count; i++)
+                list[i] = i;
+        qsort_r(list, count, sizeof *list, compare_uuids, sets);
+        for (size_t i = 1; i < count; i++)
+                if (is_same_uuid(sets->uuids[list[i - 1]], sets->uuids[list[i]]))
+                        join(sets, list[i - 1], list[i]);
 }
 
 /* The run of one name that begins at list[first], or of those without a name: all are one VM, unless several have UUIDs;
  * then, and without a name, those of one directory that have none are. The run's end. */
-static size_t join_run(Sorting *sorting, const size_t *list, size_t first, size_t count) {
-        const Union *sets = sorting->sets;
-        const char *name = sets->vms[list[first]].name;
-        size_t end = first, with_uuid = 0;
+static size_t join_run(const Union *sets, const size_t *list, size_t first, size_t count) {
+        const char *name = sets->names[list[first]];
+        size_t end = first, uuids = 0;
 
-        for (; end < count && compare_texts(sets->vms[list[end]].name, name) == 0; end++)
-                with_uuid += sets->vms[list[end]].uuid != NULL;
+        for (; end < count && compare_texts(sets->names[list[end]], name) == 0; end++)
+                uuids += uuid_of(sets, list[end]) &&
+                         (end == first || !is_same_uuid(uuid_of(sets, list[end - 1]), uuid_of(sets, list[end])));
         for (size_t i = first + 1; i < end; i++) {
-                bool same_place = !sets->vms[list[i]].uuid && !sets->vms[list[i - 1]].uuid &&
-                                  compare_directories(sorting->groups, list[i - 1], list[i]) == 0;
+                bool same_place = !uuid_of(sets, list[i]) && !uuid_of(sets, list[i - 1]) &&
+                                  compare_directories(sets, list[i - 1], list[i]) == 0;
 
-                if ((name && with_uuid <= 1) || same_place)
+                if ((name && uuids <= 1) || same_place)
                         join(sets, list[i - 1], list[i]);
         }
         return end;
 }
 
-static void join_same_names(Sorting *sorting, size_t *list) {
-        size_t count = list_representatives(sorting->groups, sorting->sets, list);
+/* What tells no name, in points that hang together with one that does, has that. */
+static void join_same_names(Union *sets, size_t *list) {
+        size_t count = 0;
 
-        qsort_r(list, count, sizeof *list, compare_names, sorting);
+        for (size_t i = 0; i < sets->groups->point_count; i++)
+                if (sets->names[i] || (find(sets, i) == i && !sets->named[i]))
+                        list[count++] = i;
+        qsort_r(list, count, sizeof *list, compare_members, sets);
         for (size_t i = 0; i < count;)
-                i = join_run(sorting, list, i, count);
+                i = join_run(sets, list, i, count);
 }
 
-/* Takes the representatives as the VMs. */
+/* Takes the representatives as the VMs. One that was renamed is called as in its newest point. */
 static int list_vms(Groups *groups, const Union *sets) {
+        CLEANUP(freep) size_t *newest = calloc(groups->point_count + 1, sizeof *newest);
+
         groups->vms = calloc(groups->point_count + 1, sizeof *groups->vms);
-        if (!groups->vms)
+        if (!groups->vms || !newest)
                 return -ENOMEM;
         for (size_t i = 0; i < groups->point_count; i++) {
                 const char *path = path_of(&groups->points[i]);
+                size_t first = find(sets, i), vm = groups->vm_count;
 
-                if (find(sets, i) != i) { /* whose representative comes before it */
-                        groups->points[i].vm = groups->points[find(sets, i)].vm;
-                        continue;
+                if (first != i) /* who comes before it */
+                        vm = groups->points[first].vm;
+                else {
+                        groups->vms[vm] = (GroupVm) {
+                                .uuid = sets->uuids[i], .directory = strndup(path, directory_length(path)),
+                        };
+                        groups->vm_count++;
+                        if (!groups->vms[vm].directory)
+                                return -ENOMEM;
                 }
-                groups->points[i].vm = groups->vm_count;
-                groups->vms[groups->vm_count] = sets->vms[i];
-                groups->vms[groups->vm_count].directory = strndup(path, directory_length(path));
-                if (!groups->vms[groups->vm_count++].directory)
-                        return -ENOMEM;
+                groups->points[i].vm = vm;
+                if (sets->names[i] && (!groups->vms[vm].name ||
+                                       is_later(groups->points[i].time, groups->points[newest[vm]].time))) {
+                        groups->vms[vm].name = sets->names[i];
+                        newest[vm] = i;
+                }
         }
         return 0;
 }
 
-static int make_vms(Groups *groups) {
-        CLEANUP(freep) size_t *of = calloc(groups->point_count + 1, sizeof *of);
-        CLEANUP(freep) size_t *list = calloc(groups->point_count + 1, sizeof *list);
-        CLEANUP(freep) GroupVm *vms = calloc(groups->point_count + 1, sizeof *vms);
-        Union sets = { of, vms };
-        Sorting sorting = { groups, &sets };
-
-        if (!of || !list || !vms)
-                return -ENOMEM;
-        for (size_t i = 0; i < groups->point_count; i++) {
-                of[i] = i;
-                tell_vm(&groups->points[i], &vms[i]);
+static void tell_vm(const GroupPoint *point, const char **ret_name, const char **ret_uuid) {
+        for (size_t i = 0; i < point->layer_count; i++) {
+                *ret_name = *ret_name ?: point->layers[i]->vm;
+                *ret_uuid = *ret_uuid ?: point->layers[i]->vm_uuid;
         }
-        for (size_t i = 0; i < groups->point_count; i++) {
-                const GroupPoint *point = &groups->points[i];
+}
+
+static void join_parents(const Union *sets) {
+        for (size_t i = 0; i < sets->groups->point_count; i++) {
+                const GroupPoint *point = &sets->groups->points[i];
 
                 for (size_t j = 0; j < point->layer_count; j++) {
                         const char *key = point->layers[j]->parent;
-                        size_t parent = key ? groups_find(groups, key) : GROUP_NONE;
+                        size_t parent = key ? groups_find(sets->groups, key) : GROUP_NONE;
 
                         if (parent != GROUP_NONE)
-                                join(&sets, parent, i);
+                                join(sets, parent, i);
                 }
         }
-        join_same_uuids(&sorting, list);
-        join_same_names(&sorting, list);
+}
+
+static int make_vms(Groups *groups) {
+        size_t room = groups->point_count + 1;
+        CLEANUP(freep) size_t *of = calloc(room, sizeof *of);
+        CLEANUP(freep) size_t *list = calloc(room, sizeof *list);
+        CLEANUP(freep) const char **names = calloc(room, sizeof *names);
+        CLEANUP(freep) const char **uuids = calloc(room, sizeof *uuids);
+        CLEANUP(freep) bool *named = calloc(room, sizeof *named);
+        Union sets = { groups, of, names, uuids, named };
+
+        if (!of || !list || !names || !uuids || !named)
+                return -ENOMEM;
+        for (size_t i = 0; i < groups->point_count; i++) {
+                of[i] = i;
+                tell_vm(&groups->points[i], &names[i], &uuids[i]);
+                named[i] = names[i] != NULL;
+        }
+        join_parents(&sets);
+        join_same_uuids(&sets, list);
+        join_same_names(&sets, list);
         return list_vms(groups, &sets);
 }
 

@@ -143,10 +143,15 @@ static int add_disks(const GroupPoint *point, Manifest *manifest) {
         return rc;
 }
 
-/* Names that have become the same by cleaning get a number. */
-static int number_disks(Manifest *manifest) {
-        for (size_t i = 1; i < manifest->disk_count; i++) {
+/* Names that have become the same by cleaning get a number. Only those that were changed can have: it may be thousands. */
+static int number_disks(const GroupPoint *point, Manifest *manifest) {
+        for (size_t i = 0, found = 0; i < manifest->disk_count; i++, found++) {
                 ManifestDisk *disk = &manifest->disks[i];
+
+                while (found > 0 && strcmp(point->layers[found]->disk, point->layers[found - 1]->disk) == 0)
+                        found++;
+                if (strcmp(point->layers[found]->disk, disk->name) == 0)
+                        continue;
 
                 for (unsigned number = 2; manifest_find_disk(manifest, disk->name) != disk; number++) {
                         char *name;
@@ -171,7 +176,9 @@ static int add_files(const GroupPoint *point, Manifest *manifest) {
 
                 if (!name)
                         return -ENOMEM;
-                if (manifest_find_file(manifest, name)) { /* the first of two serves */
+                /* The first of two serves. They stand in order, unless their names were changed. */
+                if ((i > 0 && strcmp(point->kept[i - 1]->name, kept->name) == 0) ||
+                    (strcmp(name, kept->name) != 0 && manifest_find_file(manifest, name))) {
                         free(name);
                         continue;
                 }
@@ -267,7 +274,7 @@ int point_make(const GroupPoint *point, const char *vm, const char *uuid, const 
         for (size_t i = 0; i < point->layer_count && !manifest->checkpoint; i++)
                 if (copy(point->layers[i]->checkpoint, &manifest->checkpoint) < 0)
                         return -ENOMEM;
-        if (add_disks(point, manifest) < 0 || number_disks(manifest) < 0 || add_files(point, manifest) < 0)
+        if (add_disks(point, manifest) < 0 || number_disks(point, manifest) < 0 || add_files(point, manifest) < 0)
                 return -ENOMEM;
         settle_kind(manifest);
         rc = set_capture(manifest, parent);
