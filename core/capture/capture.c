@@ -12,6 +12,7 @@
 #include "capture/leftovers.h"
 #include "capture/reporter.h"
 #include "capture/stop.h"
+#include "capture/target.h"
 #include "capture/watcher.h"
 #include "repository/capture-lock.h"
 
@@ -30,6 +31,7 @@ typedef struct Run {
         char *checkpoint;            /* the new one's name; set once a job may be there */
         bool began;                  /* the job is there for sure */
         Draft draft;
+        Target target;               /* begun once the state can be told */
         bool job_stays;              /* it could not be ended */
         bool over;                   /* no more to be said about what is captured */
 } Run;
@@ -230,17 +232,32 @@ static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
         return rc;
 }
 
+/* Keeps it as soon as the repository can be written to, as far as there is patience. */
+static int keep_file(Run *run, const char *name, const void *content, size_t length, Reason *reterr) {
+        Reason reason = REASON_INIT;
+        unsigned times = 0;
+        int rc;
+
+        do
+                rc = draft_keep_file(&run->draft, name, content, length, &reason);
+        while (rc < 0 && target_stuck(&run->target, times++, rc, reason.text) == 0);
+        if (rc < 0 && reterr)
+                *reterr = reason;
+        target_went_on(&run->target);
+        return rc;
+}
+
 static int keep_files(Run *run, const char *definition, Reason *reterr) {
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < run->source_vm.file_count; i++) {
                 SourceFile *file = &run->source_vm.files[i];
 
-                rc = draft_keep_file(&run->draft, file->name, file->content, file->length, reterr);
+                rc = keep_file(run, file->name, file->content, file->length, reterr);
                 free(STEAL_PTR(file->content)); /* it may be large */
         }
         if (rc == 0 && definition)
-                rc = draft_keep_file(&run->draft, BASE_CHECKPOINT_FILE, definition, strlen(definition), reterr);
+                rc = keep_file(run, BASE_CHECKPOINT_FILE, definition, strlen(definition), reterr);
         return rc;
 }
 
@@ -325,6 +342,7 @@ static int copy_disks(Run *run, Reason *reterr) {
                 .watcher = run->watcher,
                 .stop = &run->stop,
                 .reporter = run->reporter,
+                .target = &run->target,
                 .options = run->options,
         };
         uint64_t changed;
@@ -359,6 +377,7 @@ static int take_point(Run *run, Reason *reterr) {
         CLEANUP(freep) char *checkpoint = NULL, *definition = NULL;
         Reason reason = REASON_INIT;
         struct timespec moment;
+        unsigned times = 0;
         int rc;
 
         rc = open_source(run, reterr);
@@ -395,7 +414,9 @@ static int take_point(Run *run, Reason *reterr) {
         watcher_unlock_source(run->watcher);
         if (rc < 0)
                 return rc;
-        rc = draft_commit(&run->draft, run->guardian, &reason);
+        do
+                rc = draft_commit(&run->draft, run->guardian, &reason);
+        while (rc < 0 && target_stuck(&run->target, times++, rc, reason.text) == 0);
         if (rc < 0 && reterr)
                 *reterr = reason;
         if (rc > 0)
@@ -467,6 +488,7 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
         int rc;
 
         rc = reporter_start(run->reporter, &reason);
+        target_begin(&run->target, run->reporter, vm_fd(run->vm));
         if (rc == 0)
                 rc = guardian_start(options->guardian_argv, options->source, options->scratch_directory, lock_fd,
                                     &run->guardian, &reason);
@@ -500,6 +522,7 @@ static void run_clear(Run *run) {
         base_clear(&run->base);
         free(run->checkpoint);
         draft_clear(&run->draft);
+        target_end(&run->target);
         reporter_free(run->reporter);
         stop_destroy(&run->stop);
 }
@@ -510,6 +533,7 @@ int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *r
         int rc;
 
         stop_init(&run.stop);
+        target_init(&run.target, vm, options, &run.stop);
         if (vm_damage(vm))
                 return fail(reterr, -EROFS, "%s cannot capture: %s", vm_name(vm), vm_damage(vm));
         if (!vm_source(vm))

@@ -8,7 +8,6 @@
 #include "capture/pipeline.h"
 #include "capture/readers.h"
 #include "capture/survey.h"
-#include "capture/target.h"
 #include "formats/native/layer-writer.h"
 
 #define SKIPS_TOLD 16 /* ranges; after that only how much it was in all */
@@ -17,7 +16,6 @@
 typedef struct DiskCopy {
         const Copy *copy;
         size_t disk;
-        Target *target;
         uint64_t skip_start, skip_length, skipped; /* the range that is not yet told, and bytes in all */
         unsigned skips;
         Reason why_skipped;
@@ -109,25 +107,25 @@ int copy_survey(const Copy *copy, Reason *reterr) {
         return 0;
 }
 
-static int new_sink(const Copy *copy, const char *path, Target *target, ByteSink **ret, Reason *reterr) {
+static int new_sink(const Copy *copy, const char *path, ByteSink **ret, Reason *reterr) {
         Reason reason = REASON_INIT;
         unsigned times = 0;
         int rc;
 
         do
                 rc = file_sink_create(vm_fd(copy->vm), path, ret, &reason);
-        while (rc < 0 && rc != -EEXIST && target_stuck(target, times++, rc, reason.text) == 0);
+        while (rc < 0 && rc != -EEXIST && target_stuck(copy->target, times++, rc, reason.text) == 0);
         if (rc < 0 && reterr)
                 *reterr = reason;
         if (rc == 0) {
                 (*ret)->stuck = target_stuck;
-                (*ret)->stuck_context = target;
+                (*ret)->stuck_context = copy->target;
         }
         return rc;
 }
 
 static int new_writer(const Copy *copy, const Manifest *manifest, const char *disk, uint64_t size, const char *file,
-                      Target *target, LayerWriter **ret, Reason *reterr) {
+                      LayerWriter **ret, Reason *reterr) {
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
         CLEANUP(freep) char *path = NULL;
         LayerDescription description = {
@@ -146,7 +144,7 @@ static int new_writer(const Copy *copy, const Manifest *manifest, const char *di
                 path = NULL;
                 return fail_oom(reterr);
         }
-        rc = new_sink(copy, path, target, &sink, reterr);
+        rc = new_sink(copy, path, &sink, reterr);
         if (rc < 0)
                 return rc;
         rc = layer_writer_new(sink, &description, ret, reterr);
@@ -198,7 +196,7 @@ static int describe_disk(const Copy *copy, size_t disk, ManifestDisk *ret) {
 static void add_done(void *context, uint64_t bytes) {
         const DiskCopy *disk = context;
 
-        target_went_on(disk->target);
+        target_went_on(disk->copy->target);
         reporter_add_done(disk->copy->reporter, disk->disk, bytes);
 }
 
@@ -262,11 +260,10 @@ static int compare_disk(const Copy *copy, const Manifest *manifest, const Manife
         return rc == 0 ? comparison_run(readers, layer, copy->stop, reterr) : rc;
 }
 
-static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Rate *rate, Target *target, ManifestDisk *ret,
-                     Reason *reterr) {
+static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Rate *rate, ManifestDisk *ret, Reason *reterr) {
         CLEANUP(readers_freep) Readers *readers = NULL;
         CLEANUP(layer_writer_freep) LayerWriter *writer = NULL;
-        DiskCopy context = { .copy = copy, .disk = disk, .target = target };
+        DiskCopy context = { .copy = copy, .disk = disk };
         PipelineDisk pipeline;
         LayerTotals totals;
         uint64_t parent_data = 0;
@@ -276,7 +273,7 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ra
         if (rc < 0)
                 return rc;
         ret->size = readers_size(readers);
-        rc = new_writer(copy, manifest, ret->name, ret->size, ret->layers[0].file, target, &writer, reterr);
+        rc = new_writer(copy, manifest, ret->name, ret->size, ret->layers[0].file, &writer, reterr);
         if (rc < 0)
                 return rc;
         readers_add_more(readers);
@@ -300,7 +297,7 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ra
         rc = layer_writer_finish(writer, &totals, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc, "%s", ret->name);
-        target_went_on(target);
+        target_went_on(copy->target);
         ret->layers[0].length = totals.length;
         ret->layers[0].seal = totals.seal;
         if (copy->options->compare)
@@ -320,14 +317,7 @@ static void rate_freep(Rate **rate) {
 
 int copy_run(const Copy *copy, Manifest *manifest, Reason *reterr) {
         CLEANUP(rate_freep) Rate *rate = copy->options->rate ? rate_new(copy->options->rate) : NULL;
-        CLEANUP(target_end) Target target = {
-                .options = copy->options,
-                .vm = vm_name(copy->vm),
-                .reporter = copy->reporter,
-                .stop = copy->stop,
-        };
 
-        target_begin(&target, vm_fd(copy->vm));
         manifest->disks = calloc(copy->source_vm->disk_count, sizeof *manifest->disks);
         if (!manifest->disks || (copy->options->rate && !rate))
                 return fail_oom(reterr);
@@ -337,7 +327,7 @@ int copy_run(const Copy *copy, Manifest *manifest, Reason *reterr) {
                 manifest->disk_count = i + 1;
                 if (describe_disk(copy, i, &manifest->disks[i]) < 0)
                         return fail_oom(reterr);
-                rc = copy_disk(copy, manifest, i, rate, &target, &manifest->disks[i], reterr);
+                rc = copy_disk(copy, manifest, i, rate, &manifest->disks[i], reterr);
                 if (rc < 0)
                         return rc;
         }

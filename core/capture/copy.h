@@ -6,6 +6,7 @@
 #include "capture/base.h"
 #include "capture/reporter.h"
 #include "capture/stop.h"
+#include "capture/target.h"
 #include "capture/watcher.h"
 
 /* All borrowed. */
@@ -17,6 +18,7 @@ typedef struct Copy {
         Watcher *watcher;
         Stop *stop;
         Reporter *reporter;
+        Target *target;
         const CaptureOptions *options;
 } Copy;
 

@@ -11,9 +11,13 @@
 #define FIRST_PAUSE_MS 100u      /* twice as long each time */
 #define WAIT_MS 1000u            /* until space is looked for again */
 
+void target_init(Target *target, Vm *vm, const CaptureOptions *options, const Stop *stop) {
+        *target = (Target) { .options = options, .vm = vm_name(vm), .stop = stop, .reserve_fd = -1 };
+}
+
 /* Where that cannot be had, it is done without. */
-void target_begin(Target *target, int root_fd) {
-        target->reserve_fd = -1;
+void target_begin(Target *target, Reporter *reporter, int root_fd) {
+        target->reporter = reporter;
         if (target->options->on_target_error != TARGET_ERROR_WAIT)
                 return;
         target->reserve_fd = openat(root_fd, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);

@@ -17,8 +17,9 @@ typedef struct Target {
         bool waits;
 } Target;
 
-/* root_fd: a directory of the repository. */
-void target_begin(Target *target, int root_fd);
+void target_init(Target *target, Vm *vm, const CaptureOptions *options, const Stop *stop);
+/* root_fd: a directory of the repository. reporter: is told what is waited for. */
+void target_begin(Target *target, Reporter *reporter, int root_fd);
 void target_end(Target *target);
 
 /* As ByteSink's stuck. */
