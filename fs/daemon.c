@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "announcer.h"
 #include "lifetime.h"
 #include "log.h"
 #include "operations.h"
@@ -39,7 +40,10 @@ static int mount_init(Mount *mount, const char *path, const MountOptions *option
         rc = repository_open(path, options->cache_bytes, &mount->tree.repository, reterr);
         if (rc < 0)
                 return rc;
-        rc = catalogue_new(mount->tree.repository, &mount->tree.catalogue);
+        layer_store_set_listener(repository_layers(mount->tree.repository), announcer());
+        rc = layer_store_set_disk(repository_layers(mount->tree.repository), options->cache_dir, options->cache_dir_bytes);
+        if (rc == 0)
+                rc = catalogue_new(mount->tree.repository, &mount->tree.catalogue);
         if (rc == 0)
                 rc = completeness_new(&mount->tree.completeness);
         if (rc >= 0)
@@ -116,6 +120,7 @@ int daemon_run(const char *repository_path, const char *mountpoint, const MountO
         rc = session_new(&mount, options, mountpoint, &session, reterr);
         if (rc < 0)
                 return rc;
+        mount.session = session;
         rc = serve(session, &lifetime, options, reterr);
         mount_quiet(&mount);
         session_end(session, !lifetime.lost);

@@ -119,6 +119,15 @@ static int take_fsname(MountOptions *options, const char *value) {
         return take_text(&options->fsname, value);
 }
 
+/* Absolute: the mount goes on in another directory. */
+static int take_cache_dir(MountOptions *options, const char *value) {
+        return *value == '/' ? take_text(&options->cache_dir, value) : -EINVAL;
+}
+
+static int take_cache_dir_size(MountOptions *options, const char *value) {
+        return size_parse(value, INT64_MAX, &options->cache_dir_bytes);
+}
+
 static int take_hold(MountOptions *options, const char *value) {
         return take_text(&options->hold, value);
 }
@@ -135,6 +144,10 @@ static const struct {
         { "cache_size", take_cache_size },
         { "max_threads", take_threads },
         { "fsname", take_fsname },
+        { "cache-dir", take_cache_dir },
+        { "cache_dir", take_cache_dir },
+        { "cache-dir-size", take_cache_dir_size },
+        { "cache_dir_size", take_cache_dir_size },
         { "hold", take_hold },
 };
 
@@ -209,6 +222,7 @@ MountOptions mount_options_default(void) {
 
 void mount_options_clear(MountOptions *options) {
         free(options->fsname);
+        free(options->cache_dir);
         free(options->hold);
         free(options->passed);
         *options = (MountOptions) { 0 };

@@ -1,12 +1,13 @@
 /* fs/mount-options.h - what stands behind `-o`: ours, those for the kernel, and those meant for others.
  *
- * Ours: direct_io, kernel_cache, allow_other, uid=, gid=, umask=, cache-size=, max_threads=, hold=, fsname=, ro, rw. To the
- * kernel go noexec, noatime and the like. Passed over is what mount(8), systemd and /etc/fstab say to themselves or each
- * other. Nothing else is accepted. */
+ * Ours: direct_io, kernel_cache, allow_other, uid=, gid=, umask=, cache-size=, cache_dir=, cache_dir_size=, max_threads=,
+ * hold=, fsname=, ro, rw. To the kernel go noexec, noatime and the like. Passed over is what mount(8), systemd and
+ * /etc/fstab say to themselves or each other. Nothing else is accepted. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "util/reason.h"
@@ -27,6 +28,8 @@ typedef struct MountOptions {
         gid_t gid;
         mode_t umask;
         size_t cache_bytes;
+        char *cache_dir;   /* for what is unpacked; NULL: the user's */
+        uint64_t cache_dir_bytes; /* that it may take; 0: half of what is free there */
         unsigned max_threads;
         char *hold;        /* what needs the mount: no signal ends it while files are open; NULL: any does */
         char *fsname;      /* what mount(8) shows; NULL: the repository */

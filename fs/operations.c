@@ -12,6 +12,7 @@
 #include "attributes.h"
 #include "direct-mapping.h"
 #include "reader.h"
+#include "waiting.h"
 #include "util/scratch.h"
 
 #define BACKGROUND_REQUESTS 64 /* read-ahead of many readers at once */
@@ -29,6 +30,11 @@ static void reply_error(fuse_req_t req, int rc) {
         if (rc == -EBADMSG || rc == -ENOTSUP || rc == -ENODATA || rc == -ELOOP || rc == -EXDEV)
                 rc = -EIO;
         fuse_reply_err(req, -rc);
+}
+
+/* Reading, and what makes text of a disk, may have to wait. */
+static void begin_waiting(fuse_req_t req, Waiting *waiting) {
+        waiting_begin(waiting, req, mount_of(req)->session, mount_of(req)->tree.options->max_threads);
 }
 
 static int make_entry(Mount *mount, const Item *item, struct fuse_entry_param *ret) {
@@ -155,14 +161,17 @@ static bool reads_directly(const MountOptions *options) {
 
 static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
         OpenFile *file;
+        Waiting waiting;
         Node node;
         int rc;
 
         rc = node_decode(number, &node);
         if (rc >= 0 && node.kind != NODE_TRIGGER && (info->flags & O_ACCMODE) != O_RDONLY)
                 rc = -EROFS;
+        begin_waiting(req, &waiting);
         if (rc >= 0)
                 rc = open_file_new(&mount_of(req)->tree, number, &file);
+        rc = waiting_end(&waiting, rc);
         if (rc < 0) {
                 reply_error(req, rc);
                 return;
@@ -205,14 +214,18 @@ static void read_text(fuse_req_t req, OpenFile *file, size_t size, uint64_t offs
 static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset, struct fuse_file_info *info) {
         OpenFile *file = open_file(info);
         Answer answer = { 0 };
+        Waiting waiting;
+        int rc;
 
         (void) number;
         if (!file->chain) {
                 read_text(req, file, size, (uint64_t) offset);
                 return;
         }
-        if (reader_read(file, size, (uint64_t) offset, &answer) < 0)
-                reply_error(req, -EIO);
+        begin_waiting(req, &waiting);
+        rc = waiting_end(&waiting, reader_read(file, size, (uint64_t) offset, &answer));
+        if (rc < 0)
+                reply_error(req, rc == -EINTR || rc == -EAGAIN ? rc : -EIO);
         else
                 fuse_reply_buf(req, answer.bytes, answer.length);
         reader_release(&answer);
@@ -250,9 +263,16 @@ static void op_poll(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
 
 /* Only SEEK_DATA and SEEK_HOLE come here. */
 static void op_lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence, struct fuse_file_info *info) {
-        int64_t found = offset < 0 ? -ENXIO : open_file_seek(open_file(info), (uint64_t) offset, whence);
+        Waiting waiting;
+        int64_t found;
 
         (void) number;
+        begin_waiting(req, &waiting);
+        found = offset < 0 ? -ENXIO : open_file_seek(open_file(info), (uint64_t) offset, whence);
+        if (found < 0)
+                found = waiting_end(&waiting, (int) found);
+        else
+                (void) waiting_end(&waiting, 0);
         if (found < 0)
                 reply_error(req, (int) found);
         else

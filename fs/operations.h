@@ -8,6 +8,7 @@
 #include "trigger.h"
 
 struct fuse_lowlevel_ops;
+struct fuse_session;
 
 /* A mounted repository; the userdata of its session. */
 typedef struct Mount {
@@ -15,6 +16,7 @@ typedef struct Mount {
         Triggers *triggers;
         OpenFiles files;
         Prefetcher *prefetcher;
+        struct fuse_session *session;
 } Mount;
 
 extern const struct fuse_lowlevel_ops mount_operations;

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "util/bytes.h"
+#include "waiting.h"
 
 #define AHEAD 2                      /* ranges that are made ready for a descriptor */
 #define RANGES (AHEAD + 1)           /* and the one that is being answered from */
@@ -146,6 +147,7 @@ static RangeState fill(const PrefetchRange *range) {
 static void *make_ready(void *context) {
         Prefetcher *prefetcher = context;
 
+        waiting_never();
         pthread_mutex_lock(&prefetcher->lock);
         for (;;) {
                 PrefetchRange *range;

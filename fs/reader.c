@@ -4,6 +4,7 @@
 
 #include "log.h"
 #include "util/bytes.h"
+#include "util/patience.h"
 #include "util/scratch.h"
 
 #define ZEROES (1u << 20) /* as long as the longest request of the kernel */
@@ -51,7 +52,8 @@ int reader_read(OpenFile *file, size_t size, uint64_t offset, Answer *ret) {
         rc = chain_read(file->chain, buffer, size, offset, &reason);
         if (rc < 0) {
                 item_subject(&file->item, subject);
-                log_once(node_number(file->item.node), "%s: %s", subject, reason.text);
+                if (!patience_is_over())
+                        log_once(node_number(file->item.node), "%s: %s", subject, reason.text);
                 ret->length = file->direct ? readable_start(file->chain, buffer, size, offset) : 0;
         }
         ret->bytes = buffer;

@@ -7,6 +7,7 @@
 #include "formats/qcow2/find.h"
 #include "formats/qcow2/layer-reader.h"
 #include "formats/raw.h"
+#include "formats/vma/vma.h"
 
 static const Format native = { "native", native_layer_open, NULL };
 static const Format qcow2 = { "qcow2", qcow2_layer_open, qcow2_find };
@@ -17,6 +18,7 @@ const Format *const formats[] = {
         &native,
         &qcow2,
         &kept,
+        &vma_format,
         &raw, /* the last: it takes what begins as a disk does */
         NULL,
 };

@@ -16,8 +16,10 @@
 struct LayerStore {
         int root_fd;
         Cache *open_files, *memory;
-        bool borrows; /* the caches are another store's */
-        uint64_t owner;
+        LayerStore *lender; /* whose caches these are; NULL: its own */
+        DiskCache *disk;
+        LayerListener listener;
+        uint64_t owner, archives;
         pthread_mutex_t lock; /* of the table and the references in it; nothing else is locked within */
         Layer *open[BUCKET_COUNT];
 };
@@ -38,6 +40,7 @@ static LayerStore *store_alloc(int root_fd) {
                 return NULL;
         store->root_fd = root_fd;
         store->owner = cache_new_owner();
+        store->archives = cache_new_owner();
         pthread_mutex_init(&store->lock, NULL);
         return store;
 }
@@ -54,6 +57,9 @@ int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret) {
         rc = cache_new(memory_bytes, &store->memory);
         if (rc < 0)
                 return rc;
+        rc = disk_cache_new(NULL, 0, &store->disk);
+        if (rc < 0)
+                return rc;
         *ret = STEAL_PTR(store);
         return 0;
 }
@@ -65,23 +71,46 @@ int layer_store_new_beside(int root_fd, LayerStore *other, LayerStore **ret) {
                 return -ENOMEM;
         store->open_files = other->open_files;
         store->memory = other->memory;
-        store->borrows = true;
+        store->lender = other;
         *ret = store;
         return 0;
 }
 
 LayerStore *layer_store_free(LayerStore *store) {
         if (store) {
-                if (store->borrows) { /* chains that nobody uses any more, and their layers */
+                if (store->lender) { /* chains that nobody uses any more, their layers, and what these shared */
                         cache_forget(store->memory, store->owner);
+                        cache_forget(store->memory, store->archives);
                 } else {
                         cache_free(store->memory);
                         cache_free(store->open_files);
+                        disk_cache_free(store->disk);
                 }
                 pthread_mutex_destroy(&store->lock);
         }
         free(store);
         return NULL;
+}
+
+int layer_store_set_disk(LayerStore *store, const char *path, uint64_t limit) {
+        DiskCache *disk;
+
+        if (disk_cache_new(path, limit, &disk) < 0)
+                return -ENOMEM;
+        disk_cache_free(store->disk);
+        store->disk = disk;
+        return 0;
+}
+
+void layer_store_set_listener(LayerStore *store, LayerListener listener) {
+        store->listener = listener;
+}
+
+void layer_store_tell(const LayerStore *store, const char *path, uint64_t done, uint64_t total, const Reason *failure) {
+        const LayerListener *listener = store->lender ? &store->lender->listener : &store->listener;
+
+        if (listener->tell)
+                listener->tell(listener->context, path, done, total, failure);
 }
 
 int layer_store_root(const LayerStore *store) {
@@ -106,6 +135,14 @@ int layer_store_open_file(LayerStore *store, const LayerLocation *location, Byte
                 return fail(reterr, -EIO, "%s has another length than it had", location->path);
         *ret = STEAL_PTR(bytes);
         return 0;
+}
+
+uint64_t layer_store_archives(const LayerStore *store) {
+        return store->archives;
+}
+
+DiskCache *layer_store_disk(const LayerStore *store) {
+        return store->lender ? store->lender->disk : store->disk;
 }
 
 uint64_t layer_store_owner(const LayerStore *store) {

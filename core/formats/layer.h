@@ -9,6 +9,7 @@
 
 #include "extent/extent-map.h"
 #include "formats/byte-store.h"
+#include "formats/disk-cache.h"
 #include "util/cache.h"
 #include "util/cleanup.h"
 #include "util/reason.h"
@@ -52,6 +53,17 @@ typedef struct LayerLocation {
 int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret);
 /* One of another root that uses the caches of a store, which has to outlive it. */
 int layer_store_new_beside(int root_fd, LayerStore *other, LayerStore **ret);
+/* Before the first layer is opened: as disk_cache_new(). */
+int layer_store_set_disk(LayerStore *store, const char *path, uint64_t limit);
+/* Told of what takes long and is made by the side, when somebody waits for it and when nobody does: `done` of `total` bytes of
+ * the file at path, once they are equal it is over; with failure it has failed. From any thread; set before layers are opened. */
+typedef struct LayerListener {
+        void (*tell)(void *context, const char *path, uint64_t done, uint64_t total, const Reason *failure);
+        void *context;
+} LayerListener;
+void layer_store_set_listener(LayerStore *store, LayerListener listener);
+void layer_store_tell(const LayerStore *store, const char *path, uint64_t done, uint64_t total, const Reason *failure);
+
 LayerStore *layer_store_free(LayerStore *store); /* always NULL; no layer may be left */
 DEFINE_CLEANUP(LayerStore, layer_store_free)
 
@@ -60,7 +72,9 @@ Cache *layer_store_files(const LayerStore *store);  /* of descriptors; cost 1 ea
 Cache *layer_store_memory(const LayerStore *store); /* of index pages, blocks, chains, regions; cost in bytes */
 /* The file of a location that found_seal() sealed, as file_store_open_found() opens it. */
 int layer_store_open_file(LayerStore *store, const LayerLocation *location, ByteStore **ret, Reason *reterr);
+DiskCache *layer_store_disk(const LayerStore *store); /* of what takes long to make again */
 uint64_t layer_store_owner(const LayerStore *store); /* in those caches, of what belongs to the store as a whole */
+uint64_t layer_store_archives(const LayerStore *store); /* the same, of archives that several layers are in */
 
 /* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
  * needs a newer version. A layer that is open already is shared. store must outlive it. */

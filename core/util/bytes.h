@@ -15,6 +15,9 @@ static inline uint64_t load_be64(const void *p) { uint64_t v; memcpy(&v, p, size
 static inline void store_le16(void *p, uint16_t v) { v = htole16(v); memcpy(p, &v, sizeof v); }
 static inline void store_le32(void *p, uint32_t v) { v = htole32(v); memcpy(p, &v, sizeof v); }
 static inline void store_le64(void *p, uint64_t v) { v = htole64(v); memcpy(p, &v, sizeof v); }
+static inline void store_be16(void *p, uint16_t v) { v = htobe16(v); memcpy(p, &v, sizeof v); }
+static inline void store_be32(void *p, uint32_t v) { v = htobe32(v); memcpy(p, &v, sizeof v); }
+static inline void store_be64(void *p, uint64_t v) { v = htobe64(v); memcpy(p, &v, sizeof v); }
 
 static inline uint64_t min_u64(uint64_t a, uint64_t b) { return a < b ? a : b; }
 static inline uint64_t max_u64(uint64_t a, uint64_t b) { return a > b ? a : b; }

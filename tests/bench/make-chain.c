@@ -217,16 +217,6 @@ static void put_cluster(FILE *file, void *cluster) {
         memset(cluster, 0, BLOCK);
 }
 
-static void store_be32(unsigned char *to, uint32_t value) {
-        value = htobe32(value);
-        memcpy(to, &value, sizeof value);
-}
-
-static void store_be64(unsigned char *to, uint64_t value) {
-        value = htobe64(value);
-        memcpy(to, &value, sizeof value);
-}
-
 /* Version 3 with 64 KiB clusters: header, refcount table, one refcount block, L1 table, L2 tables, data. */
 static void put_header(FILE *file, const Work *work, const char *backing, uint64_t l1_size, unsigned char *cluster) {
         memcpy(cluster, "QFI\xfb", 4);

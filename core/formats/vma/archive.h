@@ -1,0 +1,27 @@
+/* core/formats/vma/archive.h - a VMA archive that is open: what all of its disks and files share.
+ *
+ * Its header is read when it is opened. What takes longer, the map of its clusters and the unpacking where it is compressed, is
+ * begun by whoever first asks for a cluster, in a thread of the archive's own, and goes on when nobody waits. What has been
+ * found can be read while the rest is still to come.
+ * Threads: any number may use an archive at once. */
+#pragma once
+
+#include "formats/layer.h"
+#include "formats/vma/cluster-map.h"
+
+typedef struct VmaArchive VmaArchive;
+
+/* All that have an archive open share it, through the store's memory. The entry is to be released; it has the archive.
+ * -EBADMSG: no archive, damaged, or another file than the location says. */
+int vma_archive_open(LayerStore *store, const LayerLocation *location, CacheEntry **ret, Reason *reterr);
+
+const VmaHeader *vma_archive_header(const VmaArchive *archive);
+const char *vma_archive_path(const VmaArchive *archive);
+
+/* Looks up count clusters that the device has, waiting until all have been found or nothing more will be. One that is missing
+ * then is lost: vma_archive_problem() has the words. -EINTR: whoever asked has lost patience (util/patience.h). */
+int vma_archive_find(VmaArchive *archive, unsigned device, uint64_t first, size_t count, Cluster *ret, Reason *reterr);
+/* Reads what such a cluster has stored. */
+int vma_archive_read(VmaArchive *archive, void *buffer, size_t length, uint64_t offset, Reason *reterr);
+/* Why clusters are missing. */
+void vma_archive_problem(VmaArchive *archive, Reason *ret);
