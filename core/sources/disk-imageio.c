@@ -3,13 +3,11 @@
 #include <errno.h>
 #include <string.h>
 
+#include "sources/imageio-connect.h"
 #include "sources/imageio-extents.h"
-#include "sources/imageio-http.h"
-#include "sources/imageio-offer.h"
 #include "util/bytes.h"
 
 #define READ_MAX (2u << 20)     /* longest read that is offered */
-#define OPTIONS_MAX (64u << 10) /* bytes of JSON */
 #define CHANGES_MAX (4u << 20)  /* of an extent list: 32 MiB of memory */
 #define NOT_INCREMENTAL "its transfer is not that of an incremental backup"
 #define IDLE_S 5                /* oVirt gives a transfer up that was idle for a minute */
@@ -81,22 +79,6 @@ static int imageio_settle(DiskSource *base, char **ret, Reason *reterr) {
         return imageio_uri_format(&((ImageioSource *) base)->uri, ret) < 0 ? fail_oom(reterr) : 0;
 }
 
-/* A body that is short. */
-typedef struct Body {
-        char *bytes;
-        size_t size, length; /* of the room, and what is in it */
-} Body;
-
-static int take_bytes(void *context, const char *bytes, size_t length, Reason *reterr) {
-        Body *body = context;
-
-        if (length > body->size - body->length)
-                return fail(reterr, -EPROTO, "the server answers with more than was asked for");
-        memcpy(body->bytes + body->length, bytes, length);
-        body->length += length;
-        return 0;
-}
-
 static int ask(ImageioSource *source, ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret,
                Reason *reterr) {
         int rc = imageio_request(connection, request, ret, reterr);
@@ -105,54 +87,8 @@ static int ask(ImageioSource *source, ImageioConnection *connection, const Image
         return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
 }
 
-static int get_offer(ImageioSource *source, ImageioConnection *connection, ImageioOffer *ret, Reason *reterr) {
-        CLEANUP(freep) char *room = malloc(OPTIONS_MAX);
-        Body body = { room, OPTIONS_MAX, 0 };
-        ImageioRequest request = { .method = "OPTIONS", .take = take_bytes, .context = &body };
-        ImageioAnswer answer;
-        int rc;
-
-        if (!room)
-                return fail_oom(reterr);
-        rc = ask(source, connection, &request, &answer, reterr);
-        if (answer.status == 204 || answer.status == 405) { /* servers of long ago */
-                *ret = (ImageioOffer) { .max_readers = 1 };
-                return 0;
-        }
-        if (rc < 0)
-                return rc;
-        rc = imageio_offer_parse(body.bytes, body.length, ret, reterr);
-        return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
-}
-
 static int open_connection(ImageioSource *source, const char *local, ImageioConnection **ret, Reason *reterr) {
         return imageio_connection_new(&source->uri, local, source->source.owner->cancel, ret, reterr);
-}
-
-/* The server's socket on this host is quicker than TLS. It may be another server's: then it does not know the ticket. */
-static int try_local(ImageioSource *source, ImageioConnection **connection, ImageioOffer *offer, Reason *reterr) {
-        CLEANUP(imageio_connection_freep) ImageioConnection *local = NULL;
-        CLEANUP(imageio_offer_clear) ImageioOffer said = { 0 };
-        int rc;
-
-        if (!offer->local)
-                return 0;
-        if (!imageio_connection_is_local(*connection)) {
-                free(STEAL_PTR(offer->local));
-                return 0;
-        }
-        rc = open_connection(source, offer->local, &local, reterr);
-        if (rc == 0)
-                rc = get_offer(source, local, &said, reterr);
-        if (rc == -ECANCELED || rc == -ENOMEM)
-                return rc;
-        if (rc < 0) {
-                free(STEAL_PTR(offer->local));
-                return 0;
-        }
-        imageio_connection_free(*connection);
-        *connection = STEAL_PTR(local);
-        return 0;
 }
 
 static int connect_source(ImageioSource *source, Reason *reterr) {
@@ -160,11 +96,8 @@ static int connect_source(ImageioSource *source, Reason *reterr) {
         CLEANUP(imageio_offer_clear) ImageioOffer offer = { 0 };
         int rc;
 
-        rc = open_connection(source, NULL, &connection, reterr);
-        if (rc == 0)
-                rc = get_offer(source, connection, &offer, reterr);
-        if (rc == 0)
-                rc = try_local(source, &connection, &offer, reterr);
+        rc = imageio_connect(&source->uri, source->source.owner->cancel, &connection, &offer, reterr);
+        atomic_store(&source->used, seconds_now());
         if (rc < 0)
                 return rc;
         imageio_offer_clear(&source->offer);
@@ -261,8 +194,8 @@ static int imageio_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
 /* The server's answer to the first byte says how many there are, as far as it serves them. */
 static int get_total(ImageioSource *source, uint64_t *ret, Reason *reterr) {
         char byte;
-        Body body = { &byte, 1, 0 };
-        ImageioRequest request = { .method = "GET", .length = 1, .take = take_bytes, .context = &body };
+        ImageioBody body = { &byte, 1, 0 };
+        ImageioRequest request = { .method = "GET", .length = 1, .take = imageio_body_take, .context = &body };
         ImageioAnswer answer;
         int rc;
 
@@ -359,12 +292,12 @@ static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, S
 
 static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         ImageioReader *reader = (ImageioReader *) base;
-        Body body = { buffer, length, 0 };
+        ImageioBody body = { buffer, length, 0 };
         ImageioRequest request = {
                 .method = "GET",
                 .start = offset,
                 .length = length,
-                .take = take_bytes,
+                .take = imageio_body_take,
                 .context = &body,
         };
         const char *shown = reader->source->uri.shown;
@@ -420,7 +353,8 @@ static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceR
         atomic_fetch_add(&source->readers, 1);
         rc = open_connection(source, source->offer.local, &reader->connection, reterr);
         if (rc == 0)
-                rc = get_offer(source, reader->connection, &offer, reterr);
+                rc = imageio_get_offer(&source->uri, reader->connection, &offer, reterr);
+        atomic_store(&source->used, seconds_now());
         if (rc < 0)
                 return rc;
         *ret = &STEAL_PTR(reader)->reader;

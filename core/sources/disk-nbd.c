@@ -63,24 +63,12 @@ static int nbd_source_settle(DiskSource *base, char **ret, Reason *reterr) {
 
 static int open_connection(const NbdSource *source, const Look *look, unsigned connect_ms, SourceReader **ret,
                            Reason *reterr) {
-        const NbdUri *uri = &source->uri;
-        NbdAddress address = {
-                .socket_path = uri->socket,
-                .host = uri->host,
-                .port = uri->port,
-                .tls = uri->tls,
-                .unverified = !uri->verify,
-                .certificates = uri->certificates,
-                .psk_file = uri->psk_file,
-                .user = uri->user,
-                .export_name = uri->export_name,
-                .bitmap = look->bitmap,
-                .ignore_zero = !look->ask_zero,
-                .top_depth = look->top ? 1 : 0,
-                .patience_ms = uri->timeout_s * 1000,
-                .connect_ms = connect_ms,
-        };
+        NbdAddress address = nbd_uri_address(&source->uri);
 
+        address.bitmap = look->bitmap;
+        address.ignore_zero = !look->ask_zero;
+        address.top_depth = look->top ? 1 : 0;
+        address.connect_ms = connect_ms;
         return nbd_reader_open(&address, source->source.owner->cancel, ret, reterr);
 }
 

@@ -26,6 +26,7 @@ struct ImageioConnection {
         char *url;
         CURL *easy;
         CURLM *multi;
+        struct curl_slist *headers; /* of the request */
         int local_fd;         /* libcurl's, of a Unix socket; -1: none */
         char curl_words[CURL_ERROR_SIZE];
 
@@ -34,6 +35,7 @@ struct ImageioConnection {
         bool running;
         size_t header_bytes, error_bytes;
         bool has_range, wrong_range, encoded;
+        bool whole_head; /* of the last answer */
         uint64_t first, last, total;
         char words[WORDS_MAX + 1]; /* of a failed answer's body */
         size_t words_length;
@@ -55,8 +57,17 @@ static long status_of(const ImageioConnection *connection) {
         return status;
 }
 
+/* Whether bytes of the disk are the answer. */
+static bool asks_for_range(const ImageioRequest *request) {
+        return request->length > 0 && !request->body;
+}
+
 static bool is_success(const ImageioConnection *connection) {
-        return status_of(connection) == (connection->request->length > 0 ? 206 : 200);
+        long status = status_of(connection);
+
+        if (asks_for_range(connection->request))
+                return status == 206;
+        return status == 200 || (status == 204 && connection->request->body);
 }
 
 /* From libcurl's callbacks: ends the request for this reason. */
@@ -112,8 +123,10 @@ static size_t take_header(char *bytes, size_t size, size_t count, void *context)
         if (connection->header_bytes > HEADERS_MAX)
                 return stop(connection, -EPROTO, "the server's answer has headers without end");
         snprintf(line, sizeof line, "%.*s", (int) (length < sizeof line ? length : sizeof line - 1), bytes);
-        if (strncmp(line, "HTTP/", 5) == 0)
-                connection->has_range = connection->wrong_range = connection->encoded = false; /* of another answer before */
+        if (strncmp(line, "HTTP/", 5) == 0) /* there may have been another answer before */
+                connection->has_range = connection->wrong_range = connection->encoded = connection->whole_head = false;
+        else if (line[strspn(line, "\r\n")] == 0)
+                connection->whole_head = true;
         else if (is_header(line, "Content-Range", &value)) {
                 connection->wrong_range |= connection->has_range || read_range(value, connection) < 0;
                 connection->has_range = true;
@@ -128,7 +141,7 @@ static int check_head(ImageioConnection *connection) {
 
         if (connection->encoded)
                 return fail(&connection->reason, -EPROTO, "the server's answer is encoded, which it was not asked to be");
-        if (request->length == 0)
+        if (!asks_for_range(request))
                 return 0;
         if (!connection->has_range || connection->wrong_range)
                 return fail(&connection->reason, -EPROTO, "the server does not say which range its answer has");
@@ -230,6 +243,7 @@ ImageioConnection *imageio_connection_free(ImageioConnection *connection) {
         end_transfer(connection);
         curl_easy_cleanup(connection->easy);
         curl_multi_cleanup(connection->multi);
+        curl_slist_free_all(connection->headers);
         free(connection->url);
         free(connection);
         return NULL;
@@ -309,7 +323,7 @@ static int explain_status(ImageioConnection *connection, long status, Reason *re
                                                                    : -EPROTO;
         char *words = connection->words;
 
-        if (connection->request->length > 0 && status == 200)
+        if (asks_for_range(connection->request) && status == 200)
                 return fail(reterr, -EPROTO, "the server answers with the whole disk instead of a range");
         words[connection->words_length] = 0;
         hide_ticket(connection, words);
@@ -351,6 +365,37 @@ static int explain_curl(ImageioConnection *connection, CURLcode code, Reason *re
         return fail(reterr, rc, "%s", *words ? words : curl_easy_strerror(code));
 }
 
+static bool add_header(ImageioConnection *connection, const char *header) {
+        struct curl_slist *longer = curl_slist_append(connection->headers, header);
+
+        if (longer)
+                connection->headers = longer;
+        return longer;
+}
+
+/* Its own headers, and what it sends. */
+static bool prepare_body(ImageioConnection *connection, const ImageioRequest *request, const char *range) {
+        CURL *easy = connection->easy;
+        char type[64], of_disk[80];
+        int bad = 0;
+
+        curl_slist_free_all(STEAL_PTR(connection->headers));
+        if (request->body) {
+                snprintf(type, sizeof type, "Content-Type: %s", request->body_type);
+                snprintf(of_disk, sizeof of_disk, "Content-Range: bytes %s/*", range);
+                /* Nothing is waited for before it is sent. */
+                if (!add_header(connection, "Expect:") || !add_header(connection, type) ||
+                    (request->length > 0 && !add_header(connection, of_disk)))
+                        return false;
+                bad |= curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
+                bad |= curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
+        } else {
+                bad |= curl_easy_setopt(easy, CURLOPT_HTTPGET, 1l);
+        }
+        bad |= curl_easy_setopt(easy, CURLOPT_HTTPHEADER, connection->headers);
+        return !bad;
+}
+
 static int prepare(ImageioConnection *connection, const ImageioRequest *request, Reason *reterr) {
         CLEANUP(freep) char *url = NULL;
         char range[48];
@@ -359,7 +404,7 @@ static int prepare(ImageioConnection *connection, const ImageioRequest *request,
 
         connection->request = request;
         connection->header_bytes = connection->error_bytes = connection->words_length = 0;
-        connection->has_range = connection->wrong_range = connection->encoded = false;
+        connection->has_range = connection->wrong_range = connection->encoded = connection->whole_head = false;
         connection->curl_words[0] = 0;
         connection->total = UINT64_MAX;
         connection->rc = 0;
@@ -369,9 +414,10 @@ static int prepare(ImageioConnection *connection, const ImageioRequest *request,
         }
         snprintf(range, sizeof range, "%llu-%llu", (unsigned long long) request->start,
                  (unsigned long long) (request->start + request->length - 1));
+        bad |= !prepare_body(connection, request, range);
         bad |= curl_easy_setopt(connection->easy, CURLOPT_URL, url);
         bad |= curl_easy_setopt(connection->easy, CURLOPT_CUSTOMREQUEST, get ? NULL : request->method);
-        bad |= curl_easy_setopt(connection->easy, CURLOPT_RANGE, request->length > 0 ? range : NULL);
+        bad |= curl_easy_setopt(connection->easy, CURLOPT_RANGE, asks_for_range(request) ? range : NULL);
         return bad ? fail_oom(reterr) : 0;
 }
 
@@ -391,6 +437,11 @@ static int conclude(ImageioConnection *connection, CURLcode code, ImageioAnswer 
         /* What the server told is what failed, however its words broke off. */
         if (status >= 200 && !is_success(connection))
                 return explain_status(connection, status, reterr);
+        /* An answer to a change has no body that would be missed. */
+        if (code == CURLE_OK && connection->request->body && !connection->whole_head) {
+                ret->broken = true;
+                return fail(reterr, -EPROTO, "the server's answer broke off");
+        }
         if (code == CURLE_OK)
                 return 0;
         ret->broken = true;
@@ -447,4 +498,14 @@ int imageio_request(ImageioConnection *connection, const ImageioRequest *request
                 rc = imageio_request_go_on(connection, POLL_MS, ret, reterr);
         } while (rc > 0);
         return rc;
+}
+
+int imageio_body_take(void *context, const char *bytes, size_t length, Reason *reterr) {
+        ImageioBody *body = context;
+
+        if (length > body->size - body->length)
+                return fail(reterr, -EPROTO, "the server answers with more than was asked for");
+        memcpy(body->bytes + body->length, bytes, length);
+        body->length += length;
+        return 0;
 }

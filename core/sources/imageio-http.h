@@ -25,9 +25,12 @@ ImageioConnection *imageio_connection_free(ImageioConnection *connection); /* al
 DEFINE_CLEANUP(ImageioConnection, imageio_connection_free)
 
 typedef struct ImageioRequest {
-        const char *method; /* "GET", "OPTIONS" */
+        const char *method; /* "GET", "OPTIONS", "PUT", "PATCH" */
         const char *below;  /* what follows the ticket: "/extents?context=zero"; NULL: nothing */
-        uint64_t start, length; /* the range of bytes that is asked for; length 0: no range */
+        uint64_t start, length; /* the range of bytes that is asked for, or that the body is; length 0: no range */
+        const void *body;       /* what is sent, with its type; or NULL */
+        size_t body_length;
+        const char *body_type;  /* "application/json" */
         /* Takes the body as it arrives, if the request succeeds. A negative errno, with its reason, ends the request. */
         int (*take)(void *context, const char *bytes, size_t length, Reason *reterr);
         void *context;
@@ -39,10 +42,17 @@ typedef struct ImageioAnswer {
         uint64_t total;  /* bytes there are, as the answer to a range says; UINT64_MAX: it does not */
 } ImageioAnswer;
 
-/* 0 for status 200, and with a range for 206 and the range asked for, to which the body is then known to belong; its length
- * is for take() to check. -EACCES: the ticket is not (or no longer) good, or TLS fails; -EPROTO: the server does not keep to
- * the API; -ETIMEDOUT: it says nothing; -ECANCELED; … *ret is filled in any case. */
+/* 0 for status 200 (204 where something was sent), and where a range is asked for, 206 and that range, to which the body is
+ * then known to belong; its length is for take() to check. -EACCES: the ticket is not (or no longer) good, or TLS fails;
+ * -EPROTO: the server does not keep to the API; -ETIMEDOUT: it says nothing; -ECANCELED; … *ret is filled in any case. */
 int imageio_request(ImageioConnection *connection, const ImageioRequest *request, ImageioAnswer *ret, Reason *reterr);
+
+/* A body that is short: for take(), which is -EPROTO for more than there is room for. */
+typedef struct ImageioBody {
+        char *bytes;
+        size_t size, length; /* of the room, and what is in it */
+} ImageioBody;
+int imageio_body_take(void *body, const char *bytes, size_t length, Reason *reterr);
 
 /* The same in steps, for who must not wait: the request is borrowed until go_on returns no more 1, which means that it is not
  * over yet. go_on waits as long as it is told at most. */

@@ -28,19 +28,32 @@ static int take_local(const json_t *address, ImageioOffer *offer) {
         return 0;
 }
 
-int imageio_offer_parse(const char *text, size_t length, ImageioOffer *ret, Reason *reterr) {
-        json_t *options = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
-        const json_t *features = json_object_get(options, "features"), *readers = json_object_get(options, "max_readers");
-        ImageioOffer offer = { .max_readers = 1 };
+static bool has_feature(const json_t *features, const char *name) {
         const json_t *feature;
         size_t i;
-        int rc = 0;
 
         json_array_foreach(features, i, feature)
-                if (json_is_string(feature) && strcmp(json_string_value(feature), "extents") == 0)
-                        offer.extents = true;
-        if (json_is_integer(readers) && json_integer_value(readers) > 0)
-                offer.max_readers = (size_t) json_integer_value(readers);
+                if (json_is_string(feature) && strcmp(json_string_value(feature), name) == 0)
+                        return true;
+        return false;
+}
+
+static size_t take_limit(const json_t *limit) {
+        return json_is_integer(limit) && json_integer_value(limit) > 0 ? (size_t) json_integer_value(limit) : 1;
+}
+
+int imageio_offer_parse(const char *text, size_t length, ImageioOffer *ret, Reason *reterr) {
+        json_t *options = json_loadb(text, length, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, NULL);
+        const json_t *features = json_object_get(options, "features");
+        ImageioOffer offer = {
+                .extents = has_feature(features, "extents"),
+                .zero = has_feature(features, "zero"),
+                .flush = has_feature(features, "flush"),
+                .max_readers = take_limit(json_object_get(options, "max_readers")),
+                .max_writers = take_limit(json_object_get(options, "max_writers")),
+        };
+        int rc = 0;
+
         if (!json_is_object(options))
                 rc = fail(reterr, -EPROTO, "the server's options are no JSON object");
         else if (take_local(json_object_get(options, "unix_socket"), &offer) < 0)

@@ -10,7 +10,8 @@
 
 typedef struct ImageioOffer {
         bool extents;       /* it tells extents */
-        size_t max_readers; /* connections that may read the disk at once, at least 1 */
+        bool zero, flush;   /* PATCH can do these */
+        size_t max_readers, max_writers; /* connections that may read the disk, or write to it, at once: at least 1 */
         char *local;        /* its socket on its host, as imageio_connection_new() wants it; NULL: none that could be used */
 } ImageioOffer;
 

@@ -185,3 +185,18 @@ int nbd_uri_format(NbdUri *uri, char **ret) {
 
         return disk_uri_format(uri->base, parameters, sizeof parameters / sizeof *parameters, ret);
 }
+
+NbdAddress nbd_uri_address(const NbdUri *uri) {
+        return (NbdAddress) {
+                .socket_path = uri->socket,
+                .host = uri->host,
+                .port = uri->port,
+                .tls = uri->tls,
+                .unverified = !uri->verify,
+                .certificates = uri->certificates,
+                .psk_file = uri->psk_file,
+                .user = uri->user,
+                .export_name = uri->export_name,
+                .patience_ms = uri->timeout_s * 1000,
+        };
+}

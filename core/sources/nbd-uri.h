@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 
+#include "sources/nbd-connection.h"
 #include "util/reason.h"
 
 typedef struct NbdUri {
@@ -36,3 +37,6 @@ bool nbd_uri_claims(const char *text);
 int nbd_uri_parse(const char *text, NbdUri *ret, Reason *reterr);
 /* The text that says the same. The caller frees *ret. -ENOMEM. */
 int nbd_uri_format(NbdUri *uri, char **ret);
+
+/* The server and the export, and how to reach them; borrowed from the URI. */
+NbdAddress nbd_uri_address(const NbdUri *uri);

@@ -54,6 +54,7 @@ class Ticket:
 
     def __init__(self, path, dirty=None, size=None):
         self.path, self.dirty = path, dirty
+        self.written, self.zeroed, self.flushes = [], [], 0  # ranges (start, length) of requests
         self.file_size = os.stat(path).st_size
         self.size = self.file_size if size is None else size
 
@@ -94,14 +95,26 @@ class Ticket:
             return os.pread(file.fileno(), length, start)
 
 
+    def write(self, start, content):
+        with open(self.path, "r+b") as file:
+            os.pwrite(file.fileno(), content, start)
+        self.written.append((start, len(content)))
+
+    def zero(self, start, length):
+        subprocess.run(["fallocate", "--punch-hole", "-o", str(start), "-l", str(length), self.path], check=True)
+        self.zeroed.append((start, length))
+
+
 class Request:
     """One that was received. number: counted from 1 since the server's trouble was set."""
 
-    def __init__(self, number, method, target, headers, local):
+    def __init__(self, number, method, target, headers, local, body):
         self.number, self.method, self.target, self.headers, self.local = number, method, target, headers, local
+        self.body = body
         path, _, self.query = target.partition("?")
         self.ticket, _, self.below = path.removeprefix("/images/").partition("/")
-        ranged = re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("Range", ""))
+        ranged = (re.fullmatch(r"bytes=(\d+)-(\d+)", headers.get("Range", ""))
+                  or re.fullmatch(r"bytes (\d+)-(\d+)/\*", headers.get("Content-Range", "")))
         self.range = (int(ranged[1]), int(ranged[2])) if ranged else None
 
 
@@ -154,6 +167,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         self.serve()
 
+    def do_PUT(self):
+        self.serve()
+
+    def do_PATCH(self):
+        self.serve()
+
     def serve(self):
         request = self.imageio.received(self)
         trouble = self.imageio.trouble(request)
@@ -168,10 +187,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             self.answer(403, f"You are not allowed to access this resource: No such ticket {request.ticket}\n".encode())
         elif request.method == "OPTIONS":
-            options = {"features": ["checksum", "extents"], "max_readers": self.imageio.max_readers, "max_writers": 1}
+            options = {"features": ["checksum", "extents", "zero", "flush"], "max_readers": self.imageio.max_readers,
+                       "max_writers": self.imageio.max_readers}
             if self.imageio.socket_name:
                 options["unix_socket"] = self.imageio.socket_name
             self.answer(200, json.dumps({**options, **self.imageio.options}).encode(), Allow="OPTIONS,GET")
+        elif request.method in ("PUT", "PATCH"):
+            self.change(request, ticket)
         elif request.below == "extents":
             context = "dirty" if "context=dirty" in request.query else "zero"
             if context == "dirty" and ticket.dirty is None:
@@ -186,6 +208,24 @@ class Handler(http.server.BaseHTTPRequestHandler):
             start, end = request.range
             total = "*" if self.imageio.hides_total else ticket.size
             self.answer(206, ticket.read(start, end - start + 1), Content_Range=f"bytes {start}-{end}/{total}")
+
+    def change(self, request, ticket):
+        what = json.loads(request.body) if request.method == "PATCH" else {}
+        start, length = ((what.get("offset", 0), what.get("size", 0)) if what else
+                         (request.range[0], request.range[1] + 1 - request.range[0]))
+        if start + length > ticket.size or (not what and length != len(request.body)):
+            self.answer(416, b"not available\n")
+            return
+        if not what:
+            ticket.write(start, request.body)
+            ticket.flushes += "flush=n" not in request.query
+        elif what["op"] == "zero":
+            ticket.zero(start, length)
+            ticket.flushes += bool(what.get("flush", True))
+        else:
+            assert what["op"] == "flush"
+            ticket.flushes += 1
+        self.answer(200)
 
     def misbehave(self, trouble, request):
         ticket = self.imageio.tickets[request.ticket]
@@ -301,9 +341,10 @@ class ImageioServer:
     # What handlers tell
 
     def received(self, handler):
+        body = handler.rfile.read(int(handler.headers.get("Content-Length", 0)))
         with self.lock:
             request = Request(len(self.requests) + 1, handler.command, handler.path, handler.headers,
-                              isinstance(handler.server, LocalServer))
+                              isinstance(handler.server, LocalServer), body)
             self.requests.append(request)
             return request
 
