@@ -11,6 +11,7 @@
 #include "progress.h"
 #include "restore/restore.h"
 #include "restore/target.h"
+#include "source-words.h"
 
 enum { OPTION_FORMAT, OPTION_FORCE, OPTION_VERIFY, OPTION_ON_SOURCE_ERROR, OPTION_JSON };
 static const CommandOption options[] = {
@@ -120,6 +121,14 @@ static int parse(const Command *command, int argc, char **argv, Context *context
         return parse.status;
 }
 
+/* A URI may have secrets in it, which go from where process lists show them; "-" reads it from standard input. */
+static int take_target(char *word, char **ret, Reason *reterr) {
+        if (strcmp(word, "-") == 0 || strstr(word, "://"))
+                return source_words_take(word, ret, reterr);
+        *ret = strdup(word);
+        return *ret ? 0 : fail_oom(reterr);
+}
+
 static int run(const Command *command, int argc, char **argv) {
         Context context = {
                 .options = {
@@ -129,6 +138,7 @@ static int run(const Command *command, int argc, char **argv) {
                         .tell = tell,
                 },
         };
+        CLEANUP(freep) char *target = NULL;
         Reason reason = REASON_INIT;
         uint64_t skipped = 0;
         int status, rc;
@@ -138,7 +148,9 @@ static int run(const Command *command, int argc, char **argv) {
                 return status;
         context.path = argv[optind + 1];
         context.options.context = &context;
-        rc = restore(argv[optind], argv[optind + 1], argv[optind + 2], &context.options, &skipped, &reason);
+        rc = take_target(argv[optind + 2], &target, &reason);
+        if (rc == 0)
+                rc = restore(argv[optind], argv[optind + 1], target, &context.options, &skipped, &reason);
         progress_clear();
         if (rc < 0)
                 return command_failed(&reason);

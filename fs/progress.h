@@ -20,8 +20,8 @@ typedef struct Progress {
         const char *waits;         /* for what; NULL: it goes on */
 } Progress;
 
-/* A bar for each disk, where there are several, and one for all, drawn anew; those that the terminal has no room for are left
- * out from the front. As json: one line with what a program needs to show the same, on stderr whatever that is. */
+/* A bar for each disk, where there are several, and one for all, drawn anew; those that the terminal has no room for are
+ * left out from the front. As json: one line with what a program needs to show the same, on stderr whatever that is. */
 void progress_show(const Progress *progress, bool json);
 
 /* Takes them away, before other words and at the end. */

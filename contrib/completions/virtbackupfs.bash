@@ -5,7 +5,7 @@ _virtbackupfs() {
 
         COMPREPLY=()
         if ((COMP_CWORD == 1)); then
-                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map diff mount --help --version' -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map restore mount --help --version' -- "$cur")
                 return
         fi
         if [[ $cur == -* ]]; then
@@ -18,7 +18,7 @@ _virtbackupfs() {
                                 --on-target-error --compare --json'
                         ;;
                 list | map) words='--json' ;;
-                diff) words='--maps --json' ;;
+                restore) words='--format --force --verify --on-source-error --json' ;;
                 mount) words='-f -o' ;;
                 esac
                 mapfile -t COMPREPLY < <(compgen -W "$words --help" -- "$cur")
@@ -29,7 +29,7 @@ _virtbackupfs() {
         done
         if ((positional == 1)); then
                 case $command in
-                capture | forget | list | map | diff)
+                capture | forget | list | map | restore)
                         # The VMs of the repository named before.
                         for ((i = 2; i < COMP_CWORD; i++)); do
                                 [[ ${COMP_WORDS[i]} == -* ]] || break
@@ -39,6 +39,10 @@ _virtbackupfs() {
                         return
                         ;;
                 esac
+        fi
+        if [[ $command == restore ]] && ((positional == 2)); then
+                mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+                return
         fi
         mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 }

@@ -78,9 +78,7 @@ int draft_begin(Draft *draft, const char *newest, struct timespec moment, const 
         manifest->checkpoint = checkpoint ? strdup(checkpoint) : NULL;
         if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
                 manifest->capture = NULL;
-        if (manifest->capture && asprintf(&manifest->place, "vms/%s/data/%s/", vm_name(draft->vm), manifest->capture) < 0)
-                manifest->place = NULL;
-        if (!manifest->vm || !manifest->vm_uuid || (checkpoint && !manifest->checkpoint) || !manifest->place)
+        if (!manifest->vm || !manifest->vm_uuid || (checkpoint && !manifest->checkpoint) || !manifest->capture)
                 return fail_oom(reterr);
 
         path = draft_path(draft, NULL);

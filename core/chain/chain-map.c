@@ -1,6 +1,7 @@
 #include "chain/chain-map.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static const char *const state_names[] = {
         [EXTENT_DATA] = "data",
@@ -8,20 +9,17 @@ static const char *const state_names[] = {
         [EXTENT_UNREADABLE] = "unreadable",
 };
 
-static void print_text(FILE *f, const ChainExtent *extent, bool absent, bool first) {
-        fprintf(f, "%-20" PRIu64 " %-20" PRIu64 " %-10s %s\n", extent->start, extent->length,
-                absent ? "absent" : state_names[extent->state], extent->point ?: "-");
+static void print_text(FILE *f, const ChainExtent *extent) {
+        fprintf(f, "%-20" PRIu64 " %-20" PRIu64 " %-10s %s\n", extent->start, extent->length, state_names[extent->state],
+                extent->point ?: "-");
 }
 
 /* Point names need no escapes: they are digits, letters and dashes. */
-static void print_json(FILE *f, const ChainExtent *extent, bool absent, bool first) {
-        bool zero = !absent && extent->state == EXTENT_ZERO;
-
-        fprintf(f, "%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"data\": %s, \"zero\": %s, ", first ? "" : ",\n ",
-                extent->start, extent->length, absent || zero ? "false" : "true", zero ? "true" : "false");
-        if (absent)
-                fputs("\"absent\": true, ", f);
-        else if (extent->state == EXTENT_UNREADABLE)
+static void print_json(FILE *f, const ChainExtent *extent) {
+        fprintf(f, "%s{\"start\": %" PRIu64 ", \"length\": %" PRIu64 ", \"data\": %s, \"zero\": %s, ",
+                extent->start > 0 ? ",\n " : "", extent->start, extent->length,
+                extent->state == EXTENT_ZERO ? "false" : "true", extent->state == EXTENT_ZERO ? "true" : "false");
+        if (extent->state == EXTENT_UNREADABLE)
                 fputs("\"unreadable\": true, ", f);
         if (extent->point)
                 fprintf(f, "\"point\": \"%s\"}", extent->point);
@@ -29,10 +27,8 @@ static void print_json(FILE *f, const ChainExtent *extent, bool absent, bool fir
                 fputs("\"point\": null}", f);
 }
 
-const ChainPrinter chain_printer_text = { "Start                Length               State      Point\n", "", print_text };
-const ChainPrinter chain_printer_json = { "[", "]\n", print_json };
-
-static int print_map(const ChainView *view, const ChainPrinter *printer, char **ret, size_t *ret_length, Reason *reterr) {
+static int print_map(Chain *chain, const char *head, void (*print)(FILE *f, const ChainExtent *extent), const char *tail,
+                     char **ret, size_t *ret_length, Reason *reterr) {
         CLEANUP(freep) char *text = NULL;
         size_t length;
         FILE *f = open_memstream(&text, &length);
@@ -40,17 +36,17 @@ static int print_map(const ChainView *view, const ChainPrinter *printer, char **
 
         if (!f)
                 return fail_oom(reterr);
-        fputs(printer->head, f);
-        for (uint64_t offset = 0; rc >= 0 && offset < view->size;) {
+        fputs(head, f);
+        for (uint64_t offset = 0; rc >= 0 && offset < chain_size(chain);) {
                 ChainExtent extent;
 
-                rc = chain_view_next_extent(view, offset, &extent, reterr);
+                rc = chain_next_extent(chain, offset, &extent, reterr);
                 if (rc < 0)
                         break;
-                printer->print(f, &extent, false, offset == 0);
+                print(f, &extent);
                 offset = extent.start + extent.length;
         }
-        fputs(printer->tail, f);
+        fputs(tail, f);
         if (fclose(f) != 0 && rc >= 0)
                 rc = fail_oom(reterr);
         if (rc < 0)
@@ -60,10 +56,11 @@ static int print_map(const ChainView *view, const ChainPrinter *printer, char **
         return 0;
 }
 
-int chain_map_text(const ChainView *view, char **ret, size_t *ret_length, Reason *reterr) {
-        return print_map(view, &chain_printer_text, ret, ret_length, reterr);
+int chain_map_text(Chain *chain, char **ret, size_t *ret_length, Reason *reterr) {
+        return print_map(chain, "Start                Length               State      Point\n", print_text, "", ret,
+                         ret_length, reterr);
 }
 
-int chain_map_json(const ChainView *view, char **ret, size_t *ret_length, Reason *reterr) {
-        return print_map(view, &chain_printer_json, ret, ret_length, reterr);
+int chain_map_json(Chain *chain, char **ret, size_t *ret_length, Reason *reterr) {
+        return print_map(chain, "[", print_json, "]\n", ret, ret_length, reterr);
 }

@@ -76,7 +76,7 @@ typedef struct Manifest {
         int references; /* atomic */
         char name[POINT_NAME_MAX];
         char *vm, *vm_uuid, *capture; /* vm: when read, the name of the directory it lies in now */
-        char *place;  /* what goes before the names of its files, below the root of vm_layers() */
+        char *place;  /* what goes before the names of its files, below the root of vm_layers(); of manifests that were read */
         uint32_t serial;
         PointKind kind;
         struct timespec time;

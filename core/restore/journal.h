@@ -1,9 +1,10 @@
 /* core/restore/journal.h - says in the target itself that it is not finished, and how far it is.
  *
  * Its first MiB, which has what makes a disk recognizable (partition tables, boot sectors, the headers of most file systems
- * and volumes), is written last. Until then sealed JSON (sealed-json.h) lies there, in one of two places by turns, so that one
- * is always whole: at 0 and at 64 KiB. A disk of less than a MiB has none: it is done at once.
- *     {"format": "virtbackupfs unfinished restore", "version": 1, "what": TEXT, "sequence": N, "done": BYTES, "skipped": BYTES}
+ * and volumes), is written last. Until then sealed JSON (sealed-json.h) lies there, in one of two places by turns, so that
+ * one is always whole: at 0 and at 64 KiB. A disk of less than a MiB has none: it is done at once.
+ *     {"format": "virtbackupfs unfinished restore", "version": 1, "what": TEXT, "sequence": N, "done": BYTES,
+ *      "skipped": BYTES}
  * Threads: belongs to one. */
 #pragma once
 

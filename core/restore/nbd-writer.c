@@ -26,7 +26,7 @@ int nbd_writer_open(const NbdAddress *address, const atomic_bool *cancel, NbdCon
         if (rc < 0)
                 return rc;
         if (nbd_is_read_only(connection->nbd) != 0)
-                return fail(reterr, -EROFS, "the NBD server lets export \"%s\" be read only", address->export_name);
+                return fail(reterr, -EROFS, "the NBD server lets nobody write to its export \"%s\"", address->export_name);
         *ret = STEAL_PTR(connection);
         return 0;
 }

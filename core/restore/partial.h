@@ -1,7 +1,8 @@
 /* core/restore/partial.h - a new file that is made under the name PATH.partial and gets its own when it is whole.
  *
  * It is locked as long as it is being made, so that no two restores make the same one. A symbolic link is followed: what it
- * points to is replaced. Modes and owners of what is replaced are kept as far as they may be; a new file is its owner's alone.
+ * points to is replaced. Modes and owners of what is replaced are kept as far as they may be; a new file is its owner's
+ * alone.
  * Threads: belongs to one. */
 #pragma once
 

@@ -150,7 +150,7 @@ static int run(Restore *restore, const TargetRequest *request, const char *what,
                 rc = write_all(restore, ret_skipped, reterr);
         if (rc < 0) {
                 give_up(restore);
-                return rc;
+                return rc == -ECANCELED ? fail(reterr, rc, "canceled") : rc;
         }
         rc = disk_target_finish(restore->target, reterr);
         disk_target_close(restore->target, true);
@@ -168,6 +168,8 @@ int restore_disk(Vm *vm, const char *point, const char *disk, const char *target
                 .format = options->format,
                 .replace = options->replace,
                 .cancel = options->cancel,
+                .tell = options->tell,
+                .context = options->context,
         };
         int rc;
 

@@ -118,7 +118,8 @@ static void pass_progress(void *context, const RestoreProgress *disk, size_t cou
         PointRestore *restore = context;
 
         (void) count;
-        restore->progress[restore->disk] = *disk;
+        restore->progress[restore->disk].done = disk->done;
+        restore->progress[restore->disk].total = disk->total;
         restore->options->progress(restore->options->context, restore->progress, restore->manifest->disk_count);
 }
 

@@ -1,8 +1,8 @@
 /* core/restore/sweep.h - walks over a disk of a chain piece by piece, with several threads side by side.
  *
  * Pieces are given out in the order of the disk and begin and end at grains, but for the disk's end. Data are at most
- * SWEEP_PIECE long; zeroes may be longer, and what is too short to be worth a piece of its own belongs to the data around it.
- * What cannot be read counts as data. Memory: a piece or two for each thread. */
+ * SWEEP_PIECE long; zeroes may be longer, and what is too short to be worth a piece of its own belongs to the data around
+ * it. What cannot be read counts as data. Memory: a piece or two for each thread. */
 #pragma once
 
 #include <stdatomic.h>
@@ -26,7 +26,8 @@ typedef struct Sweep {
         uint64_t zero_min;    /* shorter zeroes count as data; at least the grain */
         unsigned threads;     /* 0: as many as are worth having */
         const atomic_bool *cancel; /* or NULL: -ECANCELED once it is true */
-        int (*work)(void *context, const SweepPiece *piece, Reason *reterr); /* any of the threads; the first error ends all */
+        /* Any of the threads; the first error ends all. */
+        int (*work)(void *context, const SweepPiece *piece, Reason *reterr);
         /* From the caller's thread, some times a second: all before done has been worked on. */
         int (*tick)(void *context, uint64_t done, Reason *reterr);
         void *context;        /* of both */

@@ -12,6 +12,7 @@
 typedef struct FileTarget {
         DiskTarget target;
         Partial partial;
+        int direct_fd; /* around the page cache, for whole grains; -1: the file system does not know how */
 } FileTarget;
 
 static bool file_claims(const TargetRequest *request) {
@@ -24,6 +25,7 @@ static void file_close(DiskTarget *base, bool keep) {
 
         if (!keep)
                 partial_remove(&target->partial);
+        close_fd(&target->direct_fd);
         partial_clear(&target->partial);
         free(target);
 }
@@ -43,6 +45,17 @@ static int file_clear(DiskTarget *base, Reason *reterr) {
         return set_size(target, reterr);
 }
 
+/* What is written is not read again by us, and the page cache costs more than the disk. -1: it has to be. */
+static int open_direct(const FileTarget *target) {
+        CLEANUP(close_fd) int fd = open(target->partial.partial_path, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+        CLEANUP(freep) void *probe = aligned_alloc(TARGET_GRAIN, TARGET_GRAIN);
+
+        /* Where larger pieces are wanted even a read at the end fails. */
+        if (fd < 0 || !probe || pread(fd, probe, TARGET_GRAIN, 0) < 0)
+                return -1;
+        return STEAL_FD(fd);
+}
+
 static int prepare(FileTarget *target, Reason *reterr) {
         struct stat st;
 
@@ -53,6 +66,7 @@ static int prepare(FileTarget *target, Reason *reterr) {
         if (fstat(target->partial.fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot look at %s", target->partial.partial_path);
         target->target.clean = !target->partial.found;
+        target->direct_fd = open_direct(target);
         return (uint64_t) st.st_size == target->target.size ? 0 : set_size(target, reterr);
 }
 
@@ -65,7 +79,7 @@ static int file_open(const TargetRequest *request, DiskTarget **ret, Reason *ret
         target->target.ops = &target_file_ops;
         target->target.size = request->size;
         target->target.grain = TARGET_GRAIN;
-        target->partial.fd = -1;
+        target->partial.fd = target->direct_fd = -1;
         rc = partial_open(request->name, request->replace, &target->partial, reterr);
         if (rc == 0)
                 rc = prepare(target, reterr);
@@ -77,23 +91,18 @@ static int file_open(const TargetRequest *request, DiskTarget **ret, Reason *ret
         return 0;
 }
 
-static int file_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+static int file_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset,
+                      Reason *reterr) {
         const FileTarget *target = (const FileTarget *) base;
-        const char *from = buffer;
+        size_t whole = target->direct_fd >= 0 ? round_down(length, TARGET_GRAIN) : 0;
+        int rc = 0;
 
         (void) connection;
-        while (length > 0) {
-                ssize_t n = pwrite(target->partial.fd, from, length, (off_t) offset);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n <= 0)
-                        return fail_errno(reterr, n < 0 ? -errno : -ENOSPC, "cannot write %s", target->partial.partial_path);
-                from += n;
-                offset += (uint64_t) n;
-                length -= (size_t) n;
-        }
-        return 0;
+        if (whole > 0)
+                rc = pwrite_whole(target->direct_fd, buffer, whole, offset);
+        if (rc == 0 && whole < length)
+                rc = pwrite_whole(target->partial.fd, (const char *) buffer + whole, length - whole, offset + whole);
+        return rc < 0 ? fail_errno(reterr, rc, "cannot write %s", target->partial.partial_path) : 0;
 }
 
 static int file_zero(DiskTarget *base, void *connection, uint64_t length, uint64_t offset, Reason *reterr) {
@@ -108,9 +117,14 @@ static int file_zero(DiskTarget *base, void *connection, uint64_t length, uint64
 
 static int file_read(DiskTarget *base, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         const FileTarget *target = (const FileTarget *) base;
-        int rc = pread_whole(target->partial.fd, buffer, length, offset);
+        size_t whole = target->direct_fd >= 0 ? round_down(length, TARGET_GRAIN) : 0;
+        int rc = 0;
 
         (void) connection;
+        if (whole > 0)
+                rc = pread_whole(target->direct_fd, buffer, whole, offset);
+        if (rc == 0 && whole < length)
+                rc = pread_whole(target->partial.fd, (char *) buffer + whole, length - whole, offset + whole);
         return rc < 0 ? fail_errno(reterr, rc, "cannot read %s", target->partial.partial_path) : 0;
 }
 

@@ -3,4 +3,4 @@
 
 #include "restore/target.h"
 
-extern const TargetOps target_file_ops, target_qcow2_ops;
+extern const TargetOps target_device_ops, target_file_ops, target_imageio_ops, target_nbd_ops, target_qcow2_ops;

@@ -14,13 +14,15 @@
 static const unsigned char zero_bytes[ZEROES_SIZE] __attribute__((aligned(4096)));
 
 /* The first that claims it: the last one claims all that is left. */
-static const TargetOps *const kinds[] = { &target_qcow2_ops, &target_file_ops };
+static const TargetOps *const kinds[] = {
+        &target_nbd_ops, &target_imageio_ops, &target_device_ops, &target_qcow2_ops, &target_file_ops,
+};
 
 struct TargetConnections {
         pthread_mutex_t lock; /* of what follows */
         pthread_cond_t back;
         void **idle;
-        size_t idle_count, count; /* count: idle or in use */
+        size_t idle_count, count, max; /* count: idle, in use or being made */
 };
 
 static TargetConnections *connections_free(DiskTarget *target) {
@@ -46,6 +48,7 @@ static int connections_new(DiskTarget *target, Reason *reterr) {
         pthread_mutex_init(&connections->lock, NULL);
         pthread_cond_init(&connections->back, NULL);
         target->connections = connections;
+        connections->max = target->connections_max;
         connections->idle = calloc(target->connections_max, sizeof *connections->idle);
         return connections->idle ? 0 : fail_oom(reterr);
 }
@@ -56,36 +59,52 @@ static void give_back(DiskTarget *target, void *connection) {
         if (!connections)
                 return;
         pthread_mutex_lock(&connections->lock);
-        if (connection)
-                connections->idle[connections->idle_count++] = connection;
-        else
-                connections->count--;
+        connections->idle[connections->idle_count++] = connection;
         pthread_cond_signal(&connections->back);
         pthread_mutex_unlock(&connections->lock);
+}
+
+/* Makes one more; with the lock held, but for that. Where the server lets nobody in beside those that are there, they will
+ * do: 1, and it is to be asked for again. */
+static int add(DiskTarget *target, void **ret, Reason *reterr) {
+        TargetConnections *connections = target->connections;
+        Reason reason = REASON_INIT;
+        int rc;
+
+        connections->count++;
+        pthread_mutex_unlock(&connections->lock);
+        rc = target->ops->connect(target, ret, &reason);
+        pthread_mutex_lock(&connections->lock);
+        if (rc == 0)
+                return 0;
+        connections->count--;
+        pthread_cond_broadcast(&connections->back);
+        if (connections->count == 0 || rc == -ECANCELED)
+                return fail(reterr, rc, "%s", reason.text);
+        connections->max = connections->count;
+        return 1;
 }
 
 /* An idle one, a new one, or whichever comes back first. */
 static int take(DiskTarget *target, void **ret, Reason *reterr) {
         TargetConnections *connections = target->connections;
-        void *connection = NULL;
-        int rc = 0;
+        int rc = 1;
 
-        if (connections) {
-                pthread_mutex_lock(&connections->lock);
-                while (connections->idle_count == 0 && connections->count == target->connections_max)
+        *ret = NULL;
+        if (!connections)
+                return 0;
+        pthread_mutex_lock(&connections->lock);
+        while (rc > 0) {
+                if (connections->idle_count > 0) {
+                        *ret = connections->idle[--connections->idle_count];
+                        rc = 0;
+                } else if (connections->count < connections->max) {
+                        rc = add(target, ret, reterr);
+                } else {
                         pthread_cond_wait(&connections->back, &connections->lock);
-                if (connections->idle_count > 0)
-                        connection = connections->idle[--connections->idle_count];
-                else
-                        connections->count++;
-                pthread_mutex_unlock(&connections->lock);
-                if (!connection)
-                        rc = target->ops->connect(target, &connection, reterr);
+                }
         }
-        if (rc < 0)
-                give_back(target, NULL);
-        else
-                *ret = connection;
+        pthread_mutex_unlock(&connections->lock);
         return rc;
 }
 

@@ -1,7 +1,7 @@
 /* core/restore/target.h - what a disk is restored to: one table for all kinds of targets.
  *
- * A target is named by a path or a URI, and is one of two sorts. A new one (a file) is made under the name TARGET.partial and
- * gets its own when it is finished. One in place (a device, a server) has content of its own: until it is finished, its
+ * A target is named by a path or a URI, and is one of two sorts. A new one (a file) is made under the name TARGET.partial
+ * and gets its own when it is finished. One in place (a device, a server) has content of its own: until it is finished, its
  * beginning says that it is not (journal.h). What is left of one that was not finished can be gone on with.
  * Life: open; any number of writes, zeroes and reads; sync; finish; close.
  * Threads: writes, zeroes, reads and syncs from any number of threads at once, on ranges that do not overlap; each takes a
@@ -24,6 +24,8 @@ typedef struct TargetRequest {
         uint64_t size;      /* bytes of the disk */
         bool replace;       /* what is there already may go */
         const atomic_bool *cancel; /* or NULL */
+        void (*tell)(void *context, const char *line); /* what the user should know, without being an error; or NULL */
+        void *context;
 } TargetRequest;
 
 typedef struct DiskTarget DiskTarget;
@@ -39,7 +41,8 @@ typedef struct TargetOps {
         /* One more, any thread; NULL: there are no connections, and the others below get NULL. */
         int (*connect)(DiskTarget *target, void **ret, Reason *reterr);
         void (*disconnect)(DiskTarget *target, void *connection);
-        int (*write)(DiskTarget *target, void *connection, const void *buffer, size_t length, uint64_t offset, Reason *reterr);
+        int (*write)(DiskTarget *target, void *connection, const void *buffer, size_t length, uint64_t offset,
+                     Reason *reterr);
         /* -EOPNOTSUPP: it cannot, and the door writes them. */
         int (*zero)(DiskTarget *target, void *connection, uint64_t length, uint64_t offset, Reason *reterr);
         int (*read)(DiskTarget *target, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr);
@@ -78,6 +81,7 @@ int disk_target_open(const TargetRequest *request, DiskTarget **ret, Reason *ret
 DiskTarget *disk_target_close(DiskTarget *target, bool keep);
 
 int disk_target_clear(DiskTarget *target, Reason *reterr);
+/* Ranges begin at grains and end at such or at the end of the disk; buffers begin at multiples of TARGET_GRAIN. */
 int disk_target_write(DiskTarget *target, const void *buffer, size_t length, uint64_t offset, Reason *reterr);
 int disk_target_zero(DiskTarget *target, uint64_t length, uint64_t offset, Reason *reterr);
 int disk_target_read(DiskTarget *target, void *buffer, size_t length, uint64_t offset, Reason *reterr);

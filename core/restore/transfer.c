@@ -12,7 +12,7 @@
 #include "util/bytes.h"
 #include "util/scratch.h"
 
-#define NOTE_SECONDS 2             /* how much work an interruption may cost */
+#define NOTE_SECONDS 1             /* how much work an interruption may cost */
 #define SPARSE_UNIT (64u << 10)    /* zeroes among data are looked for in such units */
 #define ZERO_MIN (64u << 10)       /* shorter ones are written with the data around them, where zeroing costs a request */
 
@@ -23,7 +23,7 @@ struct Transfer {
         DiskTarget *target;
         const RestoreOptions *options;
         uint64_t size, head;
-        uint64_t total;
+        uint64_t total, reported;
         atomic_uint_fast64_t done;
         uint64_t noted;      /* the journal's mark */
         time_t noted_at;
@@ -94,13 +94,14 @@ uint64_t transfer_skipped(const Transfer *transfer) {
 
 static void report(Transfer *transfer, uint64_t done_to) {
         const RestoreOptions *options = transfer->options;
-        RestoreProgress progress = { .disk = transfer->disk, .done = atomic_load(&transfer->done), .total = transfer->total };
+        RestoreProgress progress = { transfer->disk, atomic_load(&transfer->done), transfer->total };
 
         rescue_tell(transfer->rescue, done_to, transfer->disk, options->skipped, options->context);
         if (progress.done > progress.total) /* zeroes beside data count as such where they are written with it */
                 progress.done = progress.total;
-        if (options->progress)
+        if (options->progress && (progress.done != transfer->reported || progress.done == 0))
                 options->progress(options->context, &progress, 1);
+        transfer->reported = progress.done;
 }
 
 /* Data in which runs of zeroes become holes. */

@@ -1,4 +1,6 @@
-/* core/restore/transfer.h - brings the bytes of a disk into a target, and compares them afterwards. Threads: belongs to one. */
+/* core/restore/transfer.h - brings the bytes of a disk into a target, and compares them afterwards.
+ *
+ * Threads: belongs to one. */
 #pragma once
 
 #include "chain/chain.h"
@@ -7,8 +9,8 @@
 
 typedef struct Transfer Transfer;
 
-/* What is still to be done from the journal's mark on. All borrowed; path: VM/POINT/DISK, for messages. -EIO: some of the disk
- * cannot be read, as far as the map tells, and is not to be skipped. */
+/* What is still to be done from the journal's mark on. All borrowed; path: VM/POINT/DISK, for messages. -EIO: some of the
+ * disk cannot be read, as far as the map tells, and is not to be skipped. */
 int transfer_new(Chain *chain, const char *path, Journal *journal, const RestoreOptions *options, Transfer **ret,
                  Reason *reterr);
 Transfer *transfer_free(Transfer *transfer); /* always NULL */

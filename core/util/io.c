@@ -65,6 +65,25 @@ int pread_whole(int fd, void *buffer, size_t length, uint64_t offset) {
         return 0;
 }
 
+int pwrite_whole(int fd, const void *buffer, size_t length, uint64_t offset) {
+        const char *from = buffer;
+
+        if (offset > INT64_MAX || length > INT64_MAX - offset)
+                return -EINVAL;
+        while (length > 0) {
+                ssize_t n = pwrite(fd, from, length, (off_t) offset);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return n < 0 ? -errno : -ENOSPC;
+                from += n;
+                length -= (size_t) n;
+                offset += (uint64_t) n;
+        }
+        return 0;
+}
+
 int write_whole(int fd, const void *buffer, size_t length) {
         const char *from = buffer;
 

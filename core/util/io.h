@@ -17,6 +17,7 @@ int open_beneath(int dir_fd, const char *path, int flags, mode_t mode);
 
 /* All length bytes, or a negative errno; -ENODATA where the file ends before. */
 int pread_whole(int fd, void *buffer, size_t length, uint64_t offset);
+int pwrite_whole(int fd, const void *buffer, size_t length, uint64_t offset);
 int write_whole(int fd, const void *buffer, size_t length);
 
 /* Reads a file of at most limit bytes; the text gets a NUL behind it that ret_length does not count.
