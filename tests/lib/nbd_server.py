@@ -40,6 +40,10 @@ def nbdkit(person, socket_path, *arguments):
     return serving(person, socket_path, "nbdkit", "-f", "-r", "-U", socket_path, *arguments)
 
 
+def writable_nbdkit(person, socket_path, *arguments):
+    return serving(person, socket_path, "nbdkit", "-f", "-U", socket_path, *arguments)
+
+
 def qemu_nbd(person, socket_path, image, *options, form="qcow2"):
     return serving(person, socket_path, "qemu-nbd", "--read-only", "--persistent", f"--socket={socket_path}",
                    f"--format={form}", *options, image)

@@ -5,7 +5,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
 import threading
 
 import pytest
@@ -13,6 +12,7 @@ from mount import is_mounted, mounted, unmount
 from program import children_of, processes_of, wait_gone
 from repository import Repository, pull, state_of, wait_captured
 from slow import Progress, slowed
+from small import small_file_system
 from truth import Truth
 from vm import MIB, VM, Disk, random_image
 from wait import until
@@ -480,18 +480,6 @@ def test_a_damaged_state_or_registration_says_so(case, program, place):
 
 
 # Full disks: small file systems are root's to make
-
-
-@contextlib.contextmanager
-def small_file_system(path, mib, owner=None):
-    os.makedirs(path)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=0755", "none", path], check=True)
-    try:
-        if owner:
-            shutil.chown(path, owner, owner)
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture

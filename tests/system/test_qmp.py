@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
 import threading
 
 import pytest
@@ -15,22 +14,13 @@ from program import processes_of
 from qemu import Monitor, Qemu
 from repository import Repository
 from slow import Progress, slowed
+from small import small_file_system
 from truth import Truth
 from vm import MIB, Disk, random_image
 from wait import until
 
 FREEZE, THAW = "guest-fsfreeze-freeze", "guest-fsfreeze-thaw"
 UUID = "6f4b5e5c-2f56-4f5e-9d0a-0c6a4f3f2a11"
-
-
-@contextlib.contextmanager
-def small_file_system(path, mib):
-    os.makedirs(path)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=0755", "none", path], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", path], check=True)
 
 
 @pytest.fixture
