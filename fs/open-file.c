@@ -108,7 +108,7 @@ int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offse
                 return 0;
         length = (size_t) min_u64(size, end - offset);
         if (file->kept) {
-                rc = layer_read_filled(file->kept, buffer, length, offset, &reason);
+                rc = layer_read(file->kept, buffer, length, offset, &reason);
                 if (rc < 0)
                         log_once(node_number(file->item.node), "%s", reason.text);
                 return rc < 0 ? rc : (int64_t) length;

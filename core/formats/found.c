@@ -45,6 +45,7 @@ static void clear_layer(FoundLayer *layer) {
         free_text(layer->checkpoint);
         free_text(layer->problem);
         free_text(layer->note);
+        free_text(layer->directory);
         clear_location(&layer->location);
 }
 
@@ -97,6 +98,7 @@ int found_add_layer(FoundDirectory *directory, const FoundLayer *layer) {
         copied.checkpoint = copy(layer->checkpoint, &rc);
         copied.problem = copy(layer->problem, &rc);
         copied.note = copy(layer->note, &rc);
+        copied.directory = copy(directory->path, &rc);
         copied.location = copy_location(&layer->location, &rc);
         if (rc < 0)
                 clear_layer(&copied);

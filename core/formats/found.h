@@ -32,6 +32,7 @@ typedef struct FoundLayer {
         uint64_t size;          /* of the disk, bytes */
         uint64_t stored;        /* bytes that the layer takes */
         LayerLocation location;
+        const char *directory;  /* that it was found in, which need not be the file's own; set by found_add_layer() */
 } FoundLayer;
 
 /* Something kept beside the disks, read as a layer without holes: a definition, a kernel, RAM. */

@@ -22,8 +22,8 @@ __attribute__((format(printf, 2, 3))) static inline void run(const TemporaryDire
         va_start(args, format);
         CHECK(vasprintf(&words, format, args) >= 0);
         va_end(args);
-        CHECK(asprintf(&command, "cd '%s' && { %s; } >output 2>&1 || { echo '%s'; tail -n 20 output; exit 1; } >&2", directory->path,
-                       words, directory->path) >= 0);
+        CHECK(asprintf(&command, "cd '%s' && { %s; } >output 2>&1 || { tail -n 20 output; exit 1; } >&2", directory->path,
+                       words) >= 0);
         if (system(command) != 0) {
                 fprintf(stderr, "failed: %s\n", words);
                 exit(1);

@@ -19,8 +19,9 @@ static void case_clear(Case *c) {
 }
 
 static FoundLayer *layer_of(Case *c, const char *key, const char *disk, const char *parent, time_t moment) {
-        FoundDirectory directory = { .path = "", .findings = &c->findings };
-        char path[100], *point = strdup(key);
+        const char *slash = strrchr(key, '/');
+        char path[100], *point = strdup(key), *place = strndup(key, slash ? (size_t) (slash - key) : 0);
+        FoundDirectory directory = { .path = place, .findings = &c->findings };
         FoundLayer layer = {
                 .point = point, .parent = parent, .disk = disk, .kind = parent ? FOUND_INCREMENTAL : FOUND_FULL,
                 .time = { moment, 0 }, .size = 1 << 20, .stored = 4096,
@@ -30,6 +31,7 @@ static FoundLayer *layer_of(Case *c, const char *key, const char *disk, const ch
         layer.location = (LayerLocation) { "raw", path, NULL, 1 << 20, 7 };
         CHECK_INT(found_add_layer(&directory, &layer), 0);
         free(point);
+        free(place);
         return &c->findings.layers[c->findings.layer_count - 1];
 }
 

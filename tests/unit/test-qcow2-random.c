@@ -40,7 +40,8 @@ static void create(const TemporaryDirectory *directory, const Shape *shape, cons
         char options[400], data[100] = "", base[100] = "";
 
         if (shape->data_file)
-                snprintf(data, sizeof data, ",data_file=%s.data,data_file_raw=%s", name, shape->data_file_raw ? "on" : "off");
+                snprintf(data, sizeof data, ",data_file=%s.data,data_file_raw=%s", name,
+                         shape->data_file_raw ? "on" : "off");
         if (backing)
                 snprintf(base, sizeof base, "-b %s -F qcow2", backing);
         snprintf(options, sizeof options, "compat=%s,cluster_size=%u,preallocation=%s%s%s%s", shape->v2 ? "0.10" : "1.1",

@@ -21,7 +21,7 @@ static int describe_entry(ByteStore *image, uint64_t *at, uint64_t end, FILE *to
         int rc;
 
         if (end - *at < ENTRY_LENGTH)
-                return fail(reterr, -EBADMSG, "the directory of its bitmaps ends within an entry");
+                return fail(reterr, -EBADMSG, "their directory ends within an entry");
         rc = byte_store_read(image, bytes, sizeof bytes, *at, reterr);
         if (rc < 0)
                 return rc;
@@ -29,7 +29,7 @@ static int describe_entry(ByteStore *image, uint64_t *at, uint64_t end, FILE *to
         name_at = *at + ENTRY_LENGTH + load_be32(bytes + 20);
         length = round_up(ENTRY_LENGTH + (uint64_t) load_be32(bytes + 20) + name_length, 8);
         if (name_length > NAME_MAX_LENGTH || length > end - *at)
-                return fail(reterr, -EBADMSG, "the directory of its bitmaps has an entry that is too long");
+                return fail(reterr, -EBADMSG, "their directory has an entry that is too long");
         rc = byte_store_read(image, name, name_length, name_at, reterr);
         if (rc < 0)
                 return rc;
@@ -63,6 +63,9 @@ int qcow2_bitmaps_describe(ByteStore *image, const Qcow2Header *header, char **r
                 *ret = NULL;
                 return 0;
         }
+        if (header->bitmaps_offset > byte_store_size(image) ||
+            header->bitmaps_length > byte_store_size(image) - header->bitmaps_offset)
+                return fail(reterr, -EBADMSG, "their directory lies past the file's end");
         to = open_memstream(&text, &length);
         if (!to)
                 return fail_oom(reterr);

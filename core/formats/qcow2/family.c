@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "formats/qcow2/series.h"
 #include "util/io.h"
 #include "util/parallel.h"
 
@@ -155,11 +156,22 @@ static int open_below(const Family *family, const Image *image, Image **ret, Rea
 
 /* Links an image to its base, which may be new. */
 static int link_image(Family *family, Image *image, size_t *elsewhere) {
-        FoundEntry *entry = entry_at(family, image->below.path);
-        Image *below = known_image(family, image->below.path, entry);
         Reason reason = REASON_INIT;
+        FoundEntry *entry;
+        Image *below;
         int rc = 0;
 
+        if (image->backing)
+                return 0;
+        if (!*image->header.backing)
+                return image->said.incremental ? image_problem(image, "it is incremental, and what it is based on is not there")
+                                               : 0;
+        if (image->without_below)
+                return image_problem(image, "%s", image->without_below);
+        if (image->below.moved && image_note(image, "its backing file %s is taken from beside it", image->header.backing) < 0)
+                return -ENOMEM;
+        entry = entry_at(family, image->below.path);
+        below = known_image(family, image->below.path, entry);
         if (!below && !entry && ++*elsewhere > ELSEWHERE_MAX)
                 return image_problem(image, "its backing file %s: too many images lie elsewhere", image->header.backing);
         if (!below) {
@@ -185,9 +197,9 @@ static int link_images(Family *family) {
                 if (below && below != image)
                         image_make_raw(below);
         }
+        rc = family_link_series(family);
         for (size_t i = 0; rc >= 0 && i < family->count; i++)
-                if (family->images[i]->below.path)
-                        rc = link_image(family, family->images[i], &elsewhere);
+                rc = link_image(family, family->images[i], &elsewhere);
         for (size_t i = 0; rc >= 0 && i < family->count; i++) {
                 Image *image = family->images[i];
 

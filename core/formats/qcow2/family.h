@@ -14,7 +14,7 @@ typedef struct Family {
         Image **by_entry; /* for each entry of the directory; NULL: none of ours */
 } Family;
 
-/* Looks into all files of the directory that are not claimed. Those that are images are linked to what they are based on, and
+/* Looks into all files of the directory that are not claimed. Those that are images are linked to what they are based on and
  * claimed, as are raw ones that something is based on; those that cannot be used are refused. -ENOMEM. */
 int family_load(FoundDirectory *directory, Family *ret, Reason *reterr);
 void family_clear(Family *family);

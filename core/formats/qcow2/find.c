@@ -42,7 +42,7 @@ static int add_layer(FoundDirectory *directory, const Image *image, const char *
                 return -ENOMEM;
         layer->parent = parent;
         layer->disk = image->base->disk;
-        layer->kind = *image->header.backing ? FOUND_INCREMENTAL : FOUND_FULL;
+        layer->kind = *image->header.backing || image->said.incremental ? FOUND_INCREMENTAL : FOUND_FULL;
         layer->location = (LayerLocation) {
                 .format = image->raw ? "raw" : "qcow2",
                 .path = image->path,
@@ -62,7 +62,8 @@ static int compare_snapshots(const void *a, const void *b) {
 static int add_snapshots(FoundDirectory *directory, Image *image) {
         Qcow2Snapshots *snapshots = &image->snapshots;
 
-        qsort(snapshots->items, snapshots->count, sizeof *snapshots->items, compare_snapshots);
+        if (snapshots->count > 1)
+                qsort(snapshots->items, snapshots->count, sizeof *snapshots->items, compare_snapshots);
         for (size_t i = 0; i < snapshots->count; i++) {
                 const Qcow2Snapshot *snapshot = &snapshots->items[i], *last = i > 0 ? snapshot - 1 : NULL;
                 bool with_id = last && strcmp(last->name, snapshot->name) == 0;
@@ -75,7 +76,8 @@ static int add_snapshots(FoundDirectory *directory, Image *image) {
                 if (with_id && strcmp(last->id, snapshot->id) == 0)
                         continue;
                 layer.problem = image->problem;
-                if (!layer.problem && qcow2_snapshot_check(&image->header, snapshot, (uint64_t) image->st.st_size, &reason) < 0)
+                if (!layer.problem &&
+                    qcow2_snapshot_check(&image->header, snapshot, (uint64_t) image->st.st_size, &reason) < 0)
                         layer.problem = reason.text;
                 if (add_layer(directory, image, snapshot->id, &layer) < 0)
                         return -ENOMEM;
@@ -84,26 +86,19 @@ static int add_snapshots(FoundDirectory *directory, Image *image) {
 }
 
 static int add_image(FoundDirectory *directory, Image *image) {
-        CLEANUP(image_name_clear) ImageName name = { 0 };
-        CLEANUP(freep) char *point = NULL;
-        int rc = image_name_parse(image->name, &name);
+        CLEANUP(freep) char *point = point_key(directory, image->label, NULL, false);
         FoundLayer layer = {
-                .time = name.time.tv_sec ? name.time : image->st.st_mtim,
-                .checkpoint = name.checkpoint,
+                .point = point,
+                .time = image->said.time.tv_sec ? image->said.time : image->st.st_mtim,
+                .checkpoint = image->said.checkpoint,
+                .problem = image->problem,
+                .note = image->note,
                 .size = image->size,
                 .stored = (uint64_t) image->st.st_blocks * 512 + image->data_stored,
         };
 
-        if (rc >= 0 && name.incremental && !*image->header.backing)
-                rc = image_problem(image, "it is incremental and names no backing file");
-        if (rc < 0)
-                return rc;
-        point = point_key(directory, image->label, NULL, false);
         if (!point)
                 return -ENOMEM;
-        layer.point = point;
-        layer.problem = image->problem;
-        layer.note = image->note;
         return add_layer(directory, image, NULL, &layer);
 }
 

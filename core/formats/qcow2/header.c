@@ -14,9 +14,6 @@
 #define CLUSTER_BITS_MIN 9
 #define CLUSTER_BITS_MIN_EXTENDED 14
 #define CLUSTER_BITS_MAX 21
-#define SNAPSHOTS_MAX 65536
-#define BITMAPS_MAX 65535
-#define BITMAP_DIRECTORY_MAX (64u << 20)
 
 enum { /* incompatible features */
         FEATURE_DIRTY = 1 << 0,
@@ -73,19 +70,14 @@ static int refuse_feature(const Area *area, uint64_t unknown, const unsigned cha
                     byte_store_name(area->image), name, *name ? ", " : "", bit);
 }
 
-static int load_bitmaps(const Area *area, uint64_t autoclear, const unsigned char *data, uint32_t length, Qcow2Header *header,
-                        Reason *reterr) {
+static int load_bitmaps(const Area *area, uint64_t autoclear, const unsigned char *data, uint32_t length,
+                        Qcow2Header *header, Reason *reterr) {
         if (length < 24)
                 return damaged(area->image, reterr, "the header extension of its bitmaps is too short");
         header->bitmap_count = load_be32(data);
         header->bitmaps_length = load_be64(data + 8);
         header->bitmaps_offset = load_be64(data + 16);
         header->bitmaps_stale = !(autoclear & AUTOCLEAR_BITMAPS);
-        if (!header->bitmaps_stale &&
-            (header->bitmap_count == 0 || header->bitmap_count > BITMAPS_MAX || header->bitmaps_length > BITMAP_DIRECTORY_MAX ||
-             header->bitmaps_offset > byte_store_size(area->image) ||
-             header->bitmaps_length > byte_store_size(area->image) - header->bitmaps_offset))
-                return damaged(area->image, reterr, "the directory of its bitmaps cannot be where the header says");
         return 0;
 }
 
@@ -197,8 +189,6 @@ static int load_fixed(const Area *area, Qcow2Header *header, Reason *reterr) {
                             byte_store_name(area->image), method == 1 ? " (AES)" : method == 2 ? " (LUKS)" : "");
         if (header->cluster_bits < CLUSTER_BITS_MIN || header->cluster_bits > CLUSTER_BITS_MAX)
                 return damaged(area->image, reterr, "its header has an impossible cluster size");
-        if (header->snapshot_count > SNAPSHOTS_MAX || header->snapshots_offset > byte_store_size(area->image))
-                return damaged(area->image, reterr, "its snapshots cannot be where its header says");
         return 0;
 }
 
@@ -254,7 +244,8 @@ int qcow2_header_load(ByteStore *image, Qcow2Header *ret, Reason *reterr) {
                 rc = load_backing(area, backing_offset, load_be32(area->bytes + 16), &header, reterr);
         if (rc < 0)
                 return rc;
-        rc = qcow2_state_check(&header, &header.active, load_be32(area->bytes + 36), byte_store_size(image), "the disk", &reason);
+        rc = qcow2_state_check(&header, &header.active, load_be32(area->bytes + 36), byte_store_size(image), "the disk",
+                               &reason);
         if (rc < 0)
                 return damaged(image, reterr, reason.text);
         *ret = header;

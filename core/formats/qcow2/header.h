@@ -1,7 +1,8 @@
 /* core/formats/qcow2/header.h - the header of a qcow2 image, version 2 or 3.
  *
- * qcow2_header_load() is where its bytes come in: after it all numbers are in range and tables that it names lie within
- * the file. All integers are big-endian. The format is described in QEMU's docs/interop/qcow2. */
+ * qcow2_header_load() is where its bytes come in: after it all that reading the active state needs is in range, and the L1
+ * table lies within the file. What it says of snapshots and bitmaps whoever loads those checks. All integers are
+ * big-endian. The format is described in QEMU's docs/interop/qcow2. */
 #pragma once
 
 #include <stdbool.h>
@@ -28,9 +29,9 @@ typedef struct Qcow2Header {
         bool corrupt;                           /* QEMU found damage in it */
         bool has_data_file;                     /* guest data lies in a file apart */
         Qcow2State active;
-        uint64_t snapshots_offset;
+        uint64_t snapshots_offset;              /* as the header says */
         uint32_t snapshot_count;
-        uint64_t bitmaps_offset, bitmaps_length; /* the directory of persistent bitmaps */
+        uint64_t bitmaps_offset, bitmaps_length; /* the directory of persistent bitmaps, as the header says */
         uint32_t bitmap_count;
         bool bitmaps_stale;                     /* something that does not know them has written to the image since */
         char backing[QCOW2_NAME_MAX + 1];       /* name of the backing file; "": none */

@@ -12,6 +12,8 @@ Image *image_free(Image *image) {
                 return NULL;
         qcow2_snapshots_clear(&image->snapshots);
         neighbour_clear(&image->below);
+        image_name_clear(&image->said);
+        free(image->without_below);
         free(image->path);
         free(image->problem);
         free(image->note);
@@ -65,6 +67,8 @@ static int image_new(const char *path, const struct stat *st, Image **ret) {
         if (!image->path)
                 return -ENOMEM;
         image->name = strrchr(image->path, '/') ? strrchr(image->path, '/') + 1 : image->path;
+        if (image_name_parse(image->name, &image->said) < 0)
+                return -ENOMEM;
         *ret = STEAL_PTR(image);
         return 0;
 }
@@ -83,7 +87,8 @@ void image_make_raw(Image *image) {
         neighbour_clear(&image->below);
         free(image->problem);
         free(image->note);
-        image->problem = image->note = NULL;
+        free(image->without_below);
+        image->problem = image->note = image->without_below = NULL;
         image->header = (Qcow2Header) { 0 };
         image->data_stored = 0;
         image->raw = true;
@@ -99,7 +104,7 @@ static int note_state(ByteStore *file, Image *image) {
         if (image->header.corrupt)
                 rc = image_note(image, "QEMU has marked the image as corrupt");
         if (rc >= 0 && image->header.dirty)
-                rc = image_note(image, "the image was not closed: its reference counts may be wrong, which reading needs none of");
+                rc = image_note(image, "it was not closed: its reference counts may be wrong, which reading needs none of");
         if (rc >= 0 && image->header.bitmaps_stale)
                 rc = image_note(image, "its persistent bitmaps are out of date");
         if (rc < 0)
@@ -136,11 +141,15 @@ static int look_for_backing_file(LayerStore *store, Image *image) {
         if (!*name)
                 return 0;
         if (*format && strcmp(format, "raw") != 0 && strcmp(format, "qcow2") != 0)
-                return image_problem(image, "its backing file %s is of the format \"%s\", which is not read here", name, format);
-        rc = neighbour_find(layer_store_root(store), image->path, name, &image->below, &reason);
+                rc = fail(&reason, -ENOTSUP, "is of the format \"%s\", which is not read here", format);
+        else
+                rc = neighbour_find(layer_store_root(store), image->path, name, &image->below, &reason);
+        if (rc >= 0 || rc == -ENOMEM)
+                return rc;
+        rc = asprintf(&image->without_below, "its backing file %s %s", name, reason.text);
         if (rc < 0)
-                return rc == -ENOMEM ? rc : image_problem(image, "its backing file %s %s", name, reason.text);
-        return image->below.moved ? image_note(image, "its backing file %s is taken from beside it", name) : 0;
+                image->without_below = NULL;
+        return rc < 0 ? -ENOMEM : 0;
 }
 
 static int load_rest(LayerStore *store, ByteStore *file, Image *image) {

@@ -6,6 +6,7 @@
 
 #include "formats/found.h"
 #include "formats/qcow2/header.h"
+#include "formats/qcow2/image-name.h"
 #include "formats/qcow2/neighbour.h"
 #include "formats/qcow2/snapshot.h"
 
@@ -19,7 +20,9 @@ struct Image {
         Qcow2Header header;
         Qcow2Snapshots snapshots;
         uint64_t data_stored; /* bytes that its data file takes */
-        Neighbour below;      /* its backing file; path NULL: it has none, or that is the problem */
+        Neighbour below;      /* its backing file; path NULL: it has none, or none that can be used */
+        char *without_below;  /* why none can be used; NULL: that is no problem */
+        ImageName said;       /* by its name */
         char *problem;        /* why it cannot be used; NULL: it can */
         char *note;           /* what to know of it; or NULL */
 
@@ -28,7 +31,7 @@ struct Image {
         Image *base;          /* the end of its chain; itself where it has no backing */
         size_t walk;          /* the last one that came by */
         char *disk;           /* naming.c: the name of a base's disk */
-        char *label;          /* tells the points of a chain apart; those of other disks with the same are of the same point */
+        char *label;          /* tells the points of a chain apart; other disks with the same are of the same point */
 };
 
 /* 1; 0 where the file is no qcow2 image; -ENOMEM, or the reason why it is none that can be used. st: of the file. */

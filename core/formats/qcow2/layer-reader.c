@@ -102,7 +102,8 @@ static int qcow2_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMa
 }
 
 static int damaged_at(const Qcow2Layer *qcow2, uint64_t offset, const char *words, Reason *reterr) {
-        return fail(reterr, -EIO, "%s is damaged: at %" PRIu64 " of the disk: %s", byte_store_name(qcow2->image), offset, words);
+        return fail(reterr, -EIO, "%s is damaged: at %" PRIu64 " of the disk: %s", byte_store_name(qcow2->image), offset,
+                    words);
 }
 
 /* A whole cluster, decompressed into to. */
@@ -273,8 +274,8 @@ static int open_data(Qcow2Layer *qcow2, LayerStore *store, Reason *reterr) {
         if (rc < 0)
                 return fail(reterr, rc == -ENOMEM ? rc : -EIO, "%s: its data file %s %s", image, qcow2->header.data_file,
                             reason.text);
-        return file_store_open_found(layer_store_root(store), neighbour.path, found_seal(&neighbour.st), layer_store_files(store),
-                                     &qcow2->data, reterr);
+        return file_store_open_found(layer_store_root(store), neighbour.path, found_seal(&neighbour.st),
+                                     layer_store_files(store), &qcow2->data, reterr);
 }
 
 int qcow2_layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {

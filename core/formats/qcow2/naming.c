@@ -2,131 +2,14 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-#include <strings.h>
-
-static const char *const extensions[] = { ".qcow2", ".qcow", ".img", ".raw", ".qc2" };
-
-void image_name_clear(ImageName *name) {
-        free(name->disk);
-        free(name->label);
-        free(name->checkpoint);
-        *name = (ImageName) { 0 };
-}
-
-/* How long the name is without an extension that images have. */
-static size_t stem_length(const char *name) {
-        const char *dot = strrchr(name, '.');
-
-        for (size_t i = 0; dot && dot > name && i < sizeof extensions / sizeof *extensions; i++)
-                if (strcasecmp(dot, extensions[i]) == 0)
-                        return (size_t) (dot - name);
-        return strlen(name);
-}
-
-/* count digits as a number; false where there are others. */
-static bool take_digits(const char **at, size_t count, int *ret) {
-        int value = 0;
-
-        for (size_t i = 0; i < count; i++, (*at)++) {
-                if (!isdigit((unsigned char) **at))
-                        return false;
-                value = value * 10 + (**at - '0');
-        }
-        *ret = value;
-        return true;
-}
-
-/* YYYYmmddHHMMSS, taken as UTC, and a dot. */
-static bool take_time(const char **at, struct timespec *ret) {
-        struct tm tm = { 0 };
-
-        if (!take_digits(at, 4, &tm.tm_year) || !take_digits(at, 2, &tm.tm_mon) || !take_digits(at, 2, &tm.tm_mday) ||
-            !take_digits(at, 2, &tm.tm_hour) || !take_digits(at, 2, &tm.tm_min) || !take_digits(at, 2, &tm.tm_sec) ||
-            *(*at)++ != '.')
-                return false;
-        tm.tm_year -= 1900;
-        tm.tm_mon--;
-        *ret = (struct timespec) { .tv_sec = timegm(&tm) };
-        return true;
-}
-
-/* The part up to the next dot, which is passed; NULL where there is none, or no memory. */
-static char *take_part(const char **at) {
-        const char *dot = strchr(*at, '.');
-        char *part = dot && dot > *at ? strndup(*at, (size_t) (dot - *at)) : NULL;
-
-        if (part)
-                *at = dot + 1;
-        return part;
-}
-
-/* 1; 0 where the name is another one. */
-static int parse_ovirt(const char *name, ImageName *ret) {
-        CLEANUP(image_name_clear) ImageName parsed = { 0 };
-        const char *at = name;
-
-        if (!take_time(&at, &parsed.time))
-                return 0;
-        parsed.checkpoint = take_part(&at);
-        parsed.disk = parsed.checkpoint ? take_part(&at) : NULL;
-        if (!parsed.disk || (strcmp(at, "full.qcow2") != 0 && strcmp(at, "incremental.qcow2") != 0))
-                return 0;
-        parsed.incremental = *at == 'i';
-        if (asprintf(&parsed.label, "%.14s.%s", name, parsed.checkpoint) < 0) {
-                parsed.label = NULL;
-                return -ENOMEM;
-        }
-        *ret = parsed;
-        parsed = (ImageName) { 0 };
-        return 1;
-}
-
-/* Seconds of this age: ten digits. */
-static time_t epoch_of(const char *text) {
-        return strlen(text) == 10 && strspn(text, "0123456789") == 10 ? (time_t) strtoll(text, NULL, 10) : 0;
-}
-
-static int parse_push(const char *name, ImageName *ret) {
-        CLEANUP(image_name_clear) ImageName parsed = { 0 };
-        const char *dot = strrchr(name, '.');
-        CLEANUP(freep) char *image = dot ? strndup(name, (size_t) (dot - name)) : NULL;
-        size_t length = image ? stem_length(image) : 0;
-
-        if (!dot)
-                return 0;
-        if (!image)
-                return -ENOMEM;
-        if (!image[length] || !dot[1] || stem_length(name) < strlen(name))
-                return 0;
-        parsed.time.tv_sec = epoch_of(dot + 1);
-        parsed.disk = strndup(image, length);
-        parsed.label = strdup(dot + 1);
-        parsed.checkpoint = parsed.time.tv_sec ? NULL : strdup(dot + 1);
-        if (!parsed.disk || !parsed.label || (!parsed.time.tv_sec && !parsed.checkpoint))
-                return -ENOMEM;
-        *ret = parsed;
-        parsed = (ImageName) { 0 };
-        return 1;
-}
-
-int image_name_parse(const char *name, ImageName *ret) {
-        int rc = parse_ovirt(name, ret);
-
-        if (rc == 0)
-                rc = parse_push(name, ret);
-        if (rc == 0)
-                *ret = (ImageName) { 0 };
-        return rc < 0 ? rc : 0;
-}
 
 static bool is_separator(char c) {
         return !isalnum((unsigned char) c);
 }
 
-/* Where a date, or a time in seconds, begins that the text ends with; 0: there is none. Other chains may have less or more of
- * it in common. */
+/* Where a date, or a time in seconds, begins that the text ends with; 0: there is none. Other chains may have less or more
+ * of it in common. */
 static size_t find_date(const char *text, size_t length) {
         size_t found = 0;
 
@@ -155,7 +38,7 @@ typedef struct Common {
 } Common;
 
 static void take_common(Common *common, const Image *image) {
-        size_t length = stem_length(image->name), same = 0;
+        size_t length = image_stem_length(image->name), same = 0;
 
         if (!common->text) {
                 *common = (Common) { image->name, length, true };
@@ -182,7 +65,7 @@ static size_t cut_common(const Common *common) {
 
 /* What a name has beyond the beginning that it shares. */
 static char *rest_of(const char *name, size_t common) {
-        size_t end = stem_length(name);
+        size_t end = image_stem_length(name);
 
         while (common < end && is_separator(name[common]))
                 common++;
@@ -190,7 +73,7 @@ static char *rest_of(const char *name, size_t common) {
 }
 
 static char *base_disk(const Image *base, size_t common) {
-        size_t length = stem_length(base->name);
+        size_t length = image_stem_length(base->name);
 
         /* With a date the stem would be another disk each day. */
         if (find_date(base->name, length) == common && common > 0)
@@ -201,15 +84,11 @@ static char *base_disk(const Image *base, size_t common) {
 }
 
 static int name_image(Image *image, const Common *common) {
-        CLEANUP(image_name_clear) ImageName parsed = { 0 };
         size_t cut = cut_common(common);
-        int rc = image_name_parse(image->name, &parsed);
 
-        if (rc < 0)
-                return rc;
-        image->label = parsed.label ? STEAL_PTR(parsed.label) : rest_of(image->name, cut);
+        image->label = image->said.label ? strdup(image->said.label) : rest_of(image->name, cut);
         if (image->base == image)
-                image->disk = parsed.disk ? STEAL_PTR(parsed.disk) : base_disk(image, cut);
+                image->disk = image->said.disk ? strdup(image->said.disk) : base_disk(image, cut);
         return image->label && (image->base != image || image->disk) ? 0 : -ENOMEM;
 }
 
@@ -274,7 +153,7 @@ int family_name(Family *family) {
                 take_common(&commons[family->images[i]->base->walk], family->images[i]);
         for (size_t i = 0; rc >= 0 && i < family->count; i++)
                 rc = name_image(family->images[i], &commons[family->images[i]->base->walk]);
-        if (rc < 0)
+        if (rc < 0 || family->count == 0)
                 return rc;
         memcpy(sorted, family->images, family->count * sizeof(Image *));
         rc = 1;

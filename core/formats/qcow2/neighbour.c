@@ -16,7 +16,7 @@ void neighbour_clear(Neighbour *neighbour) {
         *neighbour = (Neighbour) { 0 };
 }
 
-/* "json:{…}" describes a tree of block nodes: the file name that is deepest in it, if it is plainly one above the other. */
+/* "json:{…}" describes a tree of block nodes: the file name that is deepest in it, where they are one above the other. */
 static char *file_name_of_json(const char *text) {
         json_t *object = json_loads(text, JSON_REJECT_DUPLICATES, NULL), *node = object;
         const char *name = NULL;

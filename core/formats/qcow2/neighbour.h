@@ -1,7 +1,7 @@
 /* core/formats/qcow2/neighbour.h - finds the files that a qcow2 image names: its backing file and its data file.
  *
- * Nothing is followed out of the root. A name is taken as QEMU does, relative to the image's directory or absolute; where that
- * leads nowhere within the root, the directory has been moved, and a file of that base name beside the image is it. */
+ * Nothing is followed out of the root. A name is taken as QEMU does, relative to the image's directory or absolute; where
+ * that leads nowhere within the root, the directory has been moved, and a file of that base name beside the image is it. */
 #pragma once
 
 #include <stdbool.h>

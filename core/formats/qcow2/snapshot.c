@@ -7,6 +7,7 @@
 #include "util/bytes.h"
 
 #define ENTRY_LENGTH 40u
+#define SNAPSHOTS_MAX 65536u
 #define EXTRA_MAX 4096u
 #define EXTRA_WITH_SIZE 16u /* bytes of extra data with which it tells the disk's size */
 
@@ -55,7 +56,9 @@ static int load_entry(ByteStore *image, const Qcow2Header *header, uint64_t *at,
                 return rc;
         snapshot->state.l1_offset = load_be64(bytes);
         snapshot->l1_count = load_be32(bytes + 8);
-        snapshot->state.disk_size = extra >= EXTRA_WITH_SIZE ? load_be64(bytes + ENTRY_LENGTH + 8) : header->active.disk_size;
+        snapshot->state.disk_size = header->active.disk_size;
+        if (extra >= EXTRA_WITH_SIZE)
+                snapshot->state.disk_size = load_be64(bytes + ENTRY_LENGTH + 8);
         snapshot->time.tv_sec = load_be32(bytes + 16);
         snapshot->time.tv_nsec = load_be32(bytes + 20) < 1000000000 ? load_be32(bytes + 20) : 0;
         text = *at + ENTRY_LENGTH + extra;
@@ -72,8 +75,10 @@ int qcow2_snapshots_load(ByteStore *image, const Qcow2Header *header, Qcow2Snaps
         Reason reason = REASON_INIT;
         int rc = 0;
 
-        if (header->snapshot_count > (byte_store_size(image) - at) / ENTRY_LENGTH)
-                return fail(reterr, -EBADMSG, "%s is damaged: its snapshots lie past the file's end", byte_store_name(image));
+        if (header->snapshot_count > SNAPSHOTS_MAX || at > byte_store_size(image) ||
+            header->snapshot_count > (byte_store_size(image) - at) / ENTRY_LENGTH)
+                return fail(reterr, -EBADMSG, "%s is damaged: its snapshots cannot be where its header says",
+                            byte_store_name(image));
         snapshots.items = calloc((size_t) header->snapshot_count + 1, sizeof *snapshots.items);
         if (!snapshots.items)
                 return fail_oom(reterr);

@@ -181,19 +181,24 @@ static void join(const Union *sets, size_t a, size_t b) {
         sets->named[first] |= sets->named[second];
 }
 
-static const char *path_of(const GroupPoint *point) {
-        return point->layer_count > 0 ? point->layers[0]->location.path : point->kept[0]->location.path;
-}
+/* Where the point was found, to *ret_length. */
+static const char *directory_of(const GroupPoint *point, size_t *ret_length) {
+        const char *path, *slash;
 
-static size_t directory_length(const char *path) {
-        const char *slash = strrchr(path, '/');
-
-        return slash ? (size_t) (slash - path) : 0;
+        if (point->layer_count > 0) {
+                *ret_length = strlen(point->layers[0]->directory);
+                return point->layers[0]->directory;
+        }
+        path = point->kept[0]->location.path;
+        slash = strrchr(path, '/');
+        *ret_length = slash ? (size_t) (slash - path) : 0;
+        return path;
 }
 
 static int compare_directories(const Union *sets, size_t a, size_t b) {
-        const char *left = path_of(&sets->groups->points[a]), *right = path_of(&sets->groups->points[b]);
-        size_t left_length = directory_length(left), right_length = directory_length(right);
+        size_t left_length, right_length;
+        const char *left = directory_of(&sets->groups->points[a], &left_length);
+        const char *right = directory_of(&sets->groups->points[b], &right_length);
         int order = memcmp(left, right, left_length < right_length ? left_length : right_length);
 
         return order ?: (left_length > right_length) - (left_length < right_length);
@@ -277,14 +282,15 @@ static int list_vms(Groups *groups, const Union *sets) {
         if (!groups->vms || !newest)
                 return -ENOMEM;
         for (size_t i = 0; i < groups->point_count; i++) {
-                const char *path = path_of(&groups->points[i]);
+                size_t length;
+                const char *directory = directory_of(&groups->points[i], &length);
                 size_t first = find(sets, i), vm = groups->vm_count;
 
                 if (first != i) /* who comes before it */
                         vm = groups->points[first].vm;
                 else {
                         groups->vms[vm] = (GroupVm) {
-                                .uuid = sets->uuids[i], .directory = strndup(path, directory_length(path)),
+                                .uuid = sets->uuids[i], .directory = strndup(directory, length),
                         };
                         groups->vm_count++;
                         if (!groups->vms[vm].directory)
