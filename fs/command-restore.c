@@ -3,10 +3,11 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cancel.h"
 #include "command.h"
+#include "disk-progress.h"
+#include "disk-progress.h"
 #include "path.h"
 #include "progress.h"
 #include "restore/restore.h"
@@ -25,41 +26,11 @@ static const CommandOption options[] = {
 
 typedef struct Context {
         RestoreOptions options;
-        const char *path;
-        bool json;
-        struct timespec began;
-        uint64_t found; /* bytes that were done before we began */
-        bool began_at_all;
+        DiskProgress progress;
 } Context;
 
-static uint64_t bytes_per_second(Context *context, uint64_t done) {
-        struct timespec now;
-        uint64_t ms;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (!context->began_at_all) {
-                context->began_at_all = true;
-                context->began = now;
-                context->found = done;
-        }
-        ms = (uint64_t) ((now.tv_sec - context->began.tv_sec) * 1000 + (now.tv_nsec - context->began.tv_nsec) / 1000000);
-        return ms > 0 && done > context->found ? (done - context->found) * 1000 / ms : 0;
-}
-
 static void show_progress(void *data, const RestoreProgress *disks, size_t count) {
-        CLEANUP(freep) ProgressBar *bars = calloc(count + 1, sizeof *bars);
-        Context *context = data;
-        Progress progress = { .key = "path", .subject = context->path, .disks = bars, .disk_count = count };
-        uint64_t done = 0;
-
-        if (!bars)
-                return;
-        for (size_t i = 0; i < count; i++) {
-                bars[i] = (ProgressBar) { disks[i].disk, disks[i].done, disks[i].total };
-                done += disks[i].done;
-        }
-        progress.rate = bytes_per_second(context, done);
-        progress_show(&progress, context->json);
+        disk_progress_show(&((Context *) data)->progress, disks, count);
 }
 
 static void tell(void *context, const char *line) {
@@ -114,7 +85,7 @@ static int parse(const Command *command, int argc, char **argv, Context *context
                         wanted->skip_unreadable = strcmp(parse.argument, "skip") == 0;
                 wanted->replace |= parse.option == OPTION_FORCE;
                 wanted->verify |= parse.option == OPTION_VERIFY;
-                context->json |= parse.option == OPTION_JSON;
+                context->progress.json |= parse.option == OPTION_JSON;
         }
         if (parse.status < 0 && wanted->format && target_format("", wanted->format, &wanted->format, &reason) < 0)
                 return command_misused(command, "%s", reason.text);
@@ -146,7 +117,7 @@ static int run(const Command *command, int argc, char **argv) {
         status = parse(command, argc, argv, &context);
         if (status >= 0)
                 return status;
-        context.path = argv[optind + 1];
+        context.progress.path = argv[optind + 1];
         context.options.context = &context;
         rc = take_target(argv[optind + 2], &target, &reason);
         if (rc == 0)

@@ -5,7 +5,7 @@ _virtbackupfs() {
 
         COMPREPLY=()
         if ((COMP_CWORD == 1)); then
-                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map restore mount --help --version' -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map restore export mount --help --version' -- "$cur")
                 return
         fi
         if [[ $cur == -* ]]; then
@@ -19,6 +19,7 @@ _virtbackupfs() {
                         ;;
                 list | map) words='--json' ;;
                 restore) words='--format --force --verify --on-source-error --json' ;;
+                export) words='--format --chain --force --json' ;;
                 mount) words='-f -o' ;;
                 esac
                 mapfile -t COMPREPLY < <(compgen -W "$words --help" -- "$cur")
@@ -29,7 +30,7 @@ _virtbackupfs() {
         done
         if ((positional == 1)); then
                 case $command in
-                capture | forget | list | map | restore)
+                capture | export | forget | list | map | restore)
                         # The VMs of the repository named before.
                         for ((i = 2; i < COMP_CWORD; i++)); do
                                 [[ ${COMP_WORDS[i]} == -* ]] || break
@@ -40,7 +41,7 @@ _virtbackupfs() {
                         ;;
                 esac
         fi
-        if [[ $command == restore ]] && ((positional == 2)); then
+        if [[ $command == restore || $command == export ]] && ((positional == 2)); then
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return
         fi

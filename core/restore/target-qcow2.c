@@ -21,6 +21,7 @@
 typedef struct Qcow2Target {
         DiskTarget target;
         Partial partial;
+        char *backing;         /* or NULL */
         char directory[40];    /* of the socket; "": none */
         char *socket_path;
         NbdServer *server;
@@ -49,6 +50,7 @@ static void qcow2_close(DiskTarget *base, bool keep) {
         if (!keep)
                 partial_remove(&target->partial);
         partial_clear(&target->partial);
+        free(target->backing);
         free(target);
 }
 
@@ -60,11 +62,13 @@ static int run(const Qcow2Target *target, const char *const *argv, Reason *reter
 
 static int make_image(const Qcow2Target *target, Reason *reterr) {
         char size[24];
-        const char *const argv[] = { "qemu-img", "create", "-q", "-f", "qcow2", target->partial.partial_path, size, NULL };
+        const char *const alone[] = { "qemu-img", "create", "-q", "-f", "qcow2", target->partial.partial_path, size, NULL };
+        const char *const above[] = { "qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", target->backing,
+                                      target->partial.partial_path, size, NULL };
         int rc;
 
         snprintf(size, sizeof size, "%" PRIu64, target->target.disk_size);
-        rc = run(target, argv, reterr);
+        rc = run(target, target->backing ? above : alone, reterr);
         return rc < 0 ? fail_within(reterr, rc, "cannot make the image %s", target->partial.partial_path) : 0;
 }
 
@@ -177,6 +181,10 @@ static int qcow2_open(const TargetRequest *request, DiskTarget **ret, Reason *re
         };
         target->partial.fd = -1;
         rc = partial_open(request->name, request->replace, &target->partial, reterr);
+        if (rc == 0 && request->backing) {
+                target->backing = strdup(request->backing);
+                rc = target->backing ? 0 : fail_oom(reterr);
+        }
         if (rc == 0) {
                 target->target.shown = strdup(target->partial.path);
                 target->target.unfinished = strdup(target->partial.partial_path);

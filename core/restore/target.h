@@ -22,6 +22,7 @@ typedef struct TargetRequest {
         const char *name;   /* a path or a URI */
         const char *format; /* "raw", "qcow2"; NULL: as the name says */
         uint64_t size;      /* bytes of the disk */
+        const char *backing; /* qcow2 files: an image in the same directory that has what is not written; NULL: zeroes */
         bool replace;       /* what is there already may go */
         const atomic_bool *cancel; /* or NULL */
         void (*tell)(void *context, const char *line); /* what the user should know, without being an error; or NULL */
