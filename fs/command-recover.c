@@ -6,14 +6,18 @@
 #include "cancel.h"
 #include "command.h"
 #include "machine/recovery.h"
+#include "machine/trial.h"
 #include "number.h"
 #include "own-program.h"
 #include "path.h"
 #include "progress.h"
 #include "util/cleanup.h"
 
+#define TIMEOUT_MAX 86400 /* seconds */
+
 enum {
-        OPTION_CONNECT, OPTION_INTO, OPTION_NAME, OPTION_KEEP_IDENTITY, OPTION_UNPLUG, OPTION_RATE, OPTION_JSON, OPTION_ABORT,
+        OPTION_CONNECT, OPTION_INTO, OPTION_NAME, OPTION_KEEP_IDENTITY, OPTION_UNPLUG, OPTION_RATE, OPTION_JSON,
+        OPTION_ABORT, OPTION_TEST, OPTION_UNTIL, OPTION_TIMEOUT,
 };
 
 static const CommandOption options[] = {
@@ -25,6 +29,9 @@ static const CommandOption options[] = {
         [OPTION_RATE] = { "rate", 0, "BYTES", "stream no more than this in a second (K, M, G)" },
         [OPTION_JSON] = { "json", 0, NULL, "tell progress in lines of JSON on stderr" },
         [OPTION_ABORT] = { "abort", 0, NULL, "take away a VM that is not recovered yet, and what it has written" },
+        [OPTION_TEST] = { "test", 0, NULL, "only see whether it boots, without network, and throw it away: 0 yes, 3 no" },
+        [OPTION_UNTIL] = { "until", 0, "TEXT", "it has, once its serial console says this (its guest agent answers)" },
+        [OPTION_TIMEOUT] = { "timeout", 0, "SECONDS", "it has not, after so long (300)" },
         { 0 },
 };
 
@@ -68,8 +75,40 @@ static int find_point(Repository *repository, const char *text, Path *path, bool
         return path->point[0] ? 0 : point_resolve(path->vm, "latest", path->point, reterr);
 }
 
-static int recover(const char *repository_path_given, const char *text, RecoveryWish *wish, bool abort, char **ret_name,
-                   Reason *reterr) {
+/* What is asked for: one of both, from the same words. */
+typedef struct Request {
+        RecoveryWish recovery;
+        TrialWish trial;
+        bool test, abort;
+        const char *only_recovery, *only_trial; /* an option that was given and is for that alone; or NULL */
+} Request;
+
+static int recover(const RecoveryWish *wish, bool abort, Reason *reterr) {
+        CLEANUP(freep) char *name = NULL;
+        int rc = abort ? recovery_abort(wish, &name, reterr) : recovery_run(wish, &name, reterr);
+
+        progress_clear();
+        if (rc < 0)
+                return rc;
+        printf("%s\n", name);
+        return command_print("", 0);
+}
+
+static int try_it(const TrialWish *wish, const char *vm, Reason *reterr) {
+        char line[REASON_MAX + 300];
+        TrialResult result;
+        int rc = trial_run(wish, &result, reterr);
+
+        if (rc < 0)
+                return rc;
+        snprintf(line, sizeof line, "%s/%s %s: %s", vm, wish->point, result.booted ? "boots" : "does not boot",
+                 result.words);
+        command_tell(line);
+        return result.booted ? STATUS_DONE : STATUS_FINDINGS;
+}
+
+/* The status to exit with, or an error. */
+static int carry_out(const char *given, const char *text, Request *request, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
         char program[PATH_MAX];
@@ -77,65 +116,93 @@ static int recover(const char *repository_path_given, const char *text, Recovery
 
         rc = own_program(program, reterr);
         if (rc == 0)
-                rc = repository_open(repository_path_given, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+                rc = repository_open(given, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
         if (rc == 0)
-                rc = find_point(repository, text, &path, &wish->newest, reterr);
+                rc = find_point(repository, text, &path, &request->recovery.newest, reterr);
         if (rc < 0)
                 return rc;
-        wish->vm = path.vm;
-        wish->point = path.point;
-        wish->program = program;
-        return abort ? recovery_abort(wish, ret_name, reterr) : recovery_run(wish, ret_name, reterr);
+        request->recovery.vm = request->trial.vm = path.vm;
+        request->recovery.point = request->trial.point = path.point;
+        request->recovery.program = request->trial.program = program;
+        return request->test ? try_it(&request->trial, vm_name(path.vm), reterr)
+                             : recover(&request->recovery, request->abort, reterr);
+}
+
+static int take_option(const Command *command, const CommandParse *parse, Request *request, Context *context) {
+        uint64_t seconds;
+
+        switch (parse->option) {
+        case OPTION_CONNECT:
+                request->recovery.uri = request->trial.uri = parse->argument;
+                return 0;
+        case OPTION_INTO:
+                request->recovery.place = request->trial.place = parse->argument;
+                return 0;
+        case OPTION_NAME:
+                request->recovery.name = parse->argument;
+                break;
+        case OPTION_KEEP_IDENTITY:
+                request->recovery.keep_identity = true;
+                break;
+        case OPTION_UNPLUG:
+                request->recovery.unplugged = true;
+                break;
+        case OPTION_RATE:
+                if (size_parse(parse->argument, UINT64_MAX / 2, &request->recovery.rate) < 0 || request->recovery.rate == 0)
+                        return command_misused(command, "--rate is bytes per second, not %s", parse->argument);
+                break;
+        case OPTION_JSON:
+                context->json = true;
+                break;
+        case OPTION_ABORT:
+                request->abort = true;
+                break;
+        case OPTION_TEST:
+                request->test = true;
+                return 0;
+        case OPTION_UNTIL:
+                if (!*parse->argument)
+                        return command_misused(command, "--until needs some text");
+                request->trial.until = parse->argument;
+                request->only_trial = "until";
+                return 0;
+        case OPTION_TIMEOUT:
+                if (number_parse(parse->argument, 10, TIMEOUT_MAX, &seconds) < 0 || seconds == 0)
+                        return command_misused(command, "--timeout is a number of seconds, not %s", parse->argument);
+                request->trial.timeout = (unsigned) seconds;
+                request->only_trial = "timeout";
+                return 0;
+        }
+        request->only_recovery = options[parse->option].name;
+        return 0;
 }
 
 static int run(const Command *command, int argc, char **argv) {
+        const atomic_bool *cancel = cancel_on_signals();
         Context context = { 0 };
-        RecoveryWish wish = {
-                .cancel = cancel_on_signals(), .tell = tell, .warn = warn, .progress = show_progress, .context = &context,
+        Request request = {
+                .recovery = { .cancel = cancel, .tell = tell, .warn = warn, .progress = show_progress, .context = &context },
+                .trial = { .cancel = cancel, .tell = tell, .warn = warn, .timeout = TRIAL_TIMEOUT_DEFAULT },
         };
-        CLEANUP(freep) char *name = NULL;
         CommandParse parse = { 0 };
         Reason reason = REASON_INIT;
-        bool abort = false;
-        int rc;
+        int status;
 
-        while (command_parse(command, argc, argv, &parse))
-                switch (parse.option) {
-                case OPTION_CONNECT:
-                        wish.uri = parse.argument;
-                        break;
-                case OPTION_INTO:
-                        wish.place = parse.argument;
-                        break;
-                case OPTION_NAME:
-                        wish.name = parse.argument;
-                        break;
-                case OPTION_KEEP_IDENTITY:
-                        wish.keep_identity = true;
-                        break;
-                case OPTION_UNPLUG:
-                        wish.unplugged = true;
-                        break;
-                case OPTION_RATE:
-                        if (size_parse(parse.argument, UINT64_MAX / 2, &wish.rate) < 0 || wish.rate == 0)
-                                return command_misused(command, "--rate is bytes per second, not %s", parse.argument);
-                        break;
-                case OPTION_JSON:
-                        context.json = true;
-                        break;
-                case OPTION_ABORT:
-                        abort = true;
-                        break;
-                }
+        while (command_parse(command, argc, argv, &parse)) {
+                status = take_option(command, &parse, &request, &context);
+                if (status != 0)
+                        return status;
+        }
         if (parse.status >= 0)
                 return parse.status;
+        if (request.test && request.only_recovery)
+                return command_misused(command, "--%s is not for a test", request.only_recovery);
+        if (!request.test && request.only_trial)
+                return command_misused(command, "--%s is for --test", request.only_trial);
         context.path = argv[optind + 1];
-        rc = recover(argv[optind], argv[optind + 1], &wish, abort, &name, &reason);
+        status = carry_out(argv[optind], argv[optind + 1], &request, &reason);
         progress_clear();
-        if (rc < 0)
-                return command_failed(&reason);
-        printf("%s\n", name);
-        return command_print("", 0);
+        return status < 0 ? command_failed(&reason) : status;
 }
 
 const Command command_recover = {

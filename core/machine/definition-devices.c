@@ -5,6 +5,7 @@
 
 #include "codec/checksum.h"
 
+#define AGENT_CHANNEL "org.qemu.guest_agent.0"
 #define LENGTH(array) (sizeof(array) / sizeof *(array))
 
 static bool is_one_of(const char *text, const char *const *list, size_t count) {
@@ -113,8 +114,9 @@ static void rewrite_line(Rewrite *rewrite, xmlNode *node) {
                 return;
         if (!is_new(rewrite) && !rewrite->wish->isolated && (!is_one_of(type, paths, LENGTH(paths)) || has_directory(path)))
                 return;
-        rewrite_note(rewrite, "its %s line no longer leads to %s: 'virsh console' opens it", (const char *) node->name,
-                     path ?: "where it did");
+        if (!rewrite->wish->isolated)
+                rewrite_note(rewrite, "its %s line no longer leads to %s: 'virsh console' opens it",
+                             (const char *) node->name, path ?: "where it did");
         to_terminal(rewrite, node);
 }
 
@@ -135,6 +137,25 @@ static void drop_double(Rewrite *rewrite, xmlNode *node) {
                 xml_remove(node);
 }
 
+/* Where none is installed in the guest nobody answers. */
+static void place_agent(Rewrite *rewrite) {
+        xmlNode *channel = xml_child(rewrite->devices, "channel"), *child;
+
+        while (channel && !xml_attribute_is(xml_child(channel, "target"), "name", AGENT_CHANNEL))
+                channel = xml_next(channel);
+        if (!channel) {
+                channel = xml_add(rewrite->devices, "channel", NULL, &rewrite->rc);
+                child = xml_add(channel, "target", NULL, &rewrite->rc);
+                xml_set(child, "type", "virtio", &rewrite->rc);
+                xml_set(child, "name", AGENT_CHANNEL, &rewrite->rc);
+        }
+        xml_set(channel, "type", "unix", &rewrite->rc);
+        xml_remove_children(channel, "source");
+        child = xml_add(channel, "source", NULL, &rewrite->rc);
+        xml_set(child, "mode", "bind", &rewrite->rc);
+        xml_set(child, "path", rewrite->wish->agent, &rewrite->rc);
+}
+
 static void rewrite_lines(Rewrite *rewrite) {
         const char *console = rewrite->wish->console;
         xmlNode *serial, *source;
@@ -144,12 +165,15 @@ static void rewrite_lines(Rewrite *rewrite) {
         each(rewrite, "parallel", rewrite_line);
         each(rewrite, "console", rewrite_line);
         each(rewrite, "channel", rewrite_channel);
+        if (rewrite->wish->agent)
+                place_agent(rewrite);
         if (!console)
                 return;
         serial = xml_child(rewrite->devices, "serial") ?: xml_add(rewrite->devices, "serial", NULL, &rewrite->rc);
         xml_remove_children(serial, "source");
-        xml_set(serial, "type", "file", &rewrite->rc);
+        xml_set(serial, "type", "unix", &rewrite->rc);
         source = xml_add(serial, "source", NULL, &rewrite->rc);
+        xml_set(source, "mode", "connect", &rewrite->rc);
         xml_set(source, "path", console, &rewrite->rc);
 }
 

@@ -33,7 +33,8 @@ typedef struct DefinitionWish {
         size_t disk_count;
         const MachineFile *files;
         size_t file_count;
-        const char *console;     /* a file that takes what the guest writes to its first serial line; NULL: as it was */
+        const char *console;     /* a socket that its first serial line connects to; NULL: as it was */
+        const char *agent;       /* a socket for its guest agent, which gets one where it has none; NULL: libvirt's choice */
         bool unplugged;          /* network interfaces are there, but lead nowhere */
         bool isolated;           /* for a test: unplugged, and nothing of this host is used or shared */
         bool emulated;           /* this host has no KVM */

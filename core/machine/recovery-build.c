@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -10,11 +9,10 @@
 
 #include "machine/definition.h"
 #include "machine/kept-files.h"
+#include "machine/overlay.h"
 #include "machine/place.h"
 #include "machine/point-mount.h"
-#include "util/program.h"
 
-#define OUTPUT_MAX 4096
 #define MOUNT_DIRECTORY "mnt"
 
 /* ---- what is going to be made ---- */
@@ -90,26 +88,6 @@ int recovery_mount(Recovery *recovery, Reason *reterr) {
         return rc;
 }
 
-static int make_overlay(const Recovery *recovery, const RecoveryDisk *disk, Reason *reterr) {
-        CLEANUP(freep) char *output = NULL;
-        char size[32];
-        const char *argv[] = { "qemu-img", "create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", disk->backing, disk->path,
-                               size, NULL };
-        struct stat st;
-        int rc;
-
-        if (stat(disk->backing, &st) < 0)
-                return fail_errno(reterr, -errno, "the mount does not show %s", disk->backing);
-        /* Sectors are whole: what is past the disk's end reads as zeroes. */
-        snprintf(size, sizeof size, "%" PRIu64, (disk->size + 511) / 512 * 512);
-        rc = program_output(argv, OUTPUT_MAX, recovery->wish->cancel, &output, reterr);
-        if (rc < 0)
-                return fail_within(reterr, rc, "cannot make %s", disk->path);
-        if (chmod(disk->path, 0600) < 0)
-                return fail_errno(reterr, -errno, "cannot close %s to others", disk->path);
-        return 0;
-}
-
 static int define(Recovery *recovery, const KeptFiles *kept, Reason *reterr) {
         const RecoveryNote *note = &recovery->note;
         CLEANUP(freep) MachineDisk *disks = calloc(note->disk_count + 1, sizeof *disks);
@@ -172,8 +150,11 @@ int recovery_build(Recovery *recovery, Reason *reterr) {
                 rc = recovery_note_write(recovery->own_fd, &recovery->note, reterr);
         if (rc == 0)
                 rc = recovery_mount(recovery, reterr);
-        for (size_t i = 0; i < recovery->note.disk_count && rc == 0; i++)
-                rc = make_overlay(recovery, &recovery->note.disks[i], reterr);
+        for (size_t i = 0; i < recovery->note.disk_count && rc == 0; i++) {
+                const RecoveryDisk *disk = &recovery->note.disks[i];
+
+                rc = overlay_make(disk->path, disk->backing, disk->size, recovery->wish->cancel, reterr);
+        }
         if (rc == 0)
                 rc = write_kept(recovery, &kept, reterr);
         if (rc == 0)

@@ -129,3 +129,169 @@ def test_a_guest_boots_from_the_mount_and_writes_while_its_disk_streams_and_live
 @pytest.mark.needs_root
 def test_the_system_instance_gets_a_recovered_guest(system, guest, program, place):
     boots_and_writes_while_it_streams(system, guest, program, place, "vbfs-recovered")
+
+
+# What init of the small guest gets besides: a word on the console, and an agent that knows the time.
+MORE_OF_INIT = r"""
+echo "this guest is up" > /dev/ttyS0
+for port in /sys/class/virtio-ports/*; do
+        [ "$(cat $port/name)" = org.qemu.guest_agent.0 ] && agent=/dev/${port##*/}
+done
+(exec 3<> $agent; while true; do
+        read -r line <&3 || { sleep 0.1; continue; }
+        case $line in
+        *guest-sync*) echo '{"return": '$(echo "$line" | sed 's/.*"id": *\([0-9]*\).*/\1/')'}' >&3 ;;
+        *guest-get-time*) echo '{"return": 1}' >&3 ;;
+        esac
+done) > /dev/null 2>&1 &
+"""
+
+
+@pytest.fixture(scope="module")
+def talking_guest(guest, module_place):
+    """As guest, with one that tells when it is up, in both ways."""
+    place = f"{module_place}/talking"
+    os.makedirs(f"{place}/root")
+    with open(f"{guest}/init", encoding="utf-8") as file:
+        before, line, after = file.read().partition("exec < /dev/ttyS1")
+    with open(f"{place}/root/init", "w", encoding="utf-8") as file:
+        file.write(before + MORE_OF_INIT + line + after)
+    os.chmod(f"{place}/root/init", 0o755)
+    subprocess.run(f"cp {guest}/kernel {place}/kernel; cp {guest}/initrd {place}/initrd; cd {place}/root; "
+                   "echo init | cpio --quiet -o -H newc -R 0:0 | gzip >> ../initrd", shell=True, check=True)
+    return place
+
+
+def try_point(repository, vm, place, *options):
+    return repository.program.run("recover", "--test", "-c", vm.hypervisor.uri, "--into", place, *options, repository.path, vm.name,
+                                  check=False)
+
+
+def domains(hypervisor):
+    return sorted(hypervisor.virsh("list", "--all", "--name").stdout.split())
+
+
+def talks_and_is_thrown_away(hypervisor, program, place, talking_guest, name):
+    with VM(hypervisor, name, [Disk("vda", 2 * MIB)], guest=talking_guest) as vm:
+        before = domains(hypervisor)
+        vm.define()
+        repository = Repository(program, f"{place}/repository").init()
+        repository.add(vm)
+        point = repository.capture(vm)
+        tests = into(vm)
+        answered = try_point(repository, vm, tests, "--timeout", "90")
+        assert answered.returncode == 0 and f"{name}/{point} boots: its guest agent answered" in answered.stderr, answered.stderr
+        said = try_point(repository, vm, tests, "--until", "guest is up", "--timeout", "90")
+        assert said.returncode == 0 and 'its console said "guest is up"' in said.stderr, said.stderr
+        mute = try_point(repository, vm, tests, "--until", "never said", "--timeout", "1")
+        assert mute.returncode == 3 and "does not boot: its console has not said that within 1 s" in mute.stderr, mute.stderr
+        assert os.listdir(tests) == [] and domains(hypervisor) == sorted([*before, name])
+
+
+def test_a_point_that_boots_is_told_from_one_that_does_not(session, program, place, talking_guest):
+    talks_and_is_thrown_away(session, program, place, talking_guest, "tried")
+
+
+@pytest.mark.needs_root
+def test_the_system_instance_tests_points_too(system, program, place, talking_guest):
+    talks_and_is_thrown_away(system, program, place, talking_guest, "vbfs-tried")
+
+
+@pytest.fixture
+def small(session, program, place):
+    """A VM without a guest, that is gone, and a repository with its point: 8 MiB that do not compress."""
+    with VM(session, "small", [Disk("vda", 20 * MIB), Disk("vdb", 3 * MIB)]) as vm:
+        vm.start()
+        vm.io("vda", "write -P 5 1M 8M")
+        vm.io("vdb", "write -P 6 0 1M")
+        repository = Repository(program, f"{place}/repository").init()
+        repository.add(vm)
+        reference = {target: vm.reference(target, f"{place}/{target}.raw") for target in ("vda", "vdb")}
+        repository.capture(vm)
+        lose(vm)
+        yield vm, repository, reference
+        session.virsh("destroy", "other", check=False)
+        session.virsh("undefine", "other", check=False)
+
+
+def is_recovered(vm, reference, name="small"):
+    nothing_is_left(vm, name)
+    vm.virsh_plain("destroy", name)
+    for target, image in reference.items():
+        path = f"{into(vm)}/{name}-{target}.qcow2"
+        assert backing_of(path) is None
+        subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", path, image], check=True)
+
+
+def test_a_recovered_vm_has_an_identity_of_its_own_unless_it_is_kept(session, small):
+    vm, repository, reference = small
+    assert recover(repository, vm).stdout == "small\n"
+    new = ElementTree.fromstring(session.virsh("dumpxml", "small").stdout)
+    assert new.findtext("uuid") != vm.uuid
+    is_recovered(vm, reference)
+    taken = repository.program.run("recover", "-c", session.uri, "--into", into(vm), repository.path, "small", check=False)
+    assert taken.returncode == 1 and "there is a VM named small" in taken.stderr and "--name" in taken.stderr, taken.stderr
+    recover(repository, vm, "--name", "other", "--keep-identity")
+    assert ElementTree.fromstring(session.virsh("dumpxml", "other").stdout).findtext("uuid") == vm.uuid
+    is_recovered(vm, reference, "other")
+    clash = repository.program.run("recover", "-c", session.uri, "--into", into(vm), "--name", "third", "--keep-identity",
+                                   repository.path, "small", check=False)
+    assert clash.returncode == 1 and "the VM other" in clash.stderr and "UUID already" in clash.stderr, clash.stderr
+    nothing_is_left(vm, "third")
+
+
+def test_an_image_that_is_in_the_way_stays(small):
+    vm, repository, _ = small
+    with open(f"{into(vm)}/small-vdb.qcow2", "wb") as file:
+        file.write(b"precious")
+    refused = start_recovery(repository, vm)
+    assert refused.wait(60) == 1 and "small-vdb.qcow2 is there already" in refused.stderr.read()
+    assert os.listdir(into(vm)) == ["small-vdb.qcow2"] and "small" not in domains(vm.hypervisor)
+
+
+def test_what_is_interrupted_is_gone_on_with(small, program):
+    vm, repository, reference = small
+    recovery = start_recovery(repository, vm, *SLOWLY)
+    wait_running(recovery, vm)
+    recovery.send_signal(signal.SIGINT)
+    assert recovery.wait(60) == 1
+    assert "the same command goes on" in recovery.stderr.read()
+    killed = start_recovery(repository, vm, *SLOWLY)
+    until(lambda: "goes on with the recovery of small" in killed.stderr.readline(), "it goes on")
+    busy = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), repository.path, "small", check=False)
+    assert busy.returncode == 1 and "another process recovers it" in busy.stderr, busy.stderr
+    killed.kill()
+    killed.wait(60)
+    assert vm.state() == "running" and is_mounted(mountpoint(vm))
+    hurry(vm)
+    recover(repository, vm)
+    is_recovered(vm, reference)
+
+
+def test_a_vm_whose_host_went_down_loses_nothing(small, program):
+    vm, repository, reference = small
+    recovery = start_recovery(repository, vm, *SLOWLY)
+    wait_running(recovery, vm)
+    recovery.kill()
+    recovery.wait(60)
+    vm.io("vda", "write -P 9 12M 64k")
+    subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 9 12M 64k", reference["vda"]], check=True, capture_output=True)
+    vm.destroy()
+    for daemon in processes_of(program.program.path, "mount", mountpoint(vm)):
+        os.kill(daemon, signal.SIGKILL)
+        wait_gone(daemon)
+    recover(repository, vm)
+    is_recovered(vm, reference)
+
+
+def test_a_recovery_can_be_taken_away(small):
+    vm, repository, _ = small
+    recovery = start_recovery(repository, vm, *SLOWLY)
+    wait_running(recovery, vm)
+    recovery.kill()
+    recovery.wait(60)
+    assert recover(repository, vm, "--abort").stdout == "small\n"
+    assert os.listdir(into(vm)) == [] and "small" not in domains(vm.hypervisor)
+    none = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), "--abort", repository.path, "small",
+                                  check=False)
+    assert none.returncode == 1 and "no VM small is being recovered" in none.stderr

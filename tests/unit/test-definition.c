@@ -192,14 +192,17 @@ static void test_reaches_nothing_outside(void) {
 
         wish.isolated = true;
         wish.console = "/run/console";
+        wish.agent = "/run/agent";
         made = make(text, wish);
         for (size_t i = 0; i < sizeof gone / sizeof *gone; i++)
                 CHECK(!strstr(made.text, gone[i]));
         CHECK(strstr(made.text, "<interface type=\"user\">"));
         CHECK(strstr(made.text, "<link state=\"down\"/>"));
         CHECK(strstr(made.text, "bus=\"0x01\""));
-        CHECK(strstr(made.text, "<serial type=\"file\">"));
-        CHECK(strstr(made.text, "<source path=\"/run/console\"/>"));
+        CHECK(strstr(made.text, "<serial type=\"unix\">"));
+        CHECK(strstr(made.text, "<source mode=\"connect\" path=\"/run/console\"/>"));
+        CHECK(strstr(made.text, "<target type=\"virtio\" name=\"org.qemu.guest_agent.0\"/>"));
+        CHECK(strstr(made.text, "<source mode=\"bind\" path=\"/run/agent\"/>"));
         CHECK(is_noted(&made, "arguments that its definition has for QEMU"));
 }
 
