@@ -4,6 +4,7 @@
 #include <limits.h>
 #include <string.h>
 
+#include "codec-option.h"
 #include "formats/native/layer-writer.h"
 #include "number.h"
 #include "source-words.h"
@@ -45,7 +46,7 @@ const CommandOption capture_command_options[] = {
         [OPTION_NO_FREEZE] = { "no-freeze", 0, NULL, "do not, even where the guest's agent offers it" },
         [OPTION_PAUSE] = { "pause", 0, NULL, "let the VM stand still for that moment" },
         [OPTION_SCRATCH_DIR] = { "scratch-dir", 0, "DIR", "where the hypervisor keeps what the guest overwrites" },
-        [OPTION_CODEC] = { "codec", 0, "NAME[:LEVEL]", "lz4 (default), zstd or none" },
+        [OPTION_CODEC] = CODEC_OPTION,
         [OPTION_BLOCK_SIZE] = { "block-size", 0, "SIZE", "what is compressed together; 64K unless told" },
         [OPTION_MEMORY] = { "memory", 0, "SIZE", "for what is read and not yet written; 64M unless told" },
         [OPTION_RATE] = { "rate", 0, "SIZE", "read at most that much a second" },
@@ -77,28 +78,6 @@ static int find_policy(const char *const *words, const char *word) {
                 if (strcmp(words[i], word) == 0)
                         return i;
         return -EINVAL;
-}
-
-/* "zstd:9" */
-static int take_codec(const Command *command, const char *text, CaptureOptions *options) {
-        char name[16];
-        size_t length = strcspn(text, ":");
-        uint64_t level;
-
-        snprintf(name, sizeof name, "%.*s", (int) min_u64(length, sizeof name - 1), text);
-        options->codec = codec_by_name(name);
-        options->codec_level = 0;
-        if (!options->codec || name[length])
-                return command_misused(command, "no codec is called %.*s", (int) length, text);
-        if (!text[length])
-                return -1;
-        if (options->codec->level_max == 0)
-                return command_misused(command, "codec %s has no levels", name);
-        if (number_parse(text + length + 1, 10, (uint64_t) options->codec->level_max, &level) < 0 || level == 0)
-                return command_misused(command, "a level of %s is a number from 1 to %d, not %s", name,
-                                       options->codec->level_max, text + length + 1);
-        options->codec_level = (int) level;
-        return -1;
 }
 
 static int take_size(const Command *command, const char *what, const char *text, uint64_t min, uint64_t max, uint64_t *ret) {
@@ -183,7 +162,7 @@ static int take_option(const Command *command, const CommandParse *parse, Choice
                 options->scratch_directory = parse->argument;
                 break;
         case OPTION_CODEC:
-                return take_codec(command, parse->argument, options);
+                return codec_option_take(command, parse->argument, &options->codec, &options->codec_level);
         case OPTION_BLOCK_SIZE:
                 return take_block_size(command, parse->argument, options);
         case OPTION_MEMORY:

@@ -3,6 +3,7 @@
 
 #include "chain/chain-map.h"
 #include "command.h"
+#include "partitions/point-image.h"
 #include "path.h"
 
 enum { OPTION_JSON };
@@ -15,7 +16,7 @@ static int make_map(const char *repository_path, const char *text, bool json, ch
                     Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        CLEANUP(point_image_close) ChainView view = { 0 };
         int rc;
 
         rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
@@ -25,11 +26,11 @@ static int make_map(const char *repository_path, const char *text, bool json, ch
         if (rc < 0)
                 return rc;
         if (!path.disk)
-                return fail(reterr, -EINVAL, "%s names no disk: it has to be VM/POINT/DISK", text);
-        rc = chain_open(path.vm, path.point, path.disk, &chain, reterr);
+                return fail(reterr, -EINVAL, "%s names no disk: it has to be VM/POINT/DISK, or a partition of one", text);
+        rc = point_image_open(path.vm, path.point, path.disk, &view, reterr);
         if (rc < 0)
                 return rc;
-        return json ? chain_map_json(chain, ret, ret_length, reterr) : chain_map_text(chain, ret, ret_length, reterr);
+        return json ? chain_map_json(&view, ret, ret_length, reterr) : chain_map_text(&view, ret, ret_length, reterr);
 }
 
 static int run(const Command *command, int argc, char **argv) {

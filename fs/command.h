@@ -33,8 +33,9 @@ typedef struct Command {
         int (*run)(const struct Command *command, int argc, char **argv);
 } Command;
 
-extern const Command command_add, command_capture, command_export, command_forget, command_guardian, command_init,
-        command_list, command_map, command_mount, command_recover, command_restore;
+extern const Command command_add, command_capture, command_diff, command_export, command_forget, command_guardian;
+extern const Command command_import, command_init, command_list, command_map, command_mount, command_recover;
+extern const Command command_restore;
 
 /* Walks the options: call it until it is false. *ret is the index in command->options, *ret_argument its argument.
  * Answers --help, --version and wrong usage itself by ending the walk with *ret_status >= 0, which the command then returns.

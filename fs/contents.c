@@ -4,18 +4,59 @@
 #include <string.h>
 
 #include "chain/allocation.h"
+#include "chain/chain-diff.h"
 #include "chain/chain-map.h"
 #include "log.h"
 #include "repository/point.h"
 
 static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
         CLEANUP(chain_unrefp) Chain *chain = NULL;
+        ChainView view;
         int rc;
 
         rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, &chain, reterr);
         if (rc < 0)
                 return rc;
-        return chain_map_text(chain, ret, ret_length, reterr);
+        view = chain_view_whole(chain);
+        return chain_map_text(&view, ret, ret_length, reterr);
+}
+
+static int print_change(void *context, const ChainExtent *extent, bool absent) {
+        chain_printer_text.print(context, extent, absent, false);
+        return 0;
+}
+
+/* What was stored of the disk since the parent point: all of it where that had no such disk. Nothing is read for it, so that
+ * it takes as long as the map. */
+static int make_changes(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        CLEANUP(chain_unrefp) Chain *parent = NULL;
+        CLEANUP(freep) char *text = NULL;
+        const char *disk = item_disk(item)->name;
+        ChainDiff diff = { .maps_only = true, .see = print_change };
+        size_t length;
+        FILE *f;
+        int rc;
+
+        rc = chain_open(item->vm->vm, item->point->name, disk, &chain, reterr);
+        if (rc >= 0)
+                rc = chain_open(item->vm->vm, item->point->manifest->parent, disk, &parent, reterr);
+        if (rc < 0 && !(chain && rc == -ENOENT))
+                return rc;
+        f = open_memstream(&text, &length);
+        if (!f)
+                return fail_oom(reterr);
+        diff.after = chain_view_whole(chain);
+        if (parent)
+                diff.before = chain_view_whole(parent);
+        diff.context = f;
+        fputs(chain_printer_text.head, f);
+        rc = chain_diff(&diff, NULL);
+        if (fclose(f) != 0 || rc < 0)
+                return fail_oom(reterr);
+        *ret = STEAL_PTR(text);
+        *ret_length = length;
+        return 0;
 }
 
 /* The partitions of each disk of the point, or why they are not known. */
@@ -69,6 +110,8 @@ static int make(Tree *tree, const Item *item, char **ret, size_t *ret_length, Re
                 return contents_info(tree, item, ret, ret_length, reterr);
         case NODE_MAP:
                 return make_map(item, ret, ret_length, reterr);
+        case NODE_CHANGES:
+                return make_changes(item, ret, ret_length, reterr);
         default:
                 return fail(reterr, -EINVAL, "no such contents");
         }

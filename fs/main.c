@@ -11,9 +11,19 @@
 
 /* In the order in which people need them. */
 static const Command *const commands[] = {
-        &command_init, &command_add, &command_capture, &command_mount,
-        &command_list, &command_map, &command_restore, &command_recover, &command_export,
-        &command_forget, &command_guardian,
+        &command_init,
+        &command_add,
+        &command_capture,
+        &command_mount,
+        &command_list,
+        &command_map,
+        &command_diff,
+        &command_restore,
+        &command_recover,
+        &command_import,
+        &command_export,
+        &command_forget,
+        &command_guardian,
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 

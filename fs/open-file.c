@@ -11,7 +11,7 @@
 OpenFile *open_file_free(OpenFile *file) {
         if (file->prefetch)
                 prefetch_free(file->prefetch);
-        chain_unref(file->chain);
+        chain_unref(file->view.chain);
         layer_unref(file->kept);
         if (file->trigger)
                 trigger_close(file->trigger);
@@ -23,28 +23,17 @@ OpenFile *open_file_free(OpenFile *file) {
 }
 
 static int open_image(OpenFile *file) {
-        int rc = item_open_chain(&file->item, &file->chain);
+        Chain *chain;
+        int rc = item_open_chain(&file->item, &chain);
 
         if (rc < 0)
                 return rc;
-        file->size = chain_size(file->chain);
+        file->view = chain_view_whole(chain);
         if (file->item.node.kind == NODE_PARTITION) {
-                file->start = item_partition(&file->item)->start;
-                file->size = item_partition(&file->item)->size;
+                file->view.start = item_partition(&file->item)->start;
+                file->view.size = item_partition(&file->item)->size;
         }
         return 0;
-}
-
-/* Of the chain, as offsets in the file. */
-static int64_t seek_image(const OpenFile *file, uint64_t offset, int whence) {
-        int64_t found;
-
-        if (offset >= file->size)
-                return -ENXIO;
-        found = chain_seek(file->chain, file->start + offset, whence);
-        if (found >= 0 && (uint64_t) found < file->start + file->size)
-                return found - (int64_t) file->start;
-        return found < 0 && found != -ENXIO ? found : whence == SEEK_HOLE ? (int64_t) file->size : -ENXIO;
 }
 
 static int open_kept(const Item *item, Layer **ret) {
@@ -108,7 +97,7 @@ int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offse
                 return 0;
         length = (size_t) min_u64(size, end - offset);
         if (file->kept) {
-                rc = layer_read(file->kept, buffer, length, offset, &reason);
+                rc = layer_read_filled(file->kept, buffer, length, offset, &reason);
                 if (rc < 0)
                         log_once(node_number(file->item.node), "%s", reason.text);
                 return rc < 0 ? rc : (int64_t) length;
@@ -120,8 +109,8 @@ int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offse
 int64_t open_file_seek(OpenFile *file, uint64_t offset, int whence) {
         uint64_t end;
 
-        if (file->chain)
-                return seek_image(file, offset, whence);
+        if (file->view.chain)
+                return chain_view_seek(&file->view, offset, whence);
         if (file->trigger)
                 return -EINVAL; /* its length is not known: whoever asks has to read */
         end = file->kept ? layer_disk_size(file->kept) : file->length;

@@ -7,7 +7,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
-#include "chain/chain.h"
+#include "chain/chain-view.h"
 #include "prefetch.h"
 #include "tree.h"
 #include "trigger.h"
@@ -15,8 +15,7 @@
 typedef struct OpenFile OpenFile;
 struct OpenFile {
         Item item;
-        Chain *chain;              /* images */
-        uint64_t start, size;      /* what of the chain the file shows */
+        ChainView view;            /* images; owns its chain */
         bool direct;               /* the kernel reads it past its page cache */
         Prefetch *prefetch;        /* where it is read directly; or NULL */
         TriggerFile *trigger;      /* NODE_TRIGGER */

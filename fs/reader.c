@@ -32,29 +32,29 @@ int reader_read(OpenFile *file, size_t size, uint64_t offset, Answer *ret) {
         void *buffer;
         int rc;
 
-        if (offset >= file->size)
+        if (offset >= file->view.size)
                 return 0;
-        size = (size_t) min_u64(size, file->size - offset);
-        offset += file->start;
+        size = (size_t) min_u64(size, file->view.size - offset);
+        offset += file->view.start;
         if (file->prefetch && size > 0)
                 ret->range = prefetch_read(file->prefetch, offset, size, &ret->bytes);
         ret->length = size;
         ret->end = offset + size;
         if (ret->range)
                 return 0;
-        if (size <= sizeof zeroes && chain_is_zero(file->chain, offset, size) == 1) {
+        if (size <= sizeof zeroes && chain_is_zero(file->view.chain, offset, size) == 1) {
                 ret->bytes = zeroes;
                 return 0;
         }
         buffer = scratch_get(SCRATCH_ANSWER, size);
         if (!buffer)
                 return -ENOMEM;
-        rc = chain_read(file->chain, buffer, size, offset, &reason);
+        rc = chain_read(file->view.chain, buffer, size, offset, &reason);
         if (rc < 0) {
                 item_subject(&file->item, subject);
                 if (!patience_is_over())
                         log_once(node_number(file->item.node), "%s: %s", subject, reason.text);
-                ret->length = file->direct ? readable_start(file->chain, buffer, size, offset) : 0;
+                ret->length = file->direct ? readable_start(file->view.chain, buffer, size, offset) : 0;
         }
         ret->bytes = buffer;
         return ret->length > 0 ? 0 : rc;

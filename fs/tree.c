@@ -14,6 +14,7 @@
 #define LATEST_NAME "latest"
 #define RAW_SUFFIX ".raw"
 #define MAP_SUFFIX ".map"
+#define CHANGES_SUFFIX ".changes"
 
 void item_clear(Item *item) {
         partition_table_unref(item->table);
@@ -189,23 +190,25 @@ static int find_in_vm(Tree *tree, const Item *parent, const char *name, Item *re
 }
 
 /* What is made of one disk. */
-static bool find_suffix(const char *suffix, NodeKind *ret) {
+static bool find_suffix(const Manifest *manifest, const char *suffix, NodeKind *ret) {
         if (strcmp(suffix, RAW_SUFFIX) == 0)
                 *ret = NODE_RAW;
         else if (strcmp(suffix, MAP_SUFFIX) == 0)
                 *ret = NODE_MAP;
+        else if (strcmp(suffix, CHANGES_SUFFIX) == 0 && manifest->parent)
+                *ret = NODE_CHANGES;
         else
                 return false;
         return true;
 }
 
-/* DISK.raw or DISK.map. */
+/* DISK.raw, DISK.map or DISK.changes. */
 static bool find_disk(const Manifest *manifest, const char *name, NodeKind *ret_kind, size_t *ret_index) {
         const char *suffix = strrchr(name, '.');
         NodeKind kind;
         size_t length;
 
-        if (!suffix || !find_suffix(suffix, &kind))
+        if (!suffix || !find_suffix(manifest, suffix, &kind))
                 return false;
         length = (size_t) (suffix - name);
         for (size_t i = 0; i < manifest->disk_count && i < NODE_DISK_MAX; i++) {
@@ -356,6 +359,8 @@ static int list_disk(const Item *directory, size_t index, Strings *names) {
         rc = list_file(disk, RAW_SUFFIX, names);
         if (rc == 0)
                 rc = list_file(disk, MAP_SUFFIX, names);
+        if (rc == 0 && manifest->parent)
+                rc = list_file(disk, CHANGES_SUFFIX, names);
         return rc < 0 ? rc : list_partitions(directory, index, names);
 }
 

@@ -5,7 +5,8 @@ _virtbackupfs() {
 
         COMPREPLY=()
         if ((COMP_CWORD == 1)); then
-                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map restore export mount --help --version' -- "$cur")
+                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map diff restore recover import export mount
+                        --help --version' -- "$cur")
                 return
         fi
         if [[ $cur == -* ]]; then
@@ -20,6 +21,8 @@ _virtbackupfs() {
                 list | map) words='--json' ;;
                 restore) words='--format --force --verify --on-source-error --json' ;;
                 export) words='--format --chain --force --json' ;;
+                diff) words='--maps --json' ;;
+                import) words='--as --codec --json' ;;
                 mount) words='-f -o' ;;
                 esac
                 mapfile -t COMPREPLY < <(compgen -W "$words --help" -- "$cur")
@@ -30,7 +33,7 @@ _virtbackupfs() {
         done
         if ((positional == 1)); then
                 case $command in
-                capture | export | forget | list | map | restore)
+                capture | export | forget | list | map | diff | restore)
                         # The VMs of the repository named before.
                         for ((i = 2; i < COMP_CWORD; i++)); do
                                 [[ ${COMP_WORDS[i]} == -* ]] || break

@@ -260,7 +260,8 @@ static int compare_disk(const Copy *copy, const Manifest *manifest, const Manife
         return rc == 0 ? comparison_run(readers, layer, copy->stop, reterr) : rc;
 }
 
-static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Rate *rate, ManifestDisk *ret, Reason *reterr) {
+static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Rate *rate, ManifestDisk *ret,
+                     Reason *reterr) {
         CLEANUP(readers_freep) Readers *readers = NULL;
         CLEANUP(layer_writer_freep) LayerWriter *writer = NULL;
         DiskCopy context = { .copy = copy, .disk = disk };

@@ -51,10 +51,37 @@ static char *draft_path(const Draft *draft, const char *name) {
         return path;
 }
 
-int draft_begin(Draft *draft, const char *newest, struct timespec moment, const char *checkpoint, Reason *reterr) {
+/* The rest of a manifest that has a name, and its directory. */
+static int make_place(Draft *draft, const char *checkpoint, Reason *reterr) {
         CLEANUP(freep) char *path = NULL;
-        Manifest *manifest;
+        Manifest *manifest = draft->manifest;
         char random[9];
+        int rc;
+
+        rc = draft_random_text(random, reterr);
+        if (rc < 0)
+                return rc;
+        manifest->vm = strdup(vm_name(draft->vm));
+        manifest->vm_uuid = strdup(vm_uuid(draft->vm));
+        manifest->checkpoint = checkpoint ? strdup(checkpoint) : NULL;
+        if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
+                manifest->capture = NULL;
+        if (manifest->capture && asprintf(&manifest->place, "vms/%s/data/%s/", vm_name(draft->vm), manifest->capture) < 0)
+                manifest->place = NULL;
+        if (!manifest->vm || !manifest->vm_uuid || (checkpoint && !manifest->checkpoint) || !manifest->place)
+                return fail_oom(reterr);
+
+        path = draft_path(draft, NULL);
+        if (!path)
+                return fail_oom(reterr);
+        rc = make_directory(vm_fd(draft->vm), "data", reterr);
+        if (rc < 0 && rc != -EEXIST)
+                return rc;
+        return make_directory(vm_fd(draft->vm), path, reterr);
+}
+
+int draft_begin(Draft *draft, const char *newest, struct timespec moment, const char *checkpoint, Reason *reterr) {
+        Manifest *manifest;
         int rc;
 
         rc = manifest_new(&draft->manifest);
@@ -69,25 +96,27 @@ int draft_begin(Draft *draft, const char *newest, struct timespec moment, const 
         rc = next_serial(draft->vm, &manifest->serial, reterr);
         if (rc < 0)
                 return rc;
-        rc = draft_random_text(random, reterr);
-        if (rc < 0)
-                return rc;
         manifest->time = (struct timespec) { .tv_sec = moment.tv_sec }; /* as exact as the name */
-        manifest->vm = strdup(vm_name(draft->vm));
-        manifest->vm_uuid = strdup(vm_uuid(draft->vm));
-        manifest->checkpoint = checkpoint ? strdup(checkpoint) : NULL;
-        if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
-                manifest->capture = NULL;
-        if (!manifest->vm || !manifest->vm_uuid || (checkpoint && !manifest->checkpoint) || !manifest->capture)
-                return fail_oom(reterr);
+        return make_place(draft, checkpoint, reterr);
+}
 
-        path = draft_path(draft, NULL);
-        if (!path)
+int draft_begin_named(Draft *draft, const char *name, uint32_t serial, struct timespec moment, Manifest *parent,
+                      Reason *reterr) {
+        Manifest *manifest;
+
+        if (manifest_new(&draft->manifest) < 0)
                 return fail_oom(reterr);
-        rc = make_directory(vm_fd(draft->vm), "data", reterr);
-        if (rc < 0 && rc != -EEXIST)
-                return rc;
-        return make_directory(vm_fd(draft->vm), path, reterr);
+        manifest = draft->manifest;
+        snprintf(manifest->name, sizeof manifest->name, "%s", name);
+        manifest->serial = serial;
+        manifest->time = moment;
+        if (parent) {
+                draft->previous = manifest_ref(parent);
+                manifest->parent = strdup(parent->name);
+                if (!manifest->parent)
+                        return fail_oom(reterr);
+        }
+        return make_place(draft, NULL, reterr);
 }
 
 /* A kernel with its initrd is as large as many an incremental: where nothing has changed it gets a second name. */
@@ -171,6 +200,15 @@ int draft_commit(Draft *draft, Guardian *guardian, Reason *reterr) {
         if (rc < 0 && leftovers_committed(draft->vm, manifest->name, manifest->capture))
                 return 1;
         return rc;
+}
+
+int draft_commit_named(Draft *draft, Reason *reterr) {
+        int rc = sync_data(draft, reterr);
+
+        if (rc < 0)
+                return rc;
+        draft->commit_tried = true;
+        return manifest_commit(draft->vm, draft->manifest, reterr);
 }
 
 void draft_discard(Draft *draft) {

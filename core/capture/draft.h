@@ -22,12 +22,19 @@ int draft_random_text(char ret[static 9], Reason *reterr);
  * made. */
 int draft_begin(Draft *draft, const char *newest, struct timespec moment, const char *checkpoint, Reason *reterr);
 
+/* The same under a name and a number that are known, with a parent or NULL (ours; borrowed for the call). */
+int draft_begin_named(Draft *draft, const char *name, uint32_t serial, struct timespec moment, Manifest *parent,
+                      Reason *reterr);
+
 /* Keeps a file with the point: one that is what it was at the newest point before is not stored again. */
 int draft_keep_file(Draft *draft, const char *name, const void *content, size_t length, Reason *reterr);
 
 /* Syncs the directories and makes the point visible, under another name where its own has been taken. 1 where it is
  * visible though not all went well: what is visible is whole, but reterr says what is to be told. */
 int draft_commit(Draft *draft, Guardian *guardian, Reason *reterr);
+
+/* The same under its own name alone, without a guardian. -EEXIST: that has been taken. */
+int draft_commit_named(Draft *draft, Reason *reterr);
 
 /* Removes what is there of it, unless it became visible. */
 void draft_discard(Draft *draft);

@@ -294,6 +294,10 @@ size_t chain_layer_count(const Chain *chain) {
         return chain->part_count;
 }
 
+bool chain_is_same_disk(const Chain *a, const Chain *b) {
+        return a->store == b->store && strcmp(a->vm, b->vm) == 0 && strcmp(a->disk, b->disk) == 0;
+}
+
 const char *chain_damage(const Chain *chain) {
         return chain->damage;
 }

@@ -35,6 +35,7 @@ DEFINE_CLEANUP(Chain, chain_unref)
 
 uint64_t chain_size(const Chain *chain);      /* bytes */
 size_t chain_layer_count(const Chain *chain);
+bool chain_is_same_disk(const Chain *a, const Chain *b); /* at whatever points */
 const char *chain_damage(const Chain *chain); /* NULL where all ancestors are there */
 
 /* The extent that holds offset (< size), as far as one region tells: its start <= offset, and neighbours in the same

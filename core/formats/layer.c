@@ -305,3 +305,26 @@ int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reaso
                 return rc;
         return length > 0 ? layer->ops->read(layer, buffer, length, offset, reterr) : 0;
 }
+
+int layer_read_filled(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        CLEANUP(extent_map_freep) ExtentMap *map = NULL;
+        uint64_t at = offset;
+        int rc = layer_extents(layer, offset, length, &map, reterr);
+
+        for (size_t i = 0; rc >= 0 && i < extent_map_count(map); i++) {
+                const Extent *extent = extent_map_get(map, i);
+
+                if (extent->start != at)
+                        break;
+                if (extent->state == EXTENT_ZERO)
+                        memset((char *) buffer + (at - offset), 0, extent->length);
+                else
+                        rc = layer_read(layer, (char *) buffer + (at - offset), extent->length, at, reterr);
+                at += extent->length;
+        }
+        if (rc < 0)
+                return rc;
+        if (at != offset + length)
+                return fail(reterr, -EIO, "%s has nothing at %" PRIu64, layer->path, at);
+        return 0;
+}

@@ -90,3 +90,5 @@ uint64_t layer_disk_size(const Layer *layer);
  * unreadable in the map, and layer_read() has the words. */
 int layer_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap **ret, Reason *reterr);
 int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);
+/* The same where zeroes may be too: they are filled in. -EIO where some of it is neither. */
+int layer_read_filled(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);

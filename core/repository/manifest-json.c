@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "formats/kept.h"
 #include "repository/document.h"
 #include "util/timestamp.h"
 
@@ -14,7 +15,6 @@
 #define LAYERS_MAX 4096 /* of a disk */
 #define IMAGES_MAX 4096
 #define FILES_MAX 256
-#define FILE_LENGTH_MAX (256u << 20) /* bytes; firmware variables take up to 64 MiB */
 #define SEAL_DIGITS 16
 
 static int take_copy(const json_t *object, const char *key, char **ret, Reason *reterr) {
@@ -195,6 +195,19 @@ static int load_disks(const json_t *object, Manifest *manifest, Reason *reterr) 
         return 0;
 }
 
+/* A long file is kept as a layer, whose seal is the file's. */
+static int load_file_layer(const json_t *object, ManifestFile *file, Reason *reterr) {
+        int rc = take_copy(object, "format", &file->format, reterr);
+
+        if (rc == 0)
+                rc = take_name(object, "file", &file->file, reterr);
+        if (rc == 0)
+                rc = json_take_size(object, "length", &file->file_length, reterr);
+        if (rc == 0)
+                rc = take_seal(object, &file->seal, reterr);
+        return rc;
+}
+
 static int load_file(const json_t *object, ManifestFile *file, Reason *reterr) {
         int rc = take_name(object, "name", &file->name, reterr);
 
@@ -202,8 +215,10 @@ static int load_file(const json_t *object, ManifestFile *file, Reason *reterr) {
                 rc = json_take_size(object, "length", &file->length, reterr);
         if (rc == 0)
                 rc = take_seal(object, &file->seal, reterr);
-        if (rc == 0 && file->length > FILE_LENGTH_MAX)
-                rc = fail(reterr, -EBADMSG, "it is longer than %u bytes", FILE_LENGTH_MAX);
+        if (rc == 0 && json_object_get(object, "layer"))
+                return load_file_layer(json_object_get(object, "layer"), file, reterr);
+        if (rc == 0 && file->length > KEPT_LENGTH_MAX)
+                rc = fail(reterr, -EBADMSG, "it is longer than %u bytes", KEPT_LENGTH_MAX);
         return rc;
 }
 
@@ -298,15 +313,18 @@ static json_t *seal_text(uint64_t seal) {
         return json_sprintf("%016" PRIx64, seal);
 }
 
+static json_t *dump_layer(const char *format, const char *file, uint64_t length, uint64_t seal) {
+        return json_pack("{s:s, s:o, s:I, s:o}", "format", format, "file", json_text(file), "length", (json_int_t) length,
+                         "seal", seal_text(seal));
+}
+
 static json_t *dump_layers(const ManifestDisk *disk) {
         CLEANUP(json_decrefp) json_t *list = json_array();
 
         for (size_t i = 0; i < disk->layer_count; i++) {
                 const ManifestLayer *layer = &disk->layers[i];
-                json_t *item = json_pack("{s:s, s:o, s:I, s:o}", "format", layer->format, "file", json_text(layer->file),
-                                         "length", (json_int_t) layer->length, "seal", seal_text(layer->seal));
 
-                if (json_array_append_new(list, item) < 0)
+                if (json_array_append_new(list, dump_layer(layer->format, layer->file, layer->length, layer->seal)) < 0)
                         return NULL;
         }
         return STEAL_PTR(list);
@@ -347,6 +365,9 @@ static json_t *dump_files(const Manifest *manifest) {
                 json_t *item = json_pack("{s:o, s:I, s:o}", "name", json_text(file->name), "length",
                                          (json_int_t) file->length, "seal", seal_text(file->seal));
 
+                if (file->format && json_object_set_new(item, "layer", dump_layer(file->format, file->file, file->file_length,
+                                                                                  file->seal)) < 0)
+                        return NULL;
                 if (json_array_append_new(list, item) < 0)
                         return NULL;
         }

@@ -190,7 +190,7 @@ int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char 
         content = malloc(length + 1);
         if (!content)
                 return fail_oom(reterr);
-        rc = layer_read(layer, content, length, 0, reterr);
+        rc = layer_read_filled(layer, content, length, 0, reterr);
         if (rc < 0)
                 return rc == -ENOMEM ? rc : -EIO;
         content[length] = 0;

@@ -11,7 +11,8 @@
  *                 "images": [ID, …],                                      the image's identity, top first
  *                 "unreadable": N, "backing": TEXT|null,
  *                 "layers": [{"format": "native", "file": "vda.layer", "length": N, "seal": "16 hex digits"}]}],
- *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits"}]}
+ *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits",
+ *                 "layer": as above}]}                                    of a long file: it is stored so, under another name
  * Layers of a disk stand newest first. The parent of a differential point is a full one. A parent's name sorts before its
  * child's. Unknown keys are ignored.
  * Threads: a Manifest is immutable once read (but for what is allocated, which may be found out later); references are
@@ -76,7 +77,7 @@ typedef struct Manifest {
         int references; /* atomic */
         char name[POINT_NAME_MAX];
         char *vm, *vm_uuid, *capture; /* vm: when read, the name of the directory it lies in now */
-        char *place;  /* what goes before the names of its files, below the root of vm_layers(); of manifests that were read */
+        char *place;  /* what goes before the names of its files, below the root of vm_layers() */
         uint32_t serial;
         PointKind kind;
         struct timespec time;
@@ -114,7 +115,7 @@ uint64_t manifest_stored(const Manifest *manifest);
 int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr);
 
 const ManifestFile *manifest_find_file(const Manifest *manifest, const char *name); /* NULL: not in this point */
-/* A file kept with the point, to be read by ranges. -EIO where damaged. */
+/* A file kept with the point, to be read by ranges with layer_read_filled(). -EIO where damaged. */
 int manifest_open_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, Layer **ret, Reason *reterr);
 /* The whole of it, with a NUL behind. The caller frees *ret. -EIO where damaged, -EFBIG. */
 int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr);

@@ -133,7 +133,7 @@ static int add_again(Vm *vm, Registration *wanted, Reason *reterr) {
                 rc = check_points(vm, wanted->uuid, &has_points, reterr);
         if (rc < 0)
                 return rc;
-        if (has_points && foreign_claims(wanted->source))
+        if (has_points && wanted->source && foreign_claims(wanted->source))
                 return fail(reterr, -EEXIST, "it has points of its own: add the directory under another name");
 
         if (same)
@@ -179,7 +179,7 @@ static int add_locked(Repository *repository, const char *name, Registration *wa
         int rc;
 
         rc = repository_lock(repository, &lock_fd, reterr);
-        if (rc == 0 && !foreign_claims(wanted->source))
+        if (rc == 0 && !(wanted->source && foreign_claims(wanted->source)))
                 rc = check_uuid_is_free(repository, name, wanted->uuid, reterr);
         if (rc < 0)
                 return rc;
@@ -201,18 +201,18 @@ static int copy_names(const char *name, const Strings *from, Strings *to, Reason
 
 int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, const VmDisks *disks,
            Reason *reterr) {
-        CLEANUP(registration_clear) Registration wanted = { .source = strdup(source) };
-        CLEANUP(json_decrefp) json_t *as_json = json_string(source);
+        CLEANUP(registration_clear) Registration wanted = { .source = source ? strdup(source) : NULL };
+        CLEANUP(json_decrefp) json_t *as_json = json_string(source ?: "");
         uuid_t parsed;
         int rc = 0;
 
-        if (!wanted.source)
+        if (source && !wanted.source)
                 return fail_oom(reterr);
         if (!vm_name_is_valid(name))
                 return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name", name);
         if (uuid_parse(uuid, parsed) < 0)
                 return fail(reterr, -EINVAL, "cannot add %s: \"%s\" is no UUID", name, uuid);
-        if (!*source || !as_json)
+        if (source && (!*source || !as_json))
                 return fail(reterr, -EINVAL, "cannot add %s: its source is empty or no UTF-8", name);
         uuid_unparse_lower(parsed, wanted.uuid);
         if (disks)

@@ -30,7 +30,7 @@ typedef struct VmDisks {
         Strings include, exclude; /* the former empty: all */
 } VmDisks;
 
-/* Registers a VM, or again one that was forgotten or whose vm.json is damaged (same UUID). -EEXIST where it is
+/* Registers a VM (source NULL: makes one that is not captured), or again one that was forgotten or whose vm.json is damaged (same UUID). -EEXIST where it is
  * registered, or the name has points of another UUID, or the UUID is registered under another name; -EBUSY while its lock
  * is held; -EROFS. disks: NULL: all. */
 int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, const VmDisks *disks,

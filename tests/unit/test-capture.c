@@ -500,7 +500,7 @@ static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length)
         CHECK_INT(chain_read(chain, byte, 1, start, NULL), -EIO);
         CHECK_INT(chain_read(chain, byte, 1, start + length - 1, NULL), -EIO);
         CHECK_INT(chain_read(chain, byte, 1, start + length, NULL), 0);
-        CHECK_INT(chain_map_json(chain, &map, &map_length, NULL), 0);
+        CHECK_INT(chain_map_json(&(ChainView) { chain, 0, chain_size(chain) }, &map, &map_length, NULL), 0);
         snprintf(words, sizeof words, "{\"start\": %llu, \"length\": %llu, \"data\": true, \"zero\": false, \"unreadable\": true",
                  (unsigned long long) start, (unsigned long long) length);
         CHECK(strstr(map, words));

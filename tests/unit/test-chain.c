@@ -406,11 +406,11 @@ static void the_map_is_text_and_json(void) {
         layer.states[16] = MODEL_ABSENT;
         write_point(&f, name, NULL, 1, POINT_FULL, layer.disk_size, &layer, 1);
         CHECK_INT(chain_open(f.vm, name, "vda", &chain, &reason), 0);
-        CHECK_INT(chain_map_text(chain, &text, &text_length, &reason), 0);
+        CHECK_INT(chain_map_text(&(ChainView) { chain, 0, chain_size(chain) }, &text, &text_length, &reason), 0);
         CHECK_INT(strlen(text), text_length);
         CHECK(strstr(text, "8192                 8192                 data       2026-11-01T000000Z\n"));
         CHECK(strstr(text, "65536                100                  unreadable -\n"));
-        CHECK_INT(chain_map_json(chain, &json, &json_length, &reason), 0);
+        CHECK_INT(chain_map_json(&(ChainView) { chain, 0, chain_size(chain) }, &json, &json_length, &reason), 0);
         map = json_loadb(json, json_length, 0, NULL);
         CHECK_INT(json_array_size(map), 6);
         CHECK_INT(json_integer_value(json_object_get(json_array_get(map, 1), "start")), 8192);

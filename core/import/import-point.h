@@ -1,0 +1,19 @@
+/* core/import/import-point.h - one point of another tool becomes one of ours. Threads: as import.h. */
+#pragma once
+
+#include "import/import.h"
+#include "repository/manifest.h"
+
+typedef struct ImportPoint {
+        Vm *vm;                 /* ours, whose lock is held */
+        Vm *from;
+        const Manifest *stored; /* the other tool's; complete */
+        Manifest *parent;       /* ours, of the parent; or NULL */
+        uint32_t serial;
+        size_t number, count;   /* for the progress */
+        const ImportOptions *options;
+} ImportPoint;
+
+/* All borrowed. *ret_source_failed: the point could not be read, and nothing else was wrong. Nothing is left of one that did
+ * not become visible. */
+int import_point(const ImportPoint *import, bool *ret_source_failed, Reason *reterr);

@@ -1,0 +1,227 @@
+#include "import/import.h"
+
+#include <errno.h>
+#include <string.h>
+#include <strings.h>
+
+#include "capture/leftovers.h"
+#include "import/import-point.h"
+#include "repository/capture-lock.h"
+#include "repository/lineage.h"
+
+typedef struct Import {
+        Vm *vm, *from;
+        const ImportOptions *options;
+        ImportTotals *totals;
+        Lineage lineage;   /* of the other tool's points */
+        bool *here;        /* for each: it is a point of ours */
+        Strings points;    /* ours, before */
+        uint32_t serial;   /* the greatest of ours */
+        size_t number, count;
+} Import;
+
+static void import_clear(Import *import) {
+        lineage_clear(&import->lineage);
+        strings_free(&import->points);
+        free(import->here);
+}
+
+static void tell(void (*say)(void *context, const char *line), void *context, const char *vm, const char *point,
+                 const char *words) {
+        char line[VM_NAME_MAX + POINT_NAME_MAX + REASON_MAX + 40];
+
+        if (!say)
+                return;
+        snprintf(line, sizeof line, "%s/%s%s%s", vm, point, words ? " is not imported: " : "", words ?: "");
+        say(context, line);
+}
+
+static void leave_out(Import *import, const LineagePoint *point, const char *words) {
+        import->totals->left_out++;
+        tell(import->options->warn, import->options->context, vm_name(import->vm), point->name, words);
+}
+
+/* The VM of ours, made where it is not there. */
+static int prepare_vm(Repository *repository, const char *name, const char *uuid, Vm **ret, Reason *reterr) {
+        CLEANUP(vm_freep) Vm *vm = NULL;
+        int rc = vm_open(repository, name, &vm, reterr);
+
+        if (rc == -ENOENT) {
+                rc = vm_add(repository, name, uuid, NULL, NULL, reterr);
+                if (rc == 0)
+                        rc = vm_open(repository, name, &vm, reterr);
+        }
+        if (rc < 0)
+                return rc;
+        if (vm_damage(vm))
+                return fail(reterr, -EEXIST, "%s: %s", name, vm_damage(vm));
+        if (vm_source(vm) && !vm_is_captured(vm))
+                return fail(reterr, -EEXIST, "%s is registered with a directory of another tool: forget it first", name);
+        if (strcasecmp(vm_uuid(vm), uuid) != 0)
+                return fail(reterr, -EEXIST, "%s is another VM (%s) than the one that is to be imported (%s): "
+                            "import it under another name with --as", name, vm_uuid(vm), uuid);
+        *ret = STEAL_PTR(vm);
+        return 0;
+}
+
+/* What is there, and up to which number; with the VM's lock held. */
+static int look_at_own(Import *import, Reason *reterr) {
+        int rc = leftovers_remove_data(import->vm, reterr);
+
+        if (rc == 0)
+                rc = vm_list_points(import->vm, &import->points, reterr);
+        if (rc == 0 && import->points.count > 0) {
+                CLEANUP(manifest_unrefp) Manifest *newest = NULL;
+
+                /* Serials grow with names. */
+                rc = manifest_read(import->vm, import->points.items[import->points.count - 1], &newest, reterr);
+                if (rc == 0)
+                        import->serial = newest->serial;
+        }
+        import->here = calloc(import->lineage.count + 1, sizeof *import->here);
+        return rc == 0 && !import->here ? fail_oom(reterr) : rc;
+}
+
+static int compare_names(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+static bool has_point(const Import *import, const char *name) {
+        return import->points.count > 0 && bsearch(&name, import->points.items, import->points.count,
+                                                   sizeof *import->points.items, compare_names);
+}
+
+/* Whether a point of ours is what would become of the other tool's. */
+static bool is_same(const Manifest *ours, const Manifest *stored) {
+        bool same = ours->time.tv_sec == stored->time.tv_sec && ours->disk_count == stored->disk_count &&
+                    (ours->kind == POINT_FULL) == (stored->kind == POINT_FULL) && !ours->parent == !stored->parent &&
+                    (!ours->parent || strcmp(ours->parent, stored->parent) == 0);
+
+        for (size_t i = 0; same && i < stored->disk_count; i++) {
+                const ManifestDisk *disk = manifest_find_disk(ours, stored->disks[i].name);
+
+                same = disk && disk->size == stored->disks[i].size;
+        }
+        return same;
+}
+
+/* 1: it is imported, or left out with words; 0: it is yet to do. */
+static int pass_over(Import *import, size_t index, Reason *reterr) {
+        const LineagePoint *point = &import->lineage.points[index];
+        const char *problem = lineage_problem(point);
+        CLEANUP(manifest_unrefp) Manifest *ours = NULL;
+        int rc;
+
+        if (!has_point(import, point->name)) {
+                if (problem)
+                        leave_out(import, point, problem);
+                return problem != NULL;
+        }
+        rc = manifest_read(import->vm, point->name, &ours, reterr);
+        if (rc < 0)
+                return rc;
+        import->here[index] = point->manifest && is_same(ours, point->manifest);
+        if (import->here[index])
+                import->totals->known++;
+        else
+                leave_out(import, point, "there is another point of that name");
+        return 1;
+}
+
+/* The place of its parent; -1: it needs none, or has none that is imported, which *ret_words tells. */
+static ssize_t find_parent(const Import *import, size_t index, const char **ret_words) {
+        const Manifest *manifest = import->lineage.points[index].manifest;
+
+        *ret_words = NULL;
+        if (manifest->kind == POINT_FULL)
+                return -1;
+        for (size_t i = index; manifest->parent && i-- > 0;)
+                if (strcmp(import->lineage.points[i].name, manifest->parent) == 0 && import->here[i])
+                        return (ssize_t) i;
+        *ret_words = "the point that it continues is not imported";
+        return -1;
+}
+
+static int import_one(Import *import, size_t index, Reason *reterr) {
+        const LineagePoint *point = &import->lineage.points[index];
+        CLEANUP(manifest_unrefp) Manifest *parent = NULL;
+        ImportPoint one = {
+                .vm = import->vm, .from = import->from, .stored = point->manifest, .serial = import->serial + 1,
+                .number = ++import->number, .count = import->count, .options = import->options,
+        };
+        bool source_failed = false;
+        Reason reason = REASON_INIT;
+        const char *words;
+        ssize_t at = find_parent(import, index, &words);
+        int rc;
+
+        if (!words && import->points.count > 0 && strcmp(point->name, import->points.items[import->points.count - 1]) < 0)
+                words = "the VM has newer points already: import it under another name with --as";
+        if (words) {
+                leave_out(import, point, words);
+                return 0;
+        }
+        if (import->serial >= SERIAL_MAX)
+                return fail(reterr, -EOVERFLOW, "%s has had as many points as there can be", vm_name(import->vm));
+        if (at >= 0) {
+                rc = manifest_read(import->vm, import->lineage.points[at].name, &parent, reterr);
+                if (rc < 0)
+                        return rc;
+                one.parent = parent;
+        }
+        rc = import_point(&one, &source_failed, &reason);
+        if (rc < 0 && source_failed && rc != -ECANCELED) {
+                leave_out(import, point, reason.text);
+                return 0;
+        }
+        if (rc < 0)
+                return fail(reterr, rc, "%s/%s: %.*s", vm_name(import->vm), point->name, REASON_MAX / 2, reason.text);
+        import->serial++;
+        import->here[index] = true;
+        import->totals->imported++;
+        tell(import->options->tell, import->options->context, vm_name(import->vm), point->name, NULL);
+        return 0;
+}
+
+/* Points stand in the order of their names: parents come before their children. */
+static int import_all(Import *import, Reason *reterr) {
+        const atomic_bool *cancel = import->options->cancel;
+        int rc = 0;
+
+        for (size_t i = 0; i < import->lineage.count; i++)
+                import->count += !has_point(import, import->lineage.points[i].name) &&
+                                 !lineage_problem(&import->lineage.points[i]);
+        for (size_t i = 0; rc >= 0 && i < import->lineage.count; i++) {
+                if (cancel && atomic_load(cancel))
+                        return fail(reterr, -ECANCELED, "interrupted");
+                rc = pass_over(import, i, reterr);
+                if (rc == 0)
+                        rc = import_one(import, i, reterr);
+        }
+        return rc < 0 ? rc : 0;
+}
+
+int import_vm(Repository *repository, Vm *from, const char *name, const ImportOptions *options, ImportTotals *totals,
+              Reason *reterr) {
+        CLEANUP(import_clear) Import import = { .from = from, .options = options, .totals = totals };
+        CLEANUP(vm_freep) Vm *vm = NULL;
+        CLEANUP(close_fd) int lock_fd = -1;
+        const char *uuid = NULL;
+        int rc;
+
+        rc = lineage_of_vm(from, &import.lineage, reterr);
+        if (rc < 0)
+                return rc;
+        for (size_t i = 0; !uuid && i < import.lineage.count; i++)
+                uuid = import.lineage.points[i].manifest ? import.lineage.points[i].manifest->vm_uuid : NULL;
+        if (!uuid)
+                return 0;
+        rc = prepare_vm(repository, name, uuid, &vm, reterr);
+        if (rc < 0)
+                return rc;
+        import.vm = vm;
+        rc = capture_lock_take(vm, &lock_fd, reterr);
+        if (rc == 0)
+                rc = look_at_own(&import, reterr);
+        return rc < 0 ? rc : import_all(&import, reterr);
+}

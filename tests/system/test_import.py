@@ -1,0 +1,170 @@
+"""Chains of other tools become chains of ours."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+
+import pytest
+
+from mount import mounted
+from repository import same_image
+from test_foreign_directory import fingerprint, make_image
+from wait import until
+
+SIZE = 24 << 20
+
+
+def qemu(*arguments):
+    subprocess.run(arguments, check=True, capture_output=True)
+
+
+def write_some(image, source, times=6):
+    """Data and zeroes, at offsets and lengths of any kind."""
+    for _ in range(times):
+        start = source.randrange(SIZE // 512 - 1) * 512
+        length = min(source.randrange(1, 2000) * 512, SIZE - start)
+        command = source.choice([f"write -P {source.randrange(1, 256)}", "write -z -u", "discard"])
+        qemu("qemu-io", "-f", "qcow2", "-c", f"{command} {start} {length}", image)
+
+
+def make_chain(directory, length, seed):
+    """A qcow2 chain, every image an hour younger than the one below it."""
+    source = random.Random(seed)
+    os.makedirs(directory)
+    below = None
+    for number in range(length):
+        image = f"{directory}/vda.{number}.qcow2"
+        backing = ["-b", os.path.basename(below), "-F", "qcow2"] if below else []
+        qemu("qemu-img", "create", "-q", "-f", "qcow2", *backing, image, *([] if below else [str(SIZE)]))
+        write_some(image, source, 20 if number == 0 else 6)
+        os.utime(image, (1_700_000_000 + 3600 * number,) * 2)
+        below = image
+    return below
+
+
+@pytest.fixture
+def chain(place):
+    make_chain(f"{place}/backups/web", 5, 11)
+    return f"{place}/backups"
+
+
+def points(listed):
+    return [(point["name"], point["kind"], point["parent"], point["time"]) for point in listed["points"]]
+
+
+def same_points(program, repository, chain, place, vm="web"):
+    """Whether each disk of each point is the same in both mounts."""
+    with mounted(program, repository.path, place) as ours, mounted(program, chain, place) as theirs:
+        for point in (each["name"] for each in repository.list(vm)[0]["points"]):
+            for name in os.listdir(theirs / f"{vm}/{point}"):
+                if name.endswith(".raw"):
+                    assert same_image(ours / f"{vm}/{point}/{name}", theirs / f"{vm}/{point}/{name}"), f"{point}/{name}"
+
+
+def test_a_chain_stays_a_chain_with_its_names_and_times(program, repository, chain, place):
+    before = fingerprint(chain)
+    printed = program.run("import", repository.path, chain).stdout.splitlines()
+    [theirs], [ours] = program.json("list", chain)["vms"], repository.list()
+    assert points(ours) == points(theirs)
+    assert [point["kind"] for point in ours["points"]] == ["full"] + ["incremental"] * 4
+    assert printed == [f"web/{point['name']}" for point in ours["points"]]
+    assert all(point["complete"] for point in ours["points"])
+    same_points(program, repository, chain, place)
+    assert fingerprint(chain) == before
+    for number, point in enumerate(ours["points"]):
+        disk = point["disks"][0]["name"]
+        raw = f"{place}/{number}.raw"
+        qemu("qemu-img", "convert", "-O", "raw", f"{chain}/web/vda.{number}.qcow2", raw)
+        program.run("restore", repository.path, f"web/{point['name']}/{disk}", f"{raw}.ours")
+        assert same_image(raw, f"{raw}.ours")
+
+
+def test_an_increment_takes_what_changed_and_no_more(program, repository, chain):
+    program.run("import", repository.path, chain)
+    for point in repository.list("web")[0]["points"][1:]:
+        disk = point["disks"][0]["name"]
+        theirs = program.json("map", chain, f"web/{point['name']}/{disk}")
+        ours = program.json("map", repository.path, f"web/{point['name']}/{disk}")
+        blocks = {offset >> 16 for each in theirs if each["point"] == point["name"]
+                  for offset in range(each["start"] & ~0xffff, each["start"] + each["length"], 1 << 16)}
+        for each in ours:
+            if each["point"] == point["name"]:
+                assert all(block in blocks for block in range(each["start"] >> 16,
+                                                              (each["start"] + each["length"] - 1 >> 16) + 1))
+
+
+def test_what_is_there_is_passed_over(program, repository, chain, place):
+    program.run("import", repository.path, chain)
+    files = fingerprint(repository.path)
+    assert program.run("import", repository.path, chain).stdout == ""
+    assert {path: seen[4] for path, seen in fingerprint(repository.path).items() if "/data/" in path} == \
+        {path: seen[4] for path, seen in files.items() if "/data/" in path}
+    qemu("qemu-img", "create", "-q", "-f", "qcow2", "-b", "vda.4.qcow2", "-F", "qcow2", f"{chain}/web/vda.5.qcow2")
+    write_some(f"{chain}/web/vda.5.qcow2", random.Random(5))
+    assert len(program.run("import", repository.path, chain).stdout.splitlines()) == 1
+    same_points(program, repository, chain, place)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_an_interrupted_import_goes_on_where_it_was(program, repository, place, how):
+    for number in range(6):
+        make_image(f"{place}/backups/{number}/vda.raw", 64 << 20, number, 2000)
+    started = program.start("import", repository.path, f"{place}/backups", "--codec", "zstd:9")
+    until(lambda: repository.stored_files("*", "data/*/*.layer"), "it has begun", 60)
+    started.send_signal(how)
+    _, errors = started.communicate(timeout=60)
+    assert started.returncode == (-how if how == signal.SIGKILL else 1), errors
+    for vm in repository.list():
+        assert all(point["complete"] for point in vm["points"])
+    done = sum(len(vm["points"]) for vm in repository.list())
+    assert len(program.run("import", repository.path, f"{place}/backups").stdout.splitlines()) == 6 - done
+    for number in range(6):
+        same_points(program, repository, f"{place}/backups", place, str(number))
+    assert len(repository.stored_files("*", "data/*")) == 6
+
+
+def test_what_is_incomplete_is_told_and_left_out(program, repository, chain, place):
+    make_image(f"{chain}/other/vda.raw", 1 << 20, 3)
+    os.rename(f"{chain}/web/vda.2.qcow2", f"{place}/away")
+    imported = program.run("import", repository.path, chain, check=False)
+    assert imported.returncode == 3
+    assert imported.stderr.count("is not imported: ") >= 1
+    listed = {vm["name"]: vm for vm in repository.list()}
+    assert len(listed["web"]["points"]) == 2 and len(listed["other"]["points"]) == 1
+    os.rename(f"{place}/away", f"{chain}/web/vda.2.qcow2")
+    assert program.run("import", repository.path, chain, check=False).returncode == 0
+    assert len(repository.list("web")[0]["points"]) == 5
+    same_points(program, repository, chain, place)
+
+
+def test_a_vm_is_chosen_and_gets_another_name(program, repository, chain, place):
+    make_image(f"{chain}/db/vda.raw", 1 << 20, 3)
+    program.run("import", repository.path, chain, "web", "--as", "old-web")
+    assert [vm["name"] for vm in repository.list()] == ["old-web"]
+    refused = program.run("import", repository.path, chain, "--as", "both", check=False)
+    assert refused.returncode == 1 and "one name for 2 VMs" in refused.stderr
+    refused = program.run("import", repository.path, chain, "mail", check=False)
+    assert refused.returncode == 1 and "there is no VM mail" in refused.stderr
+    refused = program.run("import", repository.path, f"{place}/nothing", check=False)
+    assert refused.returncode == 1
+    refused = program.run("import", chain, chain, check=False)
+    assert refused.returncode == 1 and "is no repository of ours" in refused.stderr
+
+
+def test_points_of_our_own_that_are_newer_are_not_mixed_with(program, repository, chain, place):
+    program.run("import", repository.path, chain)
+    os.makedirs(f"{place}/older/web")
+    os.rename(f"{chain}/web/vda.0.qcow2", f"{place}/older/web/vda.0.qcow2")
+    os.utime(f"{place}/older/web/vda.0.qcow2", (1_600_000_000,) * 2)
+    refused = program.run("import", repository.path, f"{place}/older", check=False)
+    assert refused.returncode == 3 and "--as" in refused.stderr
+    program.run("import", repository.path, f"{place}/older", "--as", "older-web")
+    assert len(repository.list("older-web")[0]["points"]) == 1
+
+
+def test_progress_is_told_in_lines_for_programs(program, repository, chain):
+    told = [json.loads(line) for line in program.run("import", repository.path, chain, "--json").stderr.splitlines()]
+    assert told and all(line["point"].startswith("web/") for line in told)
+    assert told[-1]["done"] == told[-1]["total"]
