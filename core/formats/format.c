@@ -7,15 +7,18 @@
 #include "formats/qcow2/find.h"
 #include "formats/qcow2/layer-reader.h"
 #include "formats/raw.h"
+#include "formats/virtnbdbackup/virtnbdbackup.h"
 #include "formats/vma/vma.h"
 
 static const Format native = { "native", native_layer_open, NULL };
+static const Format virtnbdbackup = { "virtnbdbackup", virtnbdbackup_open, virtnbdbackup_find };
 static const Format qcow2 = { "qcow2", qcow2_layer_open, qcow2_find };
 static const Format kept = { "kept", kept_open, NULL };
 static const Format raw = { "raw", raw_open, raw_find };
 
 const Format *const formats[] = {
         &native,
+        &virtnbdbackup,
         &qcow2,
         &kept,
         &vma_format,

@@ -1,0 +1,270 @@
+#include "formats/virtnbdbackup/beside.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+
+#include "formats/virtnbdbackup/domain.h"
+#include "formats/virtnbdbackup/log-file.h"
+#include "util/bytes.h"
+#include "util/io.h"
+
+#define DISK_END ".qcow.json" /* DEVICE.IDENT.qcow.json: of the image that the disk was */
+#define CHECKPOINTS "checkpoints"
+
+typedef struct Beside {
+        const Survey *survey;
+        const Backups *backups;
+        const Backup **by_ident; /* all but differentials, sorted by place and ident */
+        size_t by_ident_count;
+        const Backup **by_time; /* differentials, sorted by place and time */
+        size_t by_time_count;
+} Beside;
+
+static void beside_clear(Beside *beside) {
+        free(beside->by_ident);
+        free(beside->by_time);
+}
+
+static int compare_places(const Backup *a, const Backup *b) {
+        return (a->place > b->place) - (a->place < b->place);
+}
+
+static int compare_idents(const void *a, const void *b) {
+        const Backup *x = *(const Backup *const *) a, *y = *(const Backup *const *) b;
+
+        return compare_places(x, y) ?: strcmp(x->ident, y->ident);
+}
+
+static int compare_moments(const void *a, const void *b) {
+        const Backup *x = *(const Backup *const *) a, *y = *(const Backup *const *) b;
+
+        return compare_places(x, y) ?: (x->time.tv_sec > y->time.tv_sec) - (x->time.tv_sec < y->time.tv_sec);
+}
+
+static int prepare(const Survey *survey, const Backups *backups, Beside *ret) {
+        *ret = (Beside) {
+                .survey = survey,
+                .backups = backups,
+                .by_ident = calloc(backups->count + 1, sizeof *ret->by_ident),
+                .by_time = calloc(backups->count + 1, sizeof *ret->by_time),
+        };
+        if (!ret->by_ident || !ret->by_time)
+                return -ENOMEM;
+        for (size_t i = 0; i < backups->count; i++) {
+                const Backup *backup = &backups->backups[i];
+
+                if (backup_is_empty(backups, backup))
+                        continue;
+                if (backup->level == NAME_DIFFERENTIAL)
+                        ret->by_time[ret->by_time_count++] = backup;
+                else
+                        ret->by_ident[ret->by_ident_count++] = backup;
+        }
+        qsort(ret->by_ident, ret->by_ident_count, sizeof *ret->by_ident, compare_idents);
+        qsort(ret->by_time, ret->by_time_count, sizeof *ret->by_time, compare_moments);
+        return 0;
+}
+
+/* The backups of the place with this ident: several where the tool gives several one. */
+static size_t find_idents(const Beside *beside, size_t place, const char *ident, const Backup *const **ret) {
+        Backup wanted = { .place = place, .ident = ident };
+        const Backup *key = &wanted;
+        size_t low = 0, high = beside->by_ident_count, end;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (compare_idents(&beside->by_ident[middle], &key) < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        for (end = low; end < beside->by_ident_count && compare_idents(&beside->by_ident[end], &key) == 0;)
+                end++;
+        *ret = (const Backup *const *) beside->by_ident + low;
+        return end - low;
+}
+
+/* The differential backup that was running then: the ident of what goes with it is the moment at which that was written. */
+static size_t find_moment(const Beside *beside, size_t place, const char *ident, const Backup *const **ret) {
+        size_t digits = strspn(ident, "0123456789"), best = SIZE_MAX;
+        long long moment;
+
+        if (ident[digits] != '\0' || digits < 9 || digits > 12)
+                return 0;
+        moment = atoll(ident);
+        for (size_t i = 0; i < beside->by_time_count; i++)
+                if (beside->by_time[i]->place == place && beside->by_time[i]->time.tv_sec <= moment)
+                        best = i;
+        if (best == SIZE_MAX)
+                return 0;
+        *ret = (const Backup *const *) beside->by_time + best;
+        return 1;
+}
+
+static int add_kept(const Beside *beside, const Item *item, const Backup *backup, const char *name) {
+        CLEANUP(freep) char *path = NULL;
+        FoundKept kept = { .point = backup->key, .name = name, .length = item->length };
+
+        if (item_location(beside->survey, item, item->member ? "virtnbdbackup" : "raw", &path, &kept.location) < 0)
+                return -ENOMEM;
+        return found_add_kept(beside->survey->directory, &kept);
+}
+
+/* 1 where the ident is one of the place's: what has it is kept as this. */
+static int keep_as(const Beside *beside, const Item *item, const char *ident, const char *name) {
+        const Backup *const *of;
+        size_t count = find_idents(beside, item->place, ident, &of);
+        int rc = 0;
+
+        count = count ?: find_moment(beside, item->place, ident, &of);
+        for (size_t i = 0; rc >= 0 && i < count; i++)
+                rc = add_kept(beside, item, of[i], name);
+        if (count > 0)
+                item_claim(item);
+        return rc < 0 ? rc : count > 0;
+}
+
+/* "DEVICE.IDENT.qcow.json" */
+static int keep_disk_information(const Beside *beside, const Item *item) {
+        const char *dot = strchr(item->name, '.');
+        size_t length = strlen(item->name), end = strlen(DISK_END);
+        CLEANUP(freep) char *ident = NULL, *name = NULL;
+
+        if (!dot || length <= end || dot + 1 >= item->name + length - end ||
+            strcmp(item->name + length - end, DISK_END) != 0)
+                return 0;
+        ident = strndup(dot + 1, (size_t) (item->name + length - end - dot - 1));
+        if (!ident || asprintf(&name, "%.*s%s", (int) (dot - item->name), item->name, DISK_END) < 0) {
+                name = NULL;
+                return -ENOMEM;
+        }
+        return keep_as(beside, item, ident, name);
+}
+
+/* "vmconfig.IDENT.xml" */
+static int keep_definition(const Beside *beside, const Item *item) {
+        CLEANUP(freep) char *ident = NULL;
+        const char *begin;
+        size_t length;
+
+        if (!domain_name_parse(item->name, &begin, &length))
+                return 0;
+        ident = strndup(begin, length);
+        return ident ? keep_as(beside, item, ident, "domain.xml") : -ENOMEM;
+}
+
+/* "NAME.IDENT" */
+static int keep_other(const Beside *beside, const Item *item) {
+        for (const char *dot = strchr(item->name, '.'); dot; dot = strchr(dot + 1, '.')) {
+                CLEANUP(freep) char *name = strndup(item->name, (size_t) (dot - item->name));
+                int rc = name ? (*name ? keep_as(beside, item, dot + 1, name) : 0) : -ENOMEM;
+
+                if (rc != 0)
+                        return rc;
+        }
+        return 0;
+}
+
+/* What a copy keeps has no ident: it is known by the definition. */
+static int keep_boot_files(const Beside *beside, const Backup *backup) {
+        CLEANUP(strings_free) Strings names = { 0 };
+        int rc = domain_boot_files(beside->survey, backup->place, &names);
+
+        for (size_t i = 0; rc >= 0 && i < names.count; i++) {
+                const Item *item = survey_find(beside->survey, backup->place, names.items[i]);
+
+                if (!item)
+                        continue;
+                item_claim(item);
+                rc = add_kept(beside, item, backup, names.items[i]);
+        }
+        return rc;
+}
+
+/* The checkpoint that the backup made, from the directory of checkpoints. */
+static int keep_checkpoint(const Beside *beside, const Backup *backup) {
+        const FoundDirectory *directory = beside->survey->directory;
+        const Stream *stream = beside->backups->streams[backup->first].stream;
+        CLEANUP(freep) char *name = NULL, *path = NULL;
+        CLEANUP(close_fd) int fd = -1;
+        FoundKept kept = { .point = backup->key, .name = "checkpoint.xml" };
+        struct stat st;
+
+        if (backup->place != 0 || !stream_makes_checkpoint(stream) || strchr(stream->metadata.checkpoint, '/'))
+                return 0;
+        if (asprintf(&name, CHECKPOINTS "/%s.xml", stream->metadata.checkpoint) < 0) {
+                name = NULL;
+                return -ENOMEM;
+        }
+        path = found_path(directory, name);
+        if (!path)
+                return -ENOMEM;
+        fd = open_beneath(layer_store_root(directory->store), path, O_PATH, 0);
+        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
+                return 0;
+        kept.length = (uint64_t) st.st_size;
+        kept.location = (LayerLocation) { "raw", path, NULL, kept.length, found_seal(&st) };
+        return found_add_kept(beside->survey->directory, &kept);
+}
+
+/* The checkpoint of a zip file's backup: there is no directory, and it is the only one that is made. */
+static int keep_checkpoint_member(const Beside *beside, const Item *item) {
+        const char *dot = strrchr(item->name, '.');
+        CLEANUP(freep) char *ident = NULL;
+
+        if (!item->member || strncmp(item->member->name, CHECKPOINTS "/", strlen(CHECKPOINTS "/")) != 0 || !dot ||
+            strcmp(dot, ".xml") != 0)
+                return 0;
+        ident = strndup(item->name, (size_t) (dot - item->name));
+        return ident ? keep_as(beside, item, ident, "checkpoint.xml") : -ENOMEM;
+}
+
+static bool has_end(const char *name, const char *end) {
+        size_t length = strlen(name);
+
+        return length > strlen(end) && strcmp(name + length - strlen(end), end) == 0;
+}
+
+/* What is of no use to whoever reads points. */
+static bool is_of_the_tool(const char *name) {
+        return has_end(name, ".data.chksum") || has_end(name, ".cpt") || log_file_time(name) > 0;
+}
+
+static int add_item(const Beside *beside, const Item *item) {
+        DataName data;
+        int rc;
+
+        if (data_name_parse(item->name, &data) || item->length > INT64_MAX)
+                return 0;
+        if (is_of_the_tool(item->name)) {
+                item_claim(item);
+                return 0;
+        }
+        rc = keep_checkpoint_member(beside, item);
+        rc = rc ?: keep_definition(beside, item);
+        rc = rc ?: keep_disk_information(beside, item);
+        return rc ?: keep_other(beside, item);
+}
+
+int beside_add(const Survey *survey, const Backups *backups) {
+        CLEANUP(beside_clear) Beside beside = { 0 };
+        FoundEntry *checkpoints = found_entry(survey->directory, CHECKPOINTS);
+        int rc = prepare(survey, backups, &beside);
+
+        for (size_t i = 0; rc >= 0 && i < survey->item_count; i++)
+                rc = add_item(&beside, &survey->items[i]);
+        for (size_t i = 0; rc >= 0 && i < backups->count; i++) {
+                const Backup *backup = &backups->backups[i];
+
+                if (backup_is_empty(backups, backup))
+                        continue;
+                rc = keep_checkpoint(&beside, backup);
+                if (rc >= 0 && backup->level == NAME_COPY)
+                        rc = keep_boot_files(&beside, backup);
+        }
+        if (checkpoints && S_ISDIR(checkpoints->st.st_mode))
+                checkpoints->claimed = true;
+        return rc < 0 ? rc : 0;
+}

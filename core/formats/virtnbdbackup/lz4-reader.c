@@ -1,0 +1,186 @@
+#include "formats/virtnbdbackup/lz4-reader.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "formats/virtnbdbackup/lz4-blocks.h"
+#include "util/bytes.h"
+
+#define PIECE_SIZE (256u << 10) /* bytes: a place in the cache takes a quarter of it */
+#define PIECES_MAX 128u         /* of a frame: finding a place goes back this many steps at most */
+
+typedef struct Request {
+        ByteStore *bytes;
+        const Memory *memory;
+        const Run *run;
+        unsigned char *to; /* where the piece before the place that is wanted belongs; or NULL */
+        unsigned number;   /* of that piece */
+        bool done;
+} Request;
+
+/* Bytes of each piece of a frame but the last. Whole blocks. */
+static size_t piece_size(const Lz4Header *header) {
+        uint64_t least = max_u64(PIECE_SIZE, divide_up(header->content, PIECES_MAX));
+
+        return (size_t) round_up(least, header->block_size);
+}
+
+static size_t piece_length(const Lz4Header *header, unsigned number) {
+        uint64_t size = piece_size(header);
+
+        return (size_t) min_u64(size, header->content - number * size);
+}
+
+static int get_place(Request *request, unsigned number, CacheEntry **ret, Reason *reterr);
+
+/* The place behind a piece, which is unpacked on the way. */
+static int make_place(Request *request, unsigned piece, Lz4Place **ret, Reason *reterr) {
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        CLEANUP(freep) unsigned char *aside = NULL;
+        const Lz4Place *from;
+        bool wanted;
+        int rc;
+
+        rc = get_place(request, piece, &cached, reterr);
+        if (rc < 0)
+                return rc;
+        from = cache_value(cached);
+        wanted = request->to && request->number == piece;
+        if (!wanted) {
+                aside = malloc(piece_length(&from->header, piece));
+                if (!aside)
+                        return fail_oom(reterr);
+        }
+        rc = lz4_unpack(request->bytes, request->run, from, wanted ? request->to : aside, piece_length(&from->header, piece),
+                        ret, reterr);
+        request->done |= wanted && rc == 0;
+        return rc;
+}
+
+static int load_place(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        Request *request = context;
+        unsigned number = memory_key_number(key);
+        Lz4Place *place = NULL;
+        int rc;
+
+        rc = number == 0 ? lz4_place_begin(request->bytes, request->run, &place, reterr)
+                         : make_place(request, number - 1, &place, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = place;
+        *ret_cost = sizeof *place + place->dictionary_length;
+        return 0;
+}
+
+static const CacheLoader place_loader = { load_place, free };
+
+/* The place before a piece of this number. */
+static int get_place(Request *request, unsigned number, CacheEntry **ret, Reason *reterr) {
+        CacheKey key = memory_key(request->memory, MEMORY_PLACE, request->run->offset, number);
+
+        return cache_get(request->memory->cache, key, &place_loader, request, ret, reterr);
+}
+
+/* A whole piece. The place behind it is made in one go with it, once for all who need either. */
+static int unpack_piece(const Request *like, const Lz4Header *header, unsigned number, unsigned char *to, Reason *reterr) {
+        Request request = { .bytes = like->bytes, .memory = like->memory, .run = like->run, .to = to, .number = number };
+        CLEANUP(cache_releasep) CacheEntry *next = NULL, *place = NULL;
+        size_t length = piece_length(header, number);
+        int rc;
+
+        if (number * (uint64_t) piece_size(header) + length < header->content) {
+                rc = get_place(&request, number + 1, &next, reterr);
+                if (rc < 0 || request.done)
+                        return rc;
+        }
+        rc = get_place(&request, number, &place, reterr);
+        return rc < 0 ? rc : lz4_unpack(request.bytes, request.run, cache_value(place), to, length, NULL, reterr);
+}
+
+typedef struct PieceRequest {
+        Request *request;
+        const Lz4Header *header;
+} PieceRequest;
+
+static int load_piece(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        const PieceRequest *piece = context;
+        unsigned number = memory_key_number(key);
+        size_t length = piece_length(piece->header, number);
+        CLEANUP(freep) unsigned char *bytes = malloc(length);
+        int rc;
+
+        if (!bytes)
+                return fail_oom(reterr);
+        rc = unpack_piece(piece->request, piece->header, number, bytes, reterr);
+        if (rc < 0)
+                return rc;
+        *ret_cost = length;
+        *ret = STEAL_PTR(bytes);
+        return 0;
+}
+
+static const CacheLoader piece_loader = { load_piece, free };
+
+/* [start, end) of a piece that is damaged, where it can be had without what is damaged in it. */
+static int read_before_damage(Request *request, const Lz4Header *header, unsigned number, void *buffer, size_t start,
+                              size_t end, Reason *reterr) {
+        size_t length = (size_t) min_u64(round_up(end, header->block_size), piece_length(header, number));
+        CLEANUP(cache_releasep) CacheEntry *place = NULL;
+        CLEANUP(freep) unsigned char *bytes = malloc(length);
+        int rc;
+
+        if (!bytes)
+                return fail_oom(reterr);
+        rc = get_place(request, number, &place, reterr);
+        if (rc < 0)
+                return rc;
+        rc = lz4_unpack(request->bytes, request->run, cache_value(place), bytes, length, NULL, reterr);
+        if (rc < 0)
+                return rc;
+        memcpy(buffer, bytes + start, end - start);
+        return 0;
+}
+
+/* [start, end) of a piece. */
+static int read_piece(Request *request, const Lz4Header *header, unsigned number, void *buffer, size_t start, size_t end,
+                      Reason *reterr) {
+        CacheKey key = memory_key(request->memory, MEMORY_PIECE, request->run->offset, number);
+        PieceRequest piece = { request, header };
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        int rc;
+
+        if (start == 0 && end == piece_length(header, number))
+                return unpack_piece(request, header, number, buffer, reterr);
+        rc = cache_get(request->memory->cache, key, &piece_loader, &piece, &cached, reterr);
+        if (rc == -EIO)
+                return read_before_damage(request, header, number, buffer, start, end, reterr);
+        if (rc < 0)
+                return rc;
+        memcpy(buffer, (const unsigned char *) cache_value(cached) + start, end - start);
+        return 0;
+}
+
+int lz4_read(ByteStore *bytes, const Memory *memory, const Run *run, void *buffer, size_t length, uint64_t offset,
+             Reason *reterr) {
+        Request request = { .bytes = bytes, .memory = memory, .run = run };
+        CLEANUP(cache_releasep) CacheEntry *begin = NULL;
+        const Lz4Header *header;
+        uint64_t size, end = offset + length;
+        int rc;
+
+        rc = get_place(&request, 0, &begin, reterr);
+        if (rc < 0)
+                return rc;
+        header = &((const Lz4Place *) cache_value(begin))->header;
+        size = piece_size(header);
+        for (uint64_t at = offset; at < end;) {
+                uint64_t number = at / size, piece = number * size, part = min_u64(end, piece + size);
+
+                rc = read_piece(&request, header, (unsigned) number, (unsigned char *) buffer + (at - offset),
+                                (size_t) (at - piece), (size_t) (part - piece), reterr);
+                if (rc < 0)
+                        return rc;
+                at = part;
+        }
+        return 0;
+}

@@ -1,0 +1,40 @@
+#include "formats/virtnbdbackup/archive.h"
+#include "formats/virtnbdbackup/metadata.h"
+#include "formats/virtnbdbackup/plain.h"
+#include "formats/virtnbdbackup/stream.h"
+#include "formats/virtnbdbackup/virtnbdbackup.h"
+
+#include <errno.h>
+
+/* The bytes of a member in place of those of the zip file. */
+static int enter_archive(const char *member, ByteStore **bytes, Reason *reterr) {
+        CLEANUP(archive_clear) Archive archive = { 0 };
+        const ArchiveMember *found;
+        int rc = archive_read(*bytes, &archive, reterr);
+
+        if (rc < 0)
+                return rc;
+        found = archive_find(&archive, member);
+        if (!found)
+                return fail(reterr, -EIO, "%s has no member %s", byte_store_name(*bytes), member);
+        return archive_open(STEAL_PTR(*bytes), found, bytes, reterr);
+}
+
+int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
+        CLEANUP(byte_store_freep) ByteStore *bytes = NULL;
+        int rc = layer_store_open_file(store, location, &bytes, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (location->member) {
+                rc = enter_archive(location->member, &bytes, reterr);
+                if (rc < 0)
+                        return rc;
+                rc = metadata_begins(bytes, reterr);
+                if (rc < 0)
+                        return rc;
+                if (rc == 0)
+                        return plain_open(STEAL_PTR(bytes), ret, reterr);
+        }
+        return stream_open(store, STEAL_PTR(bytes), ret, reterr);
+}

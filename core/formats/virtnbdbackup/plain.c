@@ -1,0 +1,35 @@
+#include "formats/virtnbdbackup/plain.h"
+
+typedef struct PlainLayer {
+        Layer layer;
+        ByteStore *bytes;
+} PlainLayer;
+
+static int plain_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr) {
+        return extent_map_add(map, start, length, EXTENT_DATA) < 0 ? fail_oom(reterr) : 0;
+}
+
+static int plain_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        return byte_store_read(((PlainLayer *) layer)->bytes, buffer, length, offset, reterr);
+}
+
+static void plain_free(Layer *layer) {
+        byte_store_free(((PlainLayer *) layer)->bytes);
+        free(layer);
+}
+
+static const LayerOps plain_ops = { plain_extents, plain_read, plain_free };
+
+int plain_open(ByteStore *bytes, Layer **ret, Reason *reterr) {
+        PlainLayer *plain = calloc(1, sizeof *plain);
+
+        if (!plain) {
+                byte_store_free(bytes);
+                return fail_oom(reterr);
+        }
+        plain->layer.ops = &plain_ops;
+        plain->layer.disk_size = byte_store_size(bytes);
+        plain->bytes = bytes;
+        *ret = &plain->layer;
+        return 0;
+}

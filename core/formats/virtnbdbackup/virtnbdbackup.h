@@ -1,0 +1,12 @@
+/* core/formats/virtnbdbackup/virtnbdbackup.h - what virtnbdbackup writes: directories and zip files of streams.
+ *
+ * A stream is the backup of one disk (frame.h, metadata.h, trailer.h). One directory, with the zip files in it, holds one
+ * chain or several; they are linked by the metadata alone. A layer's member is the name in a zip file, which may also be a
+ * file that is kept beside the streams. */
+#pragma once
+
+#include "formats/found.h"
+#include "formats/layer.h"
+
+int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
+int virtnbdbackup_find(FoundDirectory *directory, Reason *reterr);
