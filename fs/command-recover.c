@@ -5,6 +5,7 @@
 
 #include "cancel.h"
 #include "command.h"
+#include "disk-progress.h"
 #include "machine/recovery.h"
 #include "machine/trial.h"
 #include "number.h"
@@ -45,22 +46,8 @@ static void warn(void *context, const char *line) {
         command_warn(line);
 }
 
-typedef struct Context {
-        const char *path;
-        bool json;
-} Context;
-
-static void show_progress(void *data, const RecoveryProgress *disks, size_t count, uint64_t rate) {
-        CLEANUP(freep) ProgressBar *bars = calloc(count + 1, sizeof *bars);
-        const Context *context = data;
-        const Progress progress = {
-                .key = "path", .subject = context->path, .disks = bars, .disk_count = count, .rate = rate,
-        };
-
-        for (size_t i = 0; bars && i < count; i++)
-                bars[i] = (ProgressBar) { disks[i].disk, disks[i].done, disks[i].total };
-        if (bars)
-                progress_show(&progress, context->json);
+static void show_progress(void *context, const RestoreProgress *disks, size_t count) {
+        disk_progress_show(context, disks, count);
 }
 
 /* The newest point where none is named. */
@@ -128,7 +115,7 @@ static int carry_out(const char *given, const char *text, Request *request, Reas
                              : recover(&request->recovery, request->abort, reterr);
 }
 
-static int take_option(const Command *command, const CommandParse *parse, Request *request, Context *context) {
+static int take_option(const Command *command, const CommandParse *parse, Request *request, DiskProgress *progress) {
         uint64_t seconds;
 
         switch (parse->option) {
@@ -152,7 +139,7 @@ static int take_option(const Command *command, const CommandParse *parse, Reques
                         return command_misused(command, "--rate is bytes per second, not %s", parse->argument);
                 break;
         case OPTION_JSON:
-                context->json = true;
+                progress->json = true;
                 break;
         case OPTION_ABORT:
                 request->abort = true;
@@ -179,9 +166,11 @@ static int take_option(const Command *command, const CommandParse *parse, Reques
 
 static int run(const Command *command, int argc, char **argv) {
         const atomic_bool *cancel = cancel_on_signals();
-        Context context = { 0 };
+        DiskProgress progress = { 0 };
         Request request = {
-                .recovery = { .cancel = cancel, .tell = tell, .warn = warn, .progress = show_progress, .context = &context },
+                .recovery = {
+                        .cancel = cancel, .tell = tell, .warn = warn, .progress = show_progress, .context = &progress,
+                },
                 .trial = { .cancel = cancel, .tell = tell, .warn = warn, .timeout = TRIAL_TIMEOUT_DEFAULT },
         };
         CommandParse parse = { 0 };
@@ -189,7 +178,7 @@ static int run(const Command *command, int argc, char **argv) {
         int status;
 
         while (command_parse(command, argc, argv, &parse)) {
-                status = take_option(command, &parse, &request, &context);
+                status = take_option(command, &parse, &request, &progress);
                 if (status != 0)
                         return status;
         }
@@ -199,7 +188,7 @@ static int run(const Command *command, int argc, char **argv) {
                 return command_misused(command, "--%s is not for a test", request.only_recovery);
         if (!request.test && request.only_trial)
                 return command_misused(command, "--%s is for --test", request.only_trial);
-        context.path = argv[optind + 1];
+        progress.path = argv[optind + 1];
         status = carry_out(argv[optind], argv[optind + 1], &request, &reason);
         progress_clear();
         return status < 0 ? command_failed(&reason) : status;

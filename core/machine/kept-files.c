@@ -26,13 +26,6 @@ void kept_files_remove(const Strings *made) {
                         rmdir(made->items[i - 1]);
 }
 
-static const ManifestFile *find_kept(const Manifest *manifest, const char *name) {
-        for (size_t i = 0; i < manifest->file_count; i++)
-                if (strcmp(manifest->files[i].name, name) == 0)
-                        return &manifest->files[i];
-        return NULL;
-}
-
 static int create_at(const char *path, const char *content, size_t length, Reason *reterr) {
         CLEANUP(freep) char *directory = strdup(path);
         CLEANUP(close_fd) int fd = -1;
@@ -80,7 +73,7 @@ static int place_boot_file(const KeptWish *wish, const char *name, KeptFiles *fi
         CLEANUP(freep) char *path = NULL;
         int rc;
 
-        if (!find_kept(wish->manifest, name))
+        if (!manifest_find_file(wish->manifest, name))
                 return 0;
         if (asprintf(&path, "%s/%s-%s", wish->directory, wish->name, name) < 0)
                 return fail_oom(reterr);

@@ -16,13 +16,6 @@ void origin_clear(Origin *origin) {
         *origin = (Origin) { 0 };
 }
 
-static bool has_definition(const Manifest *manifest) {
-        for (size_t i = 0; i < manifest->file_count; i++)
-                if (strcmp(manifest->files[i].name, DEFINITION_FILE) == 0)
-                        return true;
-        return false;
-}
-
 int origin_read(Vm *vm, const char *point, Origin *ret, Reason *reterr) {
         CLEANUP(origin_clear) Origin origin = { .vm = vm };
         size_t length;
@@ -33,7 +26,7 @@ int origin_read(Vm *vm, const char *point, Origin *ret, Reason *reterr) {
                 rc = manifest_read(vm, point, &origin.manifest, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc, "%s/%s", vm_name(vm), point);
-        if (!has_definition(origin.manifest))
+        if (!manifest_find_file(origin.manifest, DEFINITION_FILE))
                 return fail(reterr, -ENODATA, "%s/%s has no definition of the VM: restore its disks, and make a VM for them",
                             vm_name(vm), point);
         rc = manifest_read_file(vm, origin.manifest, DEFINITION_FILE, &origin.definition, &length, reterr);
@@ -60,4 +53,11 @@ int origin_check_name(const char *name, Reason *reterr) {
         if (vm_name_is_valid(name))
                 return 0;
         return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name here: it becomes that of files", name);
+}
+
+void origin_say(void (*say)(void *context, const char *line), void *context, const char *name, const char *line) {
+        Reason words;
+
+        fail(&words, 0, "%s: %s", name, line);
+        say(context, words.text);
 }

@@ -40,12 +40,13 @@ static int plan(Recovery *recovery, Reason *reterr) {
                 return fail_oom(reterr);
         for (size_t i = 0; i < manifest->disk_count; i++) {
                 RecoveryDisk *disk = &note->disks[note->disk_count++];
+                uint64_t allocated = manifest_disk_allocated(&manifest->disks[i]);
 
                 if (plan_disk(recovery, &manifest->disks[i], disk) < 0)
                         return fail_oom(reterr);
                 if (lstat(disk->path, &st) == 0)
                         return fail(reterr, -EEXIST, "%s is there already: it is not overwritten", disk->path);
-                if (__builtin_add_overflow(bytes, manifest->disks[i].allocated, &bytes))
+                if (allocated != ALLOCATED_UNKNOWN && __builtin_add_overflow(bytes, allocated, &bytes))
                         bytes = UINT64_MAX;
         }
         return place_check_room(recovery->directory, bytes, reterr);

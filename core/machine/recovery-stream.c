@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <sys/statvfs.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "machine/point-mount.h"
@@ -12,32 +11,9 @@
 
 typedef struct Stream {
         Recovery *recovery;
-        RecoveryProgress *progress;  /* of each disk */
-        uint64_t began_ms, began_at; /* for the rate: what was done then */
-        bool warned;                 /* that the VM is stopped */
+        RestoreProgress *progress; /* of each disk */
+        bool warned;               /* that the VM is stopped */
 } Stream;
-
-static uint64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
-static void show(Stream *stream) {
-        const RecoveryWish *wish = stream->recovery->wish;
-        uint64_t now = now_ms(), elapsed, done = 0;
-
-        for (size_t i = 0; i < stream->recovery->note.disk_count; i++)
-                done += stream->progress[i].done;
-        if (stream->began_ms == 0) {
-                stream->began_ms = now;
-                stream->began_at = done;
-        }
-        elapsed = now - stream->began_ms;
-        wish->progress(wish->context, stream->progress, stream->recovery->note.disk_count,
-                       elapsed > 0 ? (done - stream->began_at) * 1000 / elapsed : 0);
-}
 
 static bool is_full(const char *directory) {
         struct statvfs st;
@@ -76,7 +52,7 @@ static int begin(Stream *stream, const RecoveryDisk *disk, Reason *reterr) {
 }
 
 /* 0: the job is no more. */
-static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RecoveryProgress *progress, Reason *reterr) {
+static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RestoreProgress *progress, Reason *reterr) {
         const Recovery *recovery = stream->recovery;
 
         for (;;) {
@@ -92,7 +68,7 @@ static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RecoveryProgre
                         return rc;
                 if (total > 0)
                         progress->done = (uint64_t) ((double) done / (double) total * (double) disk->size);
-                show(stream);
+                recovery->wish->progress(recovery->wish->context, stream->progress, recovery->note.disk_count);
                 rc = look_at_vm(stream, reterr);
                 if (rc < 0)
                         return rc;
@@ -100,7 +76,7 @@ static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RecoveryProgre
         }
 }
 
-static int stream_disk(Stream *stream, const RecoveryDisk *disk, RecoveryProgress *progress, Reason *reterr) {
+static int stream_disk(Stream *stream, const RecoveryDisk *disk, RestoreProgress *progress, Reason *reterr) {
         const Recovery *recovery = stream->recovery;
         bool needs = true;
         int rc;
@@ -127,13 +103,13 @@ static int stream_disk(Stream *stream, const RecoveryDisk *disk, RecoveryProgres
 
 int recovery_stream(Recovery *recovery, Reason *reterr) {
         const RecoveryNote *note = &recovery->note;
-        CLEANUP(freep) RecoveryProgress *progress = calloc(note->disk_count + 1, sizeof *progress);
+        CLEANUP(freep) RestoreProgress *progress = calloc(note->disk_count + 1, sizeof *progress);
         Stream stream = { .recovery = recovery, .progress = progress };
 
         if (!progress)
                 return fail_oom(reterr);
         for (size_t i = 0; i < note->disk_count; i++)
-                progress[i] = (RecoveryProgress) { note->disks[i].name, 0, note->disks[i].size };
+                progress[i] = (RestoreProgress) { note->disks[i].name, 0, note->disks[i].size };
         for (size_t i = 0; i < note->disk_count; i++) {
                 int rc = stream_disk(&stream, &note->disks[i], &progress[i], reterr);
 

@@ -36,10 +36,7 @@ void recovery_tell(const Recovery *recovery, const char *format, ...) {
 }
 
 void recovery_warn(const Recovery *recovery, const char *line) {
-        char text[REASON_MAX];
-
-        snprintf(text, sizeof text, "%s: %s", recovery->note.name, line);
-        recovery->wish->warn(recovery->wish->context, text);
+        origin_say(recovery->wish->warn, recovery->wish->context, recovery->note.name, line);
 }
 
 /* ---- what is asked for ---- */

@@ -12,11 +12,7 @@
 #include <stdint.h>
 
 #include "repository/manifest.h"
-
-typedef struct RecoveryProgress {
-        const char *disk;
-        uint64_t done, total; /* bytes */
-} RecoveryProgress;
+#include "restore/restore.h"
 
 typedef struct RecoveryWish {
         Vm *vm;
@@ -32,8 +28,7 @@ typedef struct RecoveryWish {
         const atomic_bool *cancel;
         void (*tell)(void *context, const char *line); /* what was done */
         void (*warn)(void *context, const char *line);
-        /* A few times a second; rate: bytes/s. */
-        void (*progress)(void *context, const RecoveryProgress *disks, size_t count, uint64_t rate);
+        void (*progress)(void *context, const RestoreProgress *disks, size_t count); /* a few times a second */
         void *context;
 } RecoveryWish;
 

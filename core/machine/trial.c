@@ -182,10 +182,7 @@ static int make_disks(Trial *trial, Reason *reterr) {
 }
 
 static void warn(const Trial *trial, const char *line) {
-        char text[REASON_MAX];
-
-        snprintf(text, sizeof text, "%s: %s", trial->name, line);
-        trial->wish->warn(trial->wish->context, text);
+        origin_say(trial->wish->warn, trial->wish->context, trial->name, line);
 }
 
 static int start(Trial *trial, const char *console, const char *agent, Reason *reterr) {
