@@ -200,7 +200,8 @@ static int begin(PointRestore *restore, const char *what, Reason *reterr) {
         read_note(restore, what);
         for (size_t i = 0; i < manifest->disk_count; i++) {
                 const ManifestDisk *disk = &manifest->disks[i];
-                uint64_t total = disk->allocated * (restore->options->verify ? 2 : 1);
+                uint64_t allocated = manifest_disk_allocated(disk);
+                uint64_t total = allocated == ALLOCATED_UNKNOWN ? 0 : allocated * (restore->options->verify ? 2 : 1);
 
                 restore->progress[i] = (RestoreProgress) { disk->name, is_done(restore, disk->name) ? total : 0, total };
         }
