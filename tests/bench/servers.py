@@ -11,6 +11,13 @@ import time
 PATIENCE = 120  # seconds until a server must answer
 
 
+class Tools:
+    def __init__(self, build):
+        self.virtbackupfs = f"{build}/fs/virtbackupfs"
+        self.make_chain = f"{build}/tests/bench/make-chain"
+        self.bare_fuse = f"{build}/tests/bench/bare-fuse"
+
+
 class ServerFailed(Exception):
     pass
 
