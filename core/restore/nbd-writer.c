@@ -1,10 +1,12 @@
 #include "restore/nbd-writer.h"
 
 #include <errno.h>
+#include <string.h>
 
 #include "libraries/libnbd-functions.h"
 #include "util/bytes.h"
 
+#define STATUS_MAX (UINT64_C(1) << 30) /* bytes of one request */
 #define ZERO_MAX (UINT64_C(64) << 20) /* bytes of one request: some servers write them one by one */
 
 NbdConnection *nbd_writer_free(NbdConnection *connection) {
@@ -21,6 +23,8 @@ int nbd_writer_open(const NbdAddress *address, const atomic_bool *cancel, NbdCon
         if (!connection)
                 return fail_oom(reterr);
         rc = nbd_connection_prepare(address, cancel, connection, reterr);
+        if (rc == 0 && nbd_add_meta_context(connection->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0)
+                rc = fail(reterr, nbd_code(-EINVAL), "cannot set up the NBD connection: %s", nbd_words());
         if (rc == 0)
                 rc = nbd_connection_connect(connection, address, reterr);
         if (rc < 0)
@@ -47,6 +51,32 @@ int nbd_writer_zero(NbdConnection *connection, uint64_t length, uint64_t offset,
                 length -= part;
         }
         return rc;
+}
+
+/* The first extents of an answer, as far as they are zeroes. */
+static int take_zeroes(void *data, const char *context, uint64_t offset, uint32_t *entries, size_t words, int *error) {
+        uint64_t *known = data;
+
+        (void) offset;
+        (void) error;
+        if (strcmp(context, LIBNBD_CONTEXT_BASE_ALLOCATION) != 0)
+                return 0;
+        *known = 0;
+        for (size_t i = 0; i + 1 < words && (entries[i + 1] & LIBNBD_STATE_ZERO); i += 2)
+                *known += entries[i];
+        return 0;
+}
+
+uint64_t nbd_writer_zeroes(NbdConnection *connection, uint64_t length, uint64_t offset) {
+        uint64_t known = 0;
+        int64_t cookie;
+
+        if (!connection->nbd || nbd_can_meta_context(connection->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
+                return 0;
+        cookie = nbd_aio_block_status(connection->nbd, min_u64(length, STATUS_MAX), offset,
+                                      (nbd_extent_callback) { .callback = take_zeroes, .user_data = &known },
+                                      NBD_NULL_COMPLETION, 0);
+        return nbd_connection_finish(connection, cookie, "cannot get extents", NULL) < 0 ? 0 : min_u64(known, length);
 }
 
 int nbd_writer_flush(NbdConnection *connection, Reason *reterr) {

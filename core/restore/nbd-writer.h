@@ -14,5 +14,7 @@ DEFINE_CLEANUP(NbdConnection, nbd_writer_free)
 
 /* -EOPNOTSUPP: the server cannot. */
 int nbd_writer_zero(NbdConnection *connection, uint64_t length, uint64_t offset, Reason *reterr);
+/* How many bytes from offset on read as zeroes, as the server says, up to length: 0 where it does not. */
+uint64_t nbd_writer_zeroes(NbdConnection *connection, uint64_t length, uint64_t offset);
 /* What has been written, over any connection where the server allows several, is on stable storage. */
 int nbd_writer_flush(NbdConnection *connection, Reason *reterr);

@@ -118,6 +118,11 @@ static int nbd_read(DiskTarget *base, void *connection, void *buffer, size_t len
         return within(base, nbd_connection_read(connection, buffer, length, offset, reterr), reterr);
 }
 
+static uint64_t nbd_zeroes(DiskTarget *base, void *connection, uint64_t length, uint64_t offset) {
+        (void) base;
+        return nbd_writer_zeroes(connection, length, offset);
+}
+
 static int nbd_sync(DiskTarget *base, void *connection, Reason *reterr) {
         return within(base, nbd_writer_flush(connection, reterr), reterr);
 }
@@ -131,6 +136,7 @@ const TargetOps target_nbd_ops = {
         .write = nbd_write,
         .zero = nbd_zero,
         .read = nbd_read,
+        .zeroes = nbd_zeroes,
         .sync = nbd_sync,
         .close = nbd_target_close,
 };

@@ -222,6 +222,11 @@ static int qcow2_read(DiskTarget *base, void *connection, void *buffer, size_t l
         return within(base, nbd_connection_read(connection, buffer, length, offset, reterr), reterr);
 }
 
+static uint64_t qcow2_zeroes(DiskTarget *base, void *connection, uint64_t length, uint64_t offset) {
+        (void) base;
+        return nbd_writer_zeroes(connection, length, offset);
+}
+
 static int qcow2_sync(DiskTarget *base, void *connection, Reason *reterr) {
         return within(base, nbd_writer_flush(connection, reterr), reterr);
 }
@@ -249,6 +254,7 @@ const TargetOps target_qcow2_ops = {
         .write = qcow2_write,
         .zero = qcow2_zero,
         .read = qcow2_read,
+        .zeroes = qcow2_zeroes,
         .sync = qcow2_sync,
         .finish = qcow2_finish,
         .close = qcow2_close,

@@ -38,7 +38,7 @@ def stop_when(process, reached):
         os.kill(process.pid, signal.SIGSTOP)
         if reached():
             return
-        time.sleep(0.25)
+        time.sleep(0.15)
         os.kill(process.pid, signal.SIGCONT)
         time.sleep(0.001)
     raise AssertionError(f"it ended before, with {process.returncode}: {process.communicate()}")
