@@ -6,7 +6,6 @@
 #include "chain/allocation.h"
 #include "chain/chain-diff.h"
 #include "chain/chain-map.h"
-#include "log.h"
 #include "repository/point.h"
 
 static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
@@ -65,15 +64,11 @@ static int add_partitions(const Item *item, json_t *disks, Reason *reterr) {
         size_t i;
 
         json_array_foreach(disks, i, disk) {
-                CLEANUP(chain_unrefp) Chain *chain = NULL;
                 CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
                 const char *name = item->point->manifest->disks[i].name;
                 Reason reason = REASON_INIT;
-                int rc;
+                int rc = tree_find_partitions(item, name, &table, &reason);
 
-                rc = chain_open(item->vm->vm, item->point->name, name, &chain, &reason);
-                if (rc >= 0)
-                        rc = partitions_find(chain, &table, &reason);
                 rc = rc < 0 ? json_object_set_new(disk, "table_reason", json_text(reason.text))
                             : partitions_describe(name, table, disk);
                 if (rc < 0)
@@ -119,13 +114,7 @@ static int make(Tree *tree, const Item *item, char **ret, size_t *ret_length, Re
 
 int contents_make(Tree *tree, const Item *item, char **ret, size_t *ret_length) {
         Reason reason = REASON_INIT;
-        char subject[SUBJECT_MAX];
-        int rc;
+        int rc = make(tree, item, ret, ret_length, &reason);
 
-        rc = make(tree, item, ret, ret_length, &reason);
-        if (rc < 0) {
-                item_subject(item, subject);
-                log_once(node_number(item->node), "%s: %s", subject, reason.text);
-        }
-        return rc;
+        return rc < 0 ? item_log_failure(item, rc, &reason) : rc;
 }

@@ -7,11 +7,13 @@
 
 #include "log.h"
 #include "repository/point.h"
+#include "util/patience.h"
 
 #define INFO_NAME "info.json"
 #define DOMAIN_NAME "domain.xml"
 #define TRIGGER_NAME "capture"
 #define LATEST_NAME "latest"
+#define PARTITIONS_WAIT 2000 /* milliseconds, where an archive is being unpacked */
 #define RAW_SUFFIX ".raw"
 #define MAP_SUFFIX ".map"
 #define CHANGES_SUFFIX ".changes"
@@ -54,29 +56,41 @@ void item_subject(const Item *item, char ret[static SUBJECT_MAX]) {
                  item->point ? item->point->name : "", file ? "/" : "", file ?: "");
 }
 
-int item_open_chain(const Item *item, Chain **ret) {
-        Reason reason = REASON_INIT;
+int item_log_failure(const Item *item, int rc, const Reason *reason) {
         char subject[SUBJECT_MAX];
-        int rc;
 
-        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
-        if (rc < 0) {
-                item_subject(item, subject);
-                log_once(node_number(item->node), "%s: %s", subject, reason.text);
-        }
+        item_subject(item, subject);
+        log_once(node_number(item->node), "%s: %s", subject, reason->text);
         return rc;
 }
 
-int item_find_partitions(const Item *item, PartitionTable **ret) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
-        int rc = item_open_chain(item, &chain);
+int item_open_chain(const Item *item, Chain **ret) {
+        Reason reason = REASON_INIT;
+        int rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
 
-        return rc < 0 ? rc : partitions_find(chain, ret, NULL);
+        return rc < 0 ? item_log_failure(item, rc, &reason) : 0;
+}
+
+int tree_find_partitions(const Item *item, const char *disk, PartitionTable **ret, Reason *reterr) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        CLEANUP(patience_unlimit) PatienceLimit limit;
+        int rc;
+
+        patience_limit(&limit, PARTITIONS_WAIT);
+        rc = chain_open(item->vm->vm, item->point->name, disk, &chain, reterr);
+        return rc < 0 ? rc : partitions_find(chain, ret, reterr);
+}
+
+static int find_table(Item *item) {
+        Reason reason = REASON_INIT;
+        int rc = tree_find_partitions(item, item_disk(item)->name, &item->table, &reason);
+
+        return rc < 0 ? item_log_failure(item, rc, &reason) : 0;
 }
 
 /* Whether the table has what the number says. */
 static bool load_partition(Item *item) {
-        return item_find_partitions(item, &item->table) >= 0 && item->node.partition < item->table->count &&
+        return find_table(item) >= 0 && item->node.partition < item->table->count &&
                item_partition(item)->readable;
 }
 
@@ -246,7 +260,7 @@ static int find_partition(const Item *parent, const char *name, Item *ret) {
                 if (strncmp(name, disk, strlen(disk)) != 0)
                         continue;
                 item = item_beside(parent, NODE_PARTITION, (uint32_t) i);
-                if (item_find_partitions(&item, &item.table) < 0)
+                if (find_table(&item) < 0)
                         continue;
                 for (; item.node.partition < item.table->count; item.node.partition++)
                         if (name_partition(&item, candidate) && strcmp(candidate, name) == 0) {
@@ -333,7 +347,7 @@ static int list_file(const char *stem, const char *suffix, Strings *names) {
 static int list_partitions(const Item *directory, size_t index, Strings *names) {
         CLEANUP(item_clear) Item item = item_beside(directory, NODE_PARTITION, (uint32_t) index);
         char name[NAME_MAX + 1];
-        int rc = item_find_partitions(&item, &item.table);
+        int rc = find_table(&item);
 
         if (rc < 0)
                 return rc == -ENOMEM ? rc : 0;

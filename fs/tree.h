@@ -47,9 +47,12 @@ int tree_find(Tree *tree, const Item *parent, const char *name, Item *ret);
 /* The directory that something is in; the root's is the root. */
 int tree_parent(const Item *item, Item *ret);
 
-/* The disk of what is one, or made of one, and the partitions on it. What goes wrong is logged. */
+/* The disk of what is one, or made of one. What goes wrong is logged. */
 int item_open_chain(const Item *item, Chain **ret);
-int item_find_partitions(const Item *item, PartitionTable **ret);
+
+/* The partitions of a disk in the same point. They are not waited for long: where an archive has to be unpacked first, there may
+ * be none yet. */
+int tree_find_partitions(const Item *item, const char *disk, PartitionTable **ret, Reason *reterr);
 
 /* The names in a directory. The caller frees them with strings_free(). */
 int tree_list(Tree *tree, const Item *directory, Strings *ret);
@@ -65,3 +68,5 @@ const ManifestFile *item_kept(const Item *item);
 /* "vm1/2026-11-20T010203Z/vda", as messages have it. */
 #define SUBJECT_MAX (VM_NAME_MAX + POINT_NAME_MAX + 260)
 void item_subject(const Item *item, char ret[static SUBJECT_MAX]);
+/* Says it once, and returns rc. */
+int item_log_failure(const Item *item, int rc, const Reason *reason);

@@ -1,7 +1,7 @@
 /* core/chain/chain-diff.h - where two points of a disk differ.
  *
- * The maps come first: where the same layer holds both, or both are zero, nothing is read. Elsewhere the bytes decide, in blocks
- * of DIFF_BLOCK, unless maps are all that is asked for.
+ * The maps come first: where the same layer holds both, or both are zero, nothing is read. Elsewhere the bytes decide, in
+ * blocks of DIFF_BLOCK, unless maps are all that is asked for.
  * Threads: each call by itself; it reads with several. */
 #pragma once
 

@@ -10,13 +10,13 @@
 #define KIB UINT64_C(1024)
 #define ROUNDS 16 /* how far what leads from place to place is followed */
 
-/* Where superblocks lie: all that libblkid knows without being led there. The last places: RAID and ZFS, from the end. */
+/* Where superblocks lie: all that libblkid knows without being led there. */
 static const struct {
         uint64_t start, length;
 } places[] = {
         { 0, 320 * KIB }, { 512 * KIB, 4 * KIB }, { 1024 * KIB, 64 * KIB }, { 2048 * KIB, 4 * KIB },
 };
-#define TAIL (192 * KIB)
+#define TAIL (192 * KIB) /* and from the end, for RAID: looked at where the beginning has nothing */
 
 /* Those that have to be followed to be known, or for their label, each place leading to the next. */
 static const char *const led[] = { "ntfs", "hfsplus", "BitLocker", "udf" };
@@ -65,8 +65,7 @@ static int follow(Sketch *sketch, const char *type) {
         return rc < 0 ? rc : 0;
 }
 
-/* Where the root directory of a FAT begins that is taken to be there: FAT32 with a cluster's number, those before behind their
- * tables. Whether it is one, libblkid says. */
+/* Where the root directory of a FAT begins, should it be one: with FAT32 at a cluster, before that behind the tables. */
 static uint64_t fat_root(const unsigned char *boot) {
         uint64_t sector = load_le16(boot + 11), reserved = load_le16(boot + 14), short_length = load_le16(boot + 22);
         uint64_t tables = boot[16] * (short_length ?: load_le32(boot + 36)) + reserved;
@@ -97,13 +96,10 @@ static int copy_roots(Sketch *sketch) {
 }
 
 static int copy_places(Sketch *sketch) {
-        uint64_t size = sketch_size(sketch);
         int rc = 0;
 
         for (size_t i = 0; rc >= 0 && i < sizeof places / sizeof *places; i++)
                 rc = sketch_add(sketch, places[i].start, places[i].length);
-        if (rc >= 0 && size > TAIL)
-                rc = sketch_add(sketch, size - TAIL, TAIL);
         if (rc >= 0)
                 rc = copy_roots(sketch);
         for (size_t i = 0; rc >= 0 && i < sizeof led / sizeof *led; i++)
@@ -136,6 +132,12 @@ int filesystem_identify(const DiskBytes *disk, uint64_t start, uint64_t size, Fi
         if (copy_places(sketch) < 0 || new_probe(sketch, &probe) < 0)
                 return fail_oom(reterr);
         rc = blkid_do_safeprobe(probe);
+        if (rc == 1 && size > TAIL) {
+                blkid_free_probe(STEAL_PTR(probe));
+                if (sketch_add(sketch, size - TAIL, TAIL) < 0 || new_probe(sketch, &probe) < 0)
+                        return fail_oom(reterr);
+                rc = blkid_do_safeprobe(probe);
+        }
         if (rc == -2)
                 words = "it looks like several file systems at once";
         if (rc == 0 && (!take(probe, "TYPE", &filesystem.type) || !take(probe, "LABEL", &filesystem.label) ||

@@ -15,6 +15,7 @@
 #define LARGE_SECTOR 4096
 #define MBR_ENTRIES 446
 #define MBR_GPT 0xee
+#define MBR_REACH (UINT64_C(1) << 33) /* sectors: of 32 bits each, the start and the length */
 
 static void partition_clear(Partition *partition) {
         free(partition->scheme);
@@ -98,8 +99,7 @@ static int run(Sketch *sketch, unsigned sector_size, blkid_probe *ret_probe, blk
         /* Some partitions past the end make it give up all of an MBR: it is told of the longest disk that one can be for. */
         if (rc >= 0 && !*ret_list && read_first(sketch, sector) && is_mbr(sector)) {
                 blkid_free_probe(STEAL_PTR(probe));
-                rc = run_with_size(sketch, max_u64(sketch_size(sketch), (UINT64_C(1) << 33) * sector_size), sector_size, &probe,
-                                   ret_list);
+                rc = run_with_size(sketch, max_u64(sketch_size(sketch), MBR_REACH * sector_size), sector_size, &probe, ret_list);
         }
         if (rc < 0)
                 return rc;
@@ -158,19 +158,25 @@ static int copy_more(Sketch *sketch, blkid_partlist list, unsigned sector_size) 
         return added;
 }
 
-/* Runs libblkid until all has been copied that it wants to see. */
+/* A protective MBR alone makes a list without a table. */
+static bool has_table(blkid_partlist list) {
+        return list && blkid_partlist_get_table(list);
+}
+
+/* Runs libblkid until all has been copied that it wants to see. The end of the disk is looked at where the beginning has no table:
+ * an archive may have to be unpacked for it. */
 static int look(Sketch *sketch, unsigned sector_size, blkid_probe *ret_probe, blkid_partlist *ret_list) {
         uint64_t size = sketch_size(sketch);
         int rc = sketch_add(sketch, 0, HEAD);
 
-        if (rc >= 0 && size > HEAD)
-                rc = sketch_add(sketch, size - HEAD, HEAD);
         for (unsigned round = 1; rc >= 0; round++) {
                 CLEANUP(free_probe) blkid_probe probe = NULL;
                 blkid_partlist list;
 
                 rc = run(sketch, sector_size, &probe, &list);
-                if (rc >= 0)
+                if (rc >= 0 && !has_table(list) && size > HEAD)
+                        rc = sketch_add(sketch, size - HEAD, HEAD);
+                else if (rc >= 0)
                         rc = copy_more(sketch, list, sector_size);
                 if (rc == 0 || (rc > 0 && round == ROUNDS)) {
                         *ret_probe = STEAL_PTR(probe);
@@ -183,9 +189,11 @@ static int look(Sketch *sketch, unsigned sector_size, blkid_probe *ret_probe, bl
 
 /* Where it lies, and whether that is somewhere on the disk. */
 static int place(Partition *partition, blkid_partition from, uint64_t disk_size) {
-        uint64_t start = (uint64_t) blkid_partition_get_start(from), size = (uint64_t) blkid_partition_get_size(from), end;
+        uint64_t start = (uint64_t) blkid_partition_get_start(from), size = (uint64_t) blkid_partition_get_size(from);
+        uint64_t end;
 
-        if (__builtin_mul_overflow(start, SECTOR, &partition->start) || __builtin_mul_overflow(size, SECTOR, &partition->size) ||
+        if (__builtin_mul_overflow(start, SECTOR, &partition->start) ||
+            __builtin_mul_overflow(size, SECTOR, &partition->size) ||
             __builtin_add_overflow(partition->start, partition->size, &end) || end > disk_size || partition->size == 0)
                 return set_trouble(&partition->trouble, "it does not lie within the disk");
         partition->readable = !blkid_partition_is_extended(from);
@@ -199,13 +207,15 @@ static int take_partition(const DiskBytes *disk, blkid_partition from, Partition
 
         *partition = (Partition) { .number = (unsigned) blkid_partition_get_partno(from) };
         snprintf(number, sizeof number, "0x%x", (unsigned) blkid_partition_get_type(from));
-        if (!copy_text(type ?: number, &partition->type) || !copy_text(blkid_parttable_get_type(scheme), &partition->scheme) ||
+        if (!copy_text(type ?: number, &partition->type) ||
+            !copy_text(blkid_parttable_get_type(scheme), &partition->scheme) ||
             !copy_text(blkid_partition_get_name(from), &partition->name) ||
             !copy_text(blkid_partition_get_uuid(from), &partition->uuid) || place(partition, from, disk->size) < 0)
                 return fail_oom(reterr);
         if (!partition->readable)
                 return 0;
-        return filesystem_identify(disk, partition->start, partition->size, &partition->filesystem, &partition->trouble, reterr);
+        return filesystem_identify(disk, partition->start, partition->size, &partition->filesystem, &partition->trouble,
+                                   reterr);
 }
 
 static int compare_numbers(const void *a, const void *b) {
@@ -264,8 +274,8 @@ static int take_table(const DiskBytes *disk, blkid_partlist list, PartitionTable
         if (!copy_text(blkid_parttable_get_type(scheme), &table->scheme) ||
             !copy_text(blkid_parttable_get_id(scheme), &table->id))
                 return fail_oom(reterr);
-        if (is_copy(scheme, disk->size) && set_trouble(&table->trouble, "the first GPT is broken: the copy at the disk's end "
-                                                                        "was taken") < 0)
+        if (is_copy(scheme, disk->size) &&
+            set_trouble(&table->trouble, "the first GPT is broken: the copy at the disk's end was taken") < 0)
                 return fail_oom(reterr);
         return take_partitions(disk, list, table, reterr);
 }
@@ -288,7 +298,7 @@ static int read_with(const DiskBytes *disk, unsigned sector_size, PartitionTable
                 return rc;
         if (look(sketch, sector_size, &probe, &list) < 0)
                 return fail_oom(reterr);
-        if (list && blkid_partlist_get_table(list))
+        if (has_table(list))
                 rc = take_table(disk, list, table, reterr);
         else
                 words = broken_table(sketch);
@@ -334,6 +344,13 @@ static bool is_within(const PartitionTable *table) {
         return true;
 }
 
+/* Whether its sectors may be longer: an MBR looks the same with either size. */
+static bool is_doubtful(const PartitionTable *table) {
+        if (!table->scheme)
+                return table->trouble;
+        return strcmp(table->scheme, "dos") == 0 && count_known(table) == 0;
+}
+
 /* Whether sectors of 4096 bytes make more sense of the disk. */
 static bool is_better(const PartitionTable *table, const PartitionTable *than) {
         if (!table->scheme || !is_within(table))
@@ -347,8 +364,7 @@ int partition_table_read(const DiskBytes *disk, PartitionTable **ret, Reason *re
         int rc;
 
         rc = read_with(disk, SECTOR, &table, reterr);
-        /* MBRs look the same with either sector size. */
-        if (rc >= 0 && (!table->scheme ? table->trouble != NULL : strcmp(table->scheme, "dos") == 0 && count_known(table) == 0))
+        if (rc >= 0 && is_doubtful(table))
                 rc = read_with(disk, LARGE_SECTOR, &large, reterr);
         if (rc < 0)
                 return rc;

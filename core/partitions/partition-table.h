@@ -1,8 +1,8 @@
-/* core/partitions/partition-table.h - the partitions of a disk, as libblkid finds them: GPT, MBR with logical partitions, BSD
- * disklabels within those, and the other tables that it knows.
+/* core/partitions/partition-table.h - the partitions of a disk, as libblkid finds them: GPT, MBR with logical partitions,
+ * BSD disklabels within those, and the other tables that it knows.
  *
- * Numbers are the kernel's: what Linux would call vda5 has the number 5. The sector size of a disk stands nowhere on it: it is
- * 512 bytes, unless the table, or what its partitions hold, makes sense with 4096 only.
+ * Numbers are the kernel's: what Linux would call vda5 has the number 5. The sector size of a disk stands nowhere on it: it
+ * is 512 bytes, unless the table, or what its partitions hold, makes sense with 4096 only.
  * Threads: a table is immutable once made; references are counted atomically. */
 #pragma once
 

@@ -4,6 +4,7 @@
 
 #include "chain/chain-view.h"
 
-/* The view owns the chain: point_image_close(). -ENOENT where there is neither a disk nor a partition of that name; disks come first. */
+/* The view owns the chain: point_image_close(). Disks come before partitions of the same name; -ENOENT where there is
+ * neither. */
 int point_image_open(Vm *vm, const char *point, const char *name, ChainView *ret, Reason *reterr);
 void point_image_close(ChainView *view);

@@ -1,8 +1,8 @@
 /* core/partitions/sketch.h - of a disk, what libblkid looks at: a sparse file in memory.
  *
- * libblkid reads from a descriptor, and a disk of ours has none that this process could read without waiting for itself. So the
- * places where tables and superblocks lie are copied into a memory file as long as the disk, or a part of it, and the rest is a
- * hole in it.
+ * libblkid reads from a descriptor, and a disk of ours has none that this process could read without waiting for itself. So
+ * the places where tables and superblocks lie are copied into a memory file as long as the disk, or a part of it, and the rest
+ * is a hole in it.
  * Where a table or a superblock leads elsewhere (the next logical partition, the first records of NTFS), the position of the
  * descriptor after a run tells: the place is copied as well, and libblkid runs again: sketch_follow().
  * Whatever a hostile disk says, no more than SKETCH_LIMIT bytes are copied.
@@ -27,7 +27,8 @@ typedef struct DiskBytes {
 
 typedef struct Sketch Sketch;
 
-/* Of [start, start + size), which lies within the disk; what is in disk is borrowed. Offsets in the sketch begin at start. */
+/* Of [start, start + size), which lies within the disk, of which what is in it is borrowed. Offsets in the sketch begin at
+ * start. */
 int sketch_new(const DiskBytes *disk, uint64_t start, uint64_t size, Sketch **ret, Reason *reterr);
 Sketch *sketch_free(Sketch *sketch); /* always NULL */
 DEFINE_CLEANUP(Sketch, sketch_free)

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stdint.h>
 
 typedef struct Patience {
         bool (*is_over)(void *context);
@@ -16,5 +17,15 @@ typedef struct Patience {
 void patience_set(const Patience *patience);
 
 bool patience_is_over(void);
+
+/* For the time between the two no wait of this thread lasts longer than that from now on, nor longer than it would have. */
+typedef struct PatienceLimit {
+        Patience patience;
+        const Patience *outer;
+        int64_t deadline; /* of CLOCK_MONOTONIC, in milliseconds */
+} PatienceLimit;
+
+void patience_limit(PatienceLimit *limit, unsigned milliseconds);
+void patience_unlimit(PatienceLimit *limit);
 
 #define PATIENCE_INTERVAL 100 /* milliseconds between two looks */
