@@ -103,6 +103,22 @@ def test_a_handle_of_what_is_gone_is_stale(program, repository, points, place):
         assert refused.value.errno == errno.ESTALE
 
 
+def test_a_handle_never_becomes_another_points(program, repository, points, place):
+    """The newest point's number is given again after it was removed; its handles are not."""
+    newest = list(points)[-1]
+    with mounted(program, repository.path, place) as mount:
+        names = ("", "/vda.raw", "/info.json")
+        handles, number = [handle_of(mount / f"disk/{newest}{name}") for name in names], os.stat(mount / f"disk/{newest}").st_ino
+    os.unlink(f"{repository.directory('disk')}/points/{newest}.json")
+    again = repository.capture("disk")
+    with mounted(program, repository.path, place) as mount:
+        assert os.stat(mount / f"disk/{again}").st_ino == number, "it was not given again: nothing is shown here"
+        for handle in handles:
+            with pytest.raises(OSError) as refused:
+                open_handle(mount.path, handle)
+            assert refused.value.errno == errno.ESTALE
+
+
 def free_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
