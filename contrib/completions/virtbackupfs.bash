@@ -19,7 +19,13 @@ _virtbackupfs() {
                                 --on-target-error --compare --json'
                         ;;
                 list | map) words='--json' ;;
-                restore) words='--format --force --verify --on-source-error --json' ;;
+                restore)
+                        words='--format --force --verify --on-source-error --json --define --connect --pool --name
+                                --keep-identity --start'
+                        ;;
+                recover)
+                        words='--connect --into --name --keep-identity --unplug --rate --json --abort --test --until --timeout'
+                        ;;
                 export) words='--format --chain --force --json' ;;
                 diff) words='--maps --json' ;;
                 import) words='--as --codec --json' ;;
@@ -33,7 +39,7 @@ _virtbackupfs() {
         done
         if ((positional == 1)); then
                 case $command in
-                capture | export | forget | list | map | diff | restore)
+                capture | export | forget | list | map | diff | recover | restore)
                         # The VMs of the repository named before.
                         for ((i = 2; i < COMP_CWORD; i++)); do
                                 [[ ${COMP_WORDS[i]} == -* ]] || break
