@@ -254,3 +254,16 @@ def test_a_directory_that_is_away_is_the_trouble_of_its_vm_alone(program, reposi
         assert same_image(mount / "web/latest/vda.raw", f"{foreign}/web/vda.raw")
         os.rename(f"{place}/away", f"{foreign}/2026/db")
         assert same_image(mount / "db/latest/disk.raw", f"{foreign}/2026/db/disk.raw")
+
+
+def test_a_mount_below_the_directory_does_not_show_itself(program, foreign, place, person):
+    os.mkdir(f"{foreign}/here")
+    person.give(f"{foreign}/here")
+    with mounted(program, foreign, f"{foreign}/here") as mount:
+        assert sorted(os.listdir(mount.path)) == ["db", "web"]
+        make_image(f"{foreign}/mail/sda.raw", 1 << 20, 9)
+        person.give(f"{foreign}/mail")
+        person.give(f"{foreign}/mail/sda.raw")
+        until(lambda: "mail" in os.listdir(mount.path), "the new VM is shown", 30)
+        assert sorted(os.listdir(mount.path)) == ["db", "mail", "web"]
+        assert {"path": "here/mnt0", "reason": "a mount of virtbackupfs"} in program.json("list", foreign)["unrecognised"]

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/sysmacros.h>
 
 #include "formats/format.h"
 #include "util/io.h"
@@ -71,10 +72,26 @@ static int list(FoundDirectory *directory, int fd, const Strings *names) {
         return rc;
 }
 
+/* Whether a file system is a mount of this program: it would show what is below the root once more, and again in that. */
+static bool is_mount_of_ours(dev_t device) {
+        CLEANUP(close_file) FILE *f = fopen("/proc/self/mountinfo", "re");
+        CLEANUP(freep) char *line = NULL;
+        size_t room = 0;
+
+        while (f && getline(&line, &room, f) > 0) {
+                unsigned of_major, of_minor;
+
+                /* "36 35 98:0 /root /mountpoint options - type source options" */
+                if (sscanf(line, "%*u %*u %u:%u", &of_major, &of_minor) == 2 && makedev(of_major, of_minor) == device)
+                        return strstr(line, " - fuse.virtbackupfs ");
+        }
+        return false;
+}
+
 static int look_into(Walk *walk, LayerStore *store, const char *path, unsigned depth, Reason *reterr);
 
 /* What no format has claimed: directories are looked into, files refused. */
-static int go_on(Walk *walk, FoundDirectory *directory, unsigned depth, Reason *reterr) {
+static int go_on(Walk *walk, FoundDirectory *directory, unsigned depth, dev_t device, Reason *reterr) {
         int rc = 0;
 
         for (size_t i = 0; rc >= 0 && i < directory->entry_count; i++) {
@@ -94,6 +111,10 @@ static int go_on(Walk *walk, FoundDirectory *directory, unsigned depth, Reason *
                 }
                 if (depth == DEPTH_MAX) {
                         rc = found_refuse(directory, entry, "too deep below the rest to be looked into");
+                        continue;
+                }
+                if (entry->st.st_dev != device && is_mount_of_ours(entry->st.st_dev)) {
+                        rc = found_refuse(directory, entry, "a mount of virtbackupfs");
                         continue;
                 }
                 rc = look_into(walk, directory->store, path, depth + 1, reterr);
@@ -125,7 +146,7 @@ static int refuse_itself(Walk *walk, const char *path, const char *words) {
 }
 
 static int ask_formats(Walk *walk, LayerStore *store, const char *path, int fd, const Strings *names, unsigned depth,
-                       Reason *reterr) {
+                       dev_t device, Reason *reterr) {
         CLEANUP(clear_entries) FoundDirectory directory = { .store = store, .path = path, .findings = &walk->findings };
         size_t first = walk->findings.refusal_count;
         int rc = list(&directory, fd, names);
@@ -135,7 +156,7 @@ static int ask_formats(Walk *walk, LayerStore *store, const char *path, int fd, 
                         rc = formats[i]->find(&directory, reterr);
         if (rc >= 0)
                 rc = see_refusals(walk, &directory, first);
-        return rc < 0 ? rc : go_on(walk, &directory, depth, reterr);
+        return rc < 0 ? rc : go_on(walk, &directory, depth, device, reterr);
 }
 
 static bool is_repository_of_ours(const Strings *names) {
@@ -169,7 +190,7 @@ static int look_into(Walk *walk, LayerStore *store, const char *path, unsigned d
         if (names.count > ENTRIES_MAX - walk->entry_count)
                 return refuse_itself(walk, at, "too many files and directories below the root to be looked at");
         walk->entry_count += names.count;
-        return ask_formats(walk, store, path, fd, &names, depth, reterr);
+        return ask_formats(walk, store, path, fd, &names, depth, st.st_dev, reterr);
 }
 
 int walk_root(LayerStore *store, Walk *ret, Reason *reterr) {
