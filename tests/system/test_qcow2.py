@@ -322,3 +322,20 @@ def test_external_snapshots_of_libvirt_are_points(session, program, place):
         vm.destroy()
         check(program, os.path.dirname(vm.directory), place,
               [{stems[target]: path for target, path in point.items()} for point in truth], "snapped")
+
+
+def test_our_own_exports_are_points_of_the_same_times(repository, program, backups, place):
+    disk = f"{place}/vda.raw"
+    for number in range(3):
+        with open(disk, "r+b" if number else "wb") as file:
+            file.truncate(4 * MIB)
+            file.seek(number * MIB)
+            file.write(NOISE[:300_000 + number])
+        if not number:
+            program.run("add", repository.path, "vm", f"vda=file://{disk}")
+        program.run("capture", repository.path, "vm")
+    program.run("export", repository.path, "vm/latest/vda", f"{backups}/vm1", "--format", "qcow2", "--chain")
+    (exported,) = program.json("list", repository.path)["vms"]
+    names = [point["name"] for point in exported["points"]]
+    listed = check(program, backups, place, [{"vda": (f"{backups}/vm1/vda.{name}.qcow2",)} for name in names])
+    assert [point["name"] for point in listed] == names

@@ -234,6 +234,16 @@ static void what_is_said_to_be_raw_is_raw_whatever_it_looks_like(void) {
         CHECK_INT(c.findings.refusal_count, 0);
 }
 
+static void what_is_still_being_written_is_refused(void) {
+        CLEANUP(case_clear) Case c = case_new();
+
+        put_image(&c, "vda.qcow2.partial", NULL, NULL);
+        find_in(&c, "");
+        CHECK_INT(c.findings.layer_count, 0);
+        CHECK_TEXT(c.findings.refusals[0].words,
+                   "it is not whole: its name says that it is being written, or was given up");
+}
+
 static void loops_of_any_length_end(void) {
         for (unsigned length = 1; length < 6; length++) {
                 CLEANUP(case_clear) Case c = case_new();
@@ -274,6 +284,10 @@ static void a_name_says_what_its_tool_put_into_it(void) {
                 { "FULL-1700000000-sda.qcow2", "sda", "1700000000", NULL, 1700000000, false },
                 { "INC-1700000000", NULL, "1700000000", NULL, 1700000000, true },
                 { "INC-170000000", NULL, NULL, NULL, 0, false },
+                { "vda.2026-11-20T010203Z.qcow2", "vda", "2026-11-20T010203Z", NULL, 1795136523, false },
+                { "vda.2026-11-20T010203Z-02.qcow2", "vda", "2026-11-20T010203Z-02", NULL, 1795136523, false },
+                { "vda.2026-11-20T010203Z-2.qcow2", NULL, NULL, NULL, 0, false },
+                { ".2026-11-20T010203Z.qcow2", NULL, NULL, NULL, 0, false },
                 { "FULL-", NULL, NULL, NULL, 0, false },
                 { ".", NULL, NULL, NULL, 0, false },
         };
@@ -298,6 +312,7 @@ int main(void) {
         RUN(qmpbackups_names_tell_the_chain);
         RUN(a_name_of_a_backing_file_is_taken_as_qemu_takes_it);
         RUN(what_is_said_to_be_raw_is_raw_whatever_it_looks_like);
+        RUN(what_is_still_being_written_is_refused);
         RUN(loops_of_any_length_end);
         RUN(a_name_says_what_its_tool_put_into_it);
         return unit_result();

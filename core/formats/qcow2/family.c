@@ -68,6 +68,12 @@ static bool has_magic(int root_fd, const char *path) {
         return fd >= 0 && pread_whole(fd, magic, sizeof magic, 0) == 0 && memcmp(magic, "QFI\xfb", sizeof magic) == 0;
 }
 
+static bool is_partial(const char *name) {
+        const char *dot = strrchr(name, '.');
+
+        return dot && strcmp(dot, ".partial") == 0;
+}
+
 /* "PATH is damaged: …" is told beside the path. NULL: no memory. */
 static char *words_without_path(const char *words, const char *path) {
         size_t length = strlen(path);
@@ -91,7 +97,12 @@ static void look_into(void *context, size_t index) {
         path = found_path(looking->directory, entry->name);
         if (!path)
                 look->rc = -ENOMEM;
-        else if (has_magic(layer_store_root(store), path))
+        else if (!has_magic(layer_store_root(store), path))
+                return;
+        else if (is_partial(entry->name))
+                look->rc = fail(&reason, -EBADMSG,
+                                "it is not whole: its name says that it is being written, or was given up");
+        else
                 look->rc = image_open(store, path, &entry->st, &look->image, &reason);
         if (look->rc < 0 && look->rc != -ENOMEM)
                 look->words = words_without_path(reason.text, path);
@@ -164,11 +175,13 @@ static int link_image(Family *family, Image *image, size_t *elsewhere) {
         if (image->backing)
                 return 0;
         if (!*image->header.backing)
-                return image->said.incremental ? image_problem(image, "it is incremental, and what it is based on is not there")
-                                               : 0;
+                return !image->said.incremental
+                               ? 0
+                               : image_problem(image, "it is incremental, and what it is based on is not there");
         if (image->without_below)
                 return image_problem(image, "%s", image->without_below);
-        if (image->below.moved && image_note(image, "its backing file %s is taken from beside it", image->header.backing) < 0)
+        if (image->below.moved &&
+            image_note(image, "its backing file %s is taken from beside it", image->header.backing) < 0)
                 return -ENOMEM;
         entry = entry_at(family, image->below.path);
         below = known_image(family, image->below.path, entry);

@@ -41,14 +41,22 @@ static bool take_digits(const char **at, size_t count, int *ret) {
         return true;
 }
 
-/* YYYYmmddHHMMSS, taken as UTC, and a dot. */
-static bool take_time(const char **at, struct timespec *ret) {
+/* A UTC time in this form: each letter of YmdHMS stands for the digits of that, all else for itself. */
+static bool take_time(const char **at, const char *form, struct timespec *ret) {
         struct tm tm = { 0 };
 
-        if (!take_digits(at, 4, &tm.tm_year) || !take_digits(at, 2, &tm.tm_mon) || !take_digits(at, 2, &tm.tm_mday) ||
-            !take_digits(at, 2, &tm.tm_hour) || !take_digits(at, 2, &tm.tm_min) || !take_digits(at, 2, &tm.tm_sec) ||
-            *(*at)++ != '.')
-                return false;
+        for (; *form; form++) {
+                int *part = *form == 'Y'   ? &tm.tm_year
+                            : *form == 'm' ? &tm.tm_mon
+                            : *form == 'd' ? &tm.tm_mday
+                            : *form == 'H' ? &tm.tm_hour
+                            : *form == 'M' ? &tm.tm_min
+                            : *form == 'S' ? &tm.tm_sec
+                                           : NULL;
+
+                if (part ? !take_digits(at, *form == 'Y' ? 4 : 2, part) : *(*at)++ != *form)
+                        return false;
+        }
         tm.tm_year -= 1900;
         tm.tm_mon--;
         *ret = (struct timespec) { .tv_sec = timegm(&tm) };
@@ -70,7 +78,7 @@ static int parse_ovirt(const char *name, ImageName *ret) {
         CLEANUP(image_name_clear) ImageName parsed = { 0 };
         const char *at = name;
 
-        if (!take_time(&at, &parsed.time))
+        if (!take_time(&at, "YmdHMS.", &parsed.time))
                 return 0;
         parsed.checkpoint = take_part(&at);
         parsed.disk = parsed.checkpoint ? take_part(&at) : NULL;
@@ -144,9 +152,32 @@ static int parse_qmpbackup(const char *name, ImageName *ret) {
         return 1;
 }
 
+static int parse_export(const char *name, ImageName *ret) {
+        CLEANUP(image_name_clear) ImageName parsed = { 0 };
+        size_t stem = image_stem_length(name), start = stem;
+        const char *at;
+        int number;
+
+        while (start > 0 && name[start - 1] != '.')
+                start--;
+        at = name + start;
+        if (start < 2 || !take_time(&at, "Y-m-dTHMSZ", &parsed.time) ||
+            (*at == '-' && (at++, !take_digits(&at, 2, &number))) || at != name + stem)
+                return 0;
+        parsed.disk = strndup(name, start - 1);
+        parsed.label = strndup(name + start, stem - start);
+        if (!parsed.disk || !parsed.label)
+                return -ENOMEM;
+        *ret = parsed;
+        parsed = (ImageName) { 0 };
+        return 1;
+}
+
 int image_name_parse(const char *name, ImageName *ret) {
         int rc = parse_ovirt(name, ret);
 
+        if (rc == 0)
+                rc = parse_export(name, ret);
         if (rc == 0)
                 rc = parse_push(name, ret);
         if (rc == 0)

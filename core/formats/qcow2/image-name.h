@@ -1,12 +1,13 @@
 /* core/formats/qcow2/image-name.h - what the name of an image file says by itself.
  *
  *     TIME.CHECKPOINT.DISK.full|incremental.qcow2   oVirt's backup example
- *     STEM.qcow2.SUFFIX (or .img, .raw)             libvirt's push backups of STEM.qcow2, where no file is named for them: the
- *                                                   suffix is the checkpoint, or the time in seconds
+ *     STEM.qcow2.SUFFIX (or .img, .raw)             libvirt's push backups of STEM.qcow2, where no file is named for them:
+ *                                                   the suffix is the checkpoint, or the time in seconds
  *     FULL|INC|COPY-TIME[-DISK][.qcow2]             qmpbackup, time in seconds
+ *     DISK.POINT.qcow2                              our own exports; a point is called 2026-11-20T010203Z, or that and -02
  *
- * Neither libvirt nor qmpbackup says in an incremental backup which one it is based on (libvirt names the VM's own disk as the
- * backing file): that is any of the same series from the one that the tool was told on. So the one before it is right. */
+ * Neither libvirt nor qmpbackup says in an incremental backup which one it is based on (libvirt names the VM's own disk as
+ * the backing file): any of the series since the one that the tool was told will do. So the one before it is right. */
 #pragma once
 
 #include <stdbool.h>
