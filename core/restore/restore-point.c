@@ -8,6 +8,7 @@
 
 #include "repository/manifest.h"
 #include "restore/target.h"
+#include "util/bytes.h"
 #include "util/cleanup.h"
 #include "util/io.h"
 #include "util/sealed-json.h"
@@ -15,6 +16,8 @@
 /* {"format": …, "version": 1, "what": TEXT, "disks": [NAME, …]}: which disks are there already; gone when all is. */
 #define NOTE ".virtbackupfs-restore.json"
 #define NOTE_FORMAT "virtbackupfs unfinished restore of a point"
+
+#define PIECE (1u << 20) /* bytes of a kept file at once */
 
 typedef struct PointRestore {
         Vm *vm;
@@ -160,15 +163,53 @@ static int restore_one(PointRestore *restore, uint64_t *skipped, Reason *reterr)
         return json_array_append_new(restore->done, json_string(disk)) < 0 ? fail_oom(reterr) : 0;
 }
 
-static int write_file(const PointRestore *restore, const char *name, Reason *reterr) {
-        CLEANUP(freep) char *content = NULL;
-        size_t length;
-        int rc;
+/* Piece by piece: the RAM of a VM is kept as a file, too. Zeroes become holes. */
+static int copy_file(const PointRestore *restore, Layer *layer, int fd, Reason *reterr) {
+        CLEANUP(freep) char *piece = malloc(PIECE);
+        uint64_t size = layer_disk_size(layer);
+        int rc = piece ? 0 : fail_oom(reterr);
 
-        rc = manifest_read_file(restore->vm, restore->manifest, name, &content, &length, reterr);
-        if (rc == 0)
-                rc = replace_file(restore->fd, name, content, length, reterr);
-        return rc < 0 ? fail_within(reterr, rc, "%s", restore->directory) : 0;
+        for (uint64_t at = 0; rc == 0 && at < size; at += PIECE) {
+                size_t length = (size_t) min_u64(PIECE, size - at);
+
+                if (restore->options->cancel && atomic_load(restore->options->cancel))
+                        return fail(reterr, -ECANCELED, "interrupted");
+                rc = layer_read_filled(layer, piece, length, at, reterr);
+                if (rc < 0 || bytes_are_zero(piece, length))
+                        continue;
+                rc = pwrite_whole(fd, piece, length, at);
+                if (rc < 0)
+                        return fail_errno(reterr, rc, "cannot write");
+        }
+        if (rc < 0)
+                return rc;
+        return ftruncate(fd, (off_t) size) < 0 || fsync(fd) < 0 ? fail_errno(reterr, -errno, "cannot write") : 0;
+}
+
+/* Under another name until it is whole. */
+static int write_file(const PointRestore *restore, const ManifestFile *file, Reason *reterr) {
+        CLEANUP(layer_unrefp) Layer *layer = NULL;
+        CLEANUP(freep) char *partial = NULL;
+        CLEANUP(close_fd) int fd = -1;
+        int rc = manifest_open_file(restore->vm, restore->manifest, file, &layer, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (asprintf(&partial, "%s.partial", file->name) < 0) {
+                partial = NULL;
+                return fail_oom(reterr);
+        }
+        if (unlinkat(restore->fd, partial, 0) < 0 && errno != ENOENT)
+                return fail_errno(reterr, -errno, "cannot replace %s/%s", restore->directory, partial);
+        fd = openat(restore->fd, partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+        if (fd < 0)
+                return fail_errno(reterr, -errno, "cannot make %s/%s", restore->directory, partial);
+        rc = copy_file(restore, layer, fd, reterr);
+        if (rc == 0 && renameat(restore->fd, partial, restore->fd, file->name) < 0)
+                rc = fail_errno(reterr, -errno, "cannot name it");
+        if (rc < 0)
+                (void) unlinkat(restore->fd, partial, 0);
+        return rc < 0 ? fail_within(reterr, rc, "%s/%s", restore->directory, file->name) : 0;
 }
 
 /* The definition comes last: it is what makes the disks a machine. */
@@ -177,7 +218,7 @@ static int write_files(const PointRestore *restore, Reason *reterr) {
         int rc = 0;
 
         for (size_t i = 0; rc == 0 && i < manifest->file_count; i++)
-                rc = write_file(restore, manifest->files[i].name, reterr);
+                rc = write_file(restore, &manifest->files[i], reterr);
         if (rc < 0)
                 return rc;
         if (unlinkat(restore->fd, NOTE, 0) < 0)
