@@ -234,6 +234,26 @@ static void what_is_said_to_be_raw_is_raw_whatever_it_looks_like(void) {
         CHECK_INT(c.findings.refusal_count, 0);
 }
 
+/* QEMU puts them behind the header: but they may lie anywhere in the first cluster. */
+static void names_far_behind_the_header_are_found(void) {
+        static unsigned char bytes[65536] = "QFI\xfb\0\0\0\3";
+        CLEANUP(case_clear) Case c = case_new();
+
+        bytes[14] = 40000 >> 8; /* the backing file's name */
+        bytes[15] = 40000 & 255;
+        bytes[19] = 4;
+        memcpy(bytes + 40000, "base", 4);
+        bytes[23] = 16;
+        bytes[103] = 104;
+        memcpy(bytes + 104, "none\0\0\x17\x70", 8); /* an extension of 6000 bytes that nobody knows */
+        memcpy(bytes + 104 + 8 + 6000, "\xe2\x79\x2a\xca\0\0\0\3raw", 11);
+        put_file(&c, "top", bytes, sizeof bytes);
+        put_image(&c, "base", NULL, NULL);
+        find_in(&c, "");
+        CHECK_TEXT(layer_of(&c, "base")->location.format, "raw");
+        CHECK_TEXT(layer_of(&c, "top")->location.member, "parent=512");
+}
+
 static void what_is_still_being_written_is_refused(void) {
         CLEANUP(case_clear) Case c = case_new();
 
@@ -312,6 +332,7 @@ int main(void) {
         RUN(qmpbackups_names_tell_the_chain);
         RUN(a_name_of_a_backing_file_is_taken_as_qemu_takes_it);
         RUN(what_is_said_to_be_raw_is_raw_whatever_it_looks_like);
+        RUN(names_far_behind_the_header_are_found);
         RUN(what_is_still_being_written_is_refused);
         RUN(loops_of_any_length_end);
         RUN(a_name_says_what_its_tool_put_into_it);

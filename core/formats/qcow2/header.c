@@ -192,7 +192,17 @@ static int load_fixed(const Area *area, Qcow2Header *header, Reason *reterr) {
         return 0;
 }
 
-/* All that can belong to the header; one read where it is not more than most have. */
+/* Up to where header, extensions and the backing file's name go, as far as what has been read tells. */
+static uint64_t needed_length(const Area *area) {
+        uint64_t at = load_be32(area->bytes + 4) == 2 ? HEADER_LENGTH_V2 : load_be32(area->bytes + 100);
+        uint64_t backing = load_be64(area->bytes + 8);
+
+        while (at + 8 <= area->length && load_be32(area->bytes + at) != EXTENSION_END)
+                at += 8 + round_up(load_be32(area->bytes + at + 4), 8);
+        return max_u64(at + 8, backing < AREA_MAX ? backing + load_be32(area->bytes + 16) : AREA_MAX);
+}
+
+/* All that belongs to the header; one read where it is not more than most have. */
 static int load_area(ByteStore *image, Area *area, Reason *reterr) {
         uint64_t size = byte_store_size(image), end;
         uint32_t cluster_bits;
@@ -207,8 +217,10 @@ static int load_area(ByteStore *image, Area *area, Reason *reterr) {
         if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
                 return 0;
         end = min_u64(min_u64(size, AREA_MAX), UINT64_C(1) << cluster_bits);
-        if (end > area->length)
+        if (end > area->length && area->length < needed_length(area))
                 rc = byte_store_read(image, area->bytes + area->length, end - area->length, area->length, reterr);
+        else
+                end = min_u64(end, area->length);
         area->length = (uint32_t) end;
         return rc;
 }
