@@ -36,7 +36,7 @@ static JournalState take(const char *text, const char *what, Journal *ret) {
                 return JOURNAL_OTHER;
         if (sequence >= ret->sequence) {
                 ret->sequence = sequence;
-                ret->done = max_u64(done, JOURNAL_HEAD);
+                ret->done = max_u64(round_down(done, ret->target->grain), JOURNAL_HEAD);
                 ret->skipped = skipped;
         }
         return JOURNAL_FOUND;

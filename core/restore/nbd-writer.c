@@ -35,22 +35,43 @@ int nbd_writer_open(const NbdAddress *address, const atomic_bool *cancel, NbdCon
         return 0;
 }
 
-int nbd_writer_zero(NbdConnection *connection, uint64_t length, uint64_t offset, Reason *reterr) {
+void nbd_writer_disconnect(DiskTarget *target, void *connection) {
+        (void) target;
+        nbd_writer_free(connection);
+}
+
+/* What went wrong is told with the name of what was written to. */
+static int within(const DiskTarget *target, int rc, Reason *reterr) {
+        return rc < 0 && rc != -EOPNOTSUPP ? fail_within(reterr, rc, "%s", target->unfinished ?: target->shown) : rc;
+}
+
+int nbd_writer_write(DiskTarget *target, void *connection, const void *buffer, size_t length, uint64_t offset,
+                     Reason *reterr) {
+        return within(target, nbd_connection_write(connection, buffer, length, offset, reterr), reterr);
+}
+
+int nbd_writer_read(DiskTarget *target, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+        return within(target, nbd_connection_read(connection, buffer, length, offset, reterr), reterr);
+}
+
+int nbd_writer_zero(DiskTarget *target, void *data, uint64_t length, uint64_t offset, Reason *reterr) {
+        NbdConnection *connection = data;
         int rc = 0;
 
         while (rc == 0 && length > 0) {
                 uint64_t part = min_u64(length, ZERO_MAX);
+                int64_t cookie;
 
                 if (!connection->nbd)
-                        return nbd_connection_lost(reterr);
+                        return within(target, nbd_connection_lost(reterr), reterr);
                 if (nbd_can_zero(connection->nbd) <= 0)
                         return -EOPNOTSUPP;
-                rc = nbd_connection_finish(connection, nbd_aio_zero(connection->nbd, part, offset, NBD_NULL_COMPLETION, 0),
-                                           "cannot write zeroes", reterr);
+                cookie = nbd_aio_zero(connection->nbd, part, offset, NBD_NULL_COMPLETION, 0);
+                rc = nbd_connection_finish(connection, cookie, "cannot write zeroes", reterr);
                 offset += part;
                 length -= part;
         }
-        return rc;
+        return within(target, rc, reterr);
 }
 
 /* The first extents of an answer, as far as they are zeroes. */
@@ -67,23 +88,27 @@ static int take_zeroes(void *data, const char *context, uint64_t offset, uint32_
         return 0;
 }
 
-uint64_t nbd_writer_zeroes(NbdConnection *connection, uint64_t length, uint64_t offset) {
+uint64_t nbd_writer_zeroes(DiskTarget *target, void *data, uint64_t length, uint64_t offset) {
+        NbdConnection *connection = data;
         uint64_t known = 0;
         int64_t cookie;
 
+        (void) target;
         if (!connection->nbd || nbd_can_meta_context(connection->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) <= 0)
                 return 0;
         cookie = nbd_aio_block_status(connection->nbd, min_u64(length, STATUS_MAX), offset,
                                       (nbd_extent_callback) { .callback = take_zeroes, .user_data = &known },
                                       NBD_NULL_COMPLETION, 0);
-        return nbd_connection_finish(connection, cookie, "cannot get extents", NULL) < 0 ? 0 : min_u64(known, length);
+        return nbd_connection_finish(connection, cookie, "cannot get extents", NULL) < 0 ? 0 : known;
 }
 
-int nbd_writer_flush(NbdConnection *connection, Reason *reterr) {
+int nbd_writer_sync(DiskTarget *target, void *data, Reason *reterr) {
+        NbdConnection *connection = data;
+
         if (!connection->nbd)
-                return nbd_connection_lost(reterr);
+                return within(target, nbd_connection_lost(reterr), reterr);
         if (nbd_can_flush(connection->nbd) <= 0)
                 return 0;
-        return nbd_connection_finish(connection, nbd_aio_flush(connection->nbd, NBD_NULL_COMPLETION, 0), "cannot flush",
-                                     reterr);
+        return within(target, nbd_connection_finish(connection, nbd_aio_flush(connection->nbd, NBD_NULL_COMPLETION, 0),
+                                                    "cannot flush", reterr), reterr);
 }

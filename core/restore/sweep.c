@@ -8,8 +8,8 @@
 #include "util/bytes.h"
 
 #define THREADS_MAX 16
-#define THREADS_A_CORE 3 /* they wait for disks half of their time */
-#define THREADS_MIN 6
+#define THREADS_A_CORE 4 /* they wait for disks most of their time */
+#define THREADS_MIN 12
 #define TICK_NS 200000000
 
 typedef struct SweepRun SweepRun;

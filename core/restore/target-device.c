@@ -61,12 +61,9 @@ static int learn(DeviceTarget *target, const char *path, Reason *reterr) {
 }
 
 static int device_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        DeviceTarget *target;
+        DeviceTarget *target = calloc(1, sizeof *target);
         int rc;
 
-        if (strcmp(request->format, "raw") != 0)
-                return fail(reterr, -EINVAL, "a block device is written raw, not as %s", request->format);
-        target = calloc(1, sizeof *target);
         if (!target)
                 return fail_oom(reterr);
         target->target.ops = &target_device_ops;
@@ -130,6 +127,7 @@ static int device_sync(DiskTarget *base, void *connection, Reason *reterr) {
 
 const TargetOps target_device_ops = {
         .name = "device",
+        .raw_only = "a block device",
         .claims = device_claims,
         .open = device_open,
         .write = device_write,

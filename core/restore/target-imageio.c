@@ -94,12 +94,9 @@ static int prepare(ImageioTarget *target, const TargetRequest *request, Reason *
 }
 
 static int imageio_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        ImageioTarget *target;
+        ImageioTarget *target = calloc(1, sizeof *target);
         int rc;
 
-        if (strcmp(request->format, "raw") != 0)
-                return fail(reterr, -EINVAL, "an imageio server is written to raw, not as %s", request->format);
-        target = calloc(1, sizeof *target);
         if (!target)
                 return fail_oom(reterr);
         target->target.ops = &target_imageio_ops;
@@ -192,6 +189,7 @@ static int imageio_sync(DiskTarget *base, void *connection, Reason *reterr) {
 
 const TargetOps target_imageio_ops = {
         .name = "imageio",
+        .raw_only = "an imageio server",
         .claims = imageio_claims,
         .open = imageio_open,
         .connect = imageio_connect_again,

@@ -61,12 +61,9 @@ static int prepare(NbdTarget *target, const TargetRequest *request, Reason *rete
 }
 
 static int nbd_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        NbdTarget *target;
+        NbdTarget *target = calloc(1, sizeof *target);
         int rc;
 
-        if (strcmp(request->format, "raw") != 0)
-                return fail(reterr, -EINVAL, "an NBD server is written to raw, not as %s", request->format);
-        target = calloc(1, sizeof *target);
         if (!target)
                 return fail_oom(reterr);
         target->target.ops = &target_nbd_ops;
@@ -96,47 +93,17 @@ static int nbd_connect(DiskTarget *base, void **ret, Reason *reterr) {
         return 0;
 }
 
-static void nbd_disconnect(DiskTarget *base, void *connection) {
-        (void) base;
-        nbd_writer_free(connection);
-}
-
-static int within(const DiskTarget *base, int rc, Reason *reterr) {
-        return rc < 0 && rc != -EOPNOTSUPP ? fail_within(reterr, rc, "%s", base->shown) : rc;
-}
-
-static int nbd_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset,
-                     Reason *reterr) {
-        return within(base, nbd_connection_write(connection, buffer, length, offset, reterr), reterr);
-}
-
-static int nbd_zero(DiskTarget *base, void *connection, uint64_t length, uint64_t offset, Reason *reterr) {
-        return within(base, nbd_writer_zero(connection, length, offset, reterr), reterr);
-}
-
-static int nbd_read(DiskTarget *base, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
-        return within(base, nbd_connection_read(connection, buffer, length, offset, reterr), reterr);
-}
-
-static uint64_t nbd_zeroes(DiskTarget *base, void *connection, uint64_t length, uint64_t offset) {
-        (void) base;
-        return nbd_writer_zeroes(connection, length, offset);
-}
-
-static int nbd_sync(DiskTarget *base, void *connection, Reason *reterr) {
-        return within(base, nbd_writer_flush(connection, reterr), reterr);
-}
-
 const TargetOps target_nbd_ops = {
         .name = "nbd",
+        .raw_only = "an NBD server",
         .claims = nbd_claims,
         .open = nbd_open,
         .connect = nbd_connect,
-        .disconnect = nbd_disconnect,
-        .write = nbd_write,
-        .zero = nbd_zero,
-        .read = nbd_read,
-        .zeroes = nbd_zeroes,
-        .sync = nbd_sync,
+        .disconnect = nbd_writer_disconnect,
+        .write = nbd_writer_write,
+        .zero = nbd_writer_zero,
+        .read = nbd_writer_read,
+        .zeroes = nbd_writer_zeroes,
+        .sync = nbd_writer_sync,
         .close = nbd_target_close,
 };

@@ -22,9 +22,9 @@ typedef struct Qcow2Target {
         DiskTarget target;
         Partial partial;
         char *backing;         /* or NULL */
-        char directory[40];    /* of the socket; "": none */
-        char *socket_path;
         NbdServer *server;
+        NbdConnection *connections[CONNECTIONS_MAX]; /* not given out yet */
+        atomic_size_t connection_count;
 } Qcow2Target;
 
 static bool qcow2_claims(const TargetRequest *request) {
@@ -35,12 +35,10 @@ static bool qcow2_claims(const TargetRequest *request) {
 }
 
 static void stop_server(Qcow2Target *target) {
+        while (target->connection_count > 0)
+                nbd_writer_free(target->connections[--target->connection_count]);
         if (target->server)
                 target->server = nbd_server_stop(target->server);
-        free(STEAL_PTR(target->socket_path));
-        if (target->directory[0])
-                rmdir(target->directory);
-        target->directory[0] = 0;
 }
 
 static void qcow2_close(DiskTarget *base, bool keep) {
@@ -80,40 +78,28 @@ static int mend_image(const Qcow2Target *target, Reason *reterr) {
         return run(target, argv, reterr);
 }
 
-static int start_server(Qcow2Target *target, Reason *reterr) {
+static int start_server(Qcow2Target *target, const char *socket_path, Reason *reterr) {
         CLEANUP(freep) char *path = image_escape_path(target->partial.partial_path), *options = NULL;
         const char *argv[] = { "qemu-nbd", "--persistent", "--shared=16", "--discard=unmap", "--export-name=" EXPORT,
                                "--image-opts", NULL, NULL };
-        int rc;
 
         if (!path || asprintf(&options, "driver=qcow2,file.driver=file,file.filename=%s", path) < 0) {
                 options = NULL;
                 return fail_oom(reterr);
         }
         argv[6] = options;
-        strcpy(target->directory, "/var/tmp/virtbackupfs-XXXXXX");
-        if (!mkdtemp(target->directory)) {
-                rc = -errno;
-                target->directory[0] = 0;
-                return fail_errno(reterr, rc, "cannot make a directory in /var/tmp");
-        }
-        if (asprintf(&target->socket_path, "%s/nbd", target->directory) < 0) {
-                target->socket_path = NULL;
-                return fail_oom(reterr);
-        }
-        return nbd_server_start(argv, target->socket_path, &target->server, reterr);
+        return nbd_server_start(argv, socket_path, &target->server, reterr);
 }
 
-static int qcow2_connect(DiskTarget *base, void **ret, Reason *reterr) {
-        Qcow2Target *target = (Qcow2Target *) base;
-        const NbdAddress address = { .socket_path = target->socket_path, .export_name = EXPORT };
+static int open_connection(Qcow2Target *target, const char *socket_path, Reason *reterr) {
+        const NbdAddress address = { .socket_path = socket_path, .export_name = EXPORT };
         Reason why = REASON_INIT, last = REASON_INIT;
         NbdConnection *connection;
         int rc;
 
-        rc = nbd_writer_open(&address, base->cancel, &connection, &why);
+        rc = nbd_writer_open(&address, target->target.cancel, &connection, &why);
         if (rc == 0) {
-                *ret = connection;
+                target->connections[target->connection_count++] = connection;
                 return 0;
         }
         if (rc == -ECANCELED || nbd_server_check(target->server, &last) == 0)
@@ -121,34 +107,36 @@ static int qcow2_connect(DiskTarget *base, void **ret, Reason *reterr) {
         return fail(reterr, -EIO, "cannot open the image %s: %.*s", target->partial.partial_path, REASON_MAX / 2, last.text);
 }
 
-static void qcow2_disconnect(DiskTarget *base, void *connection) {
-        (void) base;
-        nbd_writer_free(connection);
-}
-
-/* Learns its size, which is a multiple of 512. */
-static int look_at_server(Qcow2Target *target, Reason *reterr) {
-        NbdConnection *connection;
-        void *found;
+/* All connections are made at once: so nothing of the socket is left by whatever ends us later. */
+static int serve(Qcow2Target *target, Reason *reterr) {
+        char directory[] = "/var/tmp/virtbackupfs-XXXXXX", socket_path[sizeof directory + 8];
         int rc;
 
-        rc = qcow2_connect(&target->target, &found, reterr);
-        if (rc < 0)
-                return rc;
-        connection = found;
-        target->target.size = connection->size;
-        nbd_writer_free(connection);
+        if (!mkdtemp(directory))
+                return fail_errno(reterr, -errno, "cannot make a directory in /var/tmp");
+        snprintf(socket_path, sizeof socket_path, "%s/nbd", directory);
+        rc = start_server(target, socket_path, reterr);
+        while (rc == 0 && target->connection_count < CONNECTIONS_MAX)
+                rc = open_connection(target, socket_path, reterr);
+        unlink(socket_path);
+        rmdir(directory);
+        if (rc == 0) /* a multiple of 512 */
+                target->target.size = target->connections[0]->size;
+        return rc;
+}
+
+static int qcow2_connect(DiskTarget *base, void **ret, Reason *reterr) {
+        Qcow2Target *target = (Qcow2Target *) base;
+
+        (void) reterr;
+        *ret = target->connections[atomic_fetch_sub(&target->connection_count, 1) - 1]; /* no more than there are */
         return 0;
 }
 
 static int make_and_serve(Qcow2Target *target, Reason *reterr) {
         int rc = make_image(target, reterr);
 
-        if (rc == 0)
-                rc = start_server(target, reterr);
-        if (rc == 0)
-                rc = look_at_server(target, reterr);
-        return rc;
+        return rc == 0 ? serve(target, reterr) : rc;
 }
 
 static int qcow2_clear(DiskTarget *base, Reason *reterr) {
@@ -162,8 +150,7 @@ static int qcow2_clear(DiskTarget *base, Reason *reterr) {
 static bool serve_found(Qcow2Target *target) {
         uint64_t wanted = target->target.disk_size;
 
-        return mend_image(target, NULL) == 0 && start_server(target, NULL) == 0 && look_at_server(target, NULL) == 0 &&
-               target->target.size >= wanted && target->target.size - wanted < 512;
+        return mend_image(target, NULL) == 0 && serve(target, NULL) == 0 && target->target.size >= wanted && target->target.size - wanted < 512;
 }
 
 static int qcow2_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
@@ -204,33 +191,6 @@ static int qcow2_open(const TargetRequest *request, DiskTarget **ret, Reason *re
         return 0;
 }
 
-/* An error that has no other name yet. */
-static int within(const DiskTarget *base, int rc, Reason *reterr) {
-        return rc < 0 && rc != -EOPNOTSUPP ? fail_within(reterr, rc, "%s", base->unfinished) : rc;
-}
-
-static int qcow2_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset,
-                       Reason *reterr) {
-        return within(base, nbd_connection_write(connection, buffer, length, offset, reterr), reterr);
-}
-
-static int qcow2_zero(DiskTarget *base, void *connection, uint64_t length, uint64_t offset, Reason *reterr) {
-        return within(base, nbd_writer_zero(connection, length, offset, reterr), reterr);
-}
-
-static int qcow2_read(DiskTarget *base, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
-        return within(base, nbd_connection_read(connection, buffer, length, offset, reterr), reterr);
-}
-
-static uint64_t qcow2_zeroes(DiskTarget *base, void *connection, uint64_t length, uint64_t offset) {
-        (void) base;
-        return nbd_writer_zeroes(connection, length, offset);
-}
-
-static int qcow2_sync(DiskTarget *base, void *connection, Reason *reterr) {
-        return within(base, nbd_writer_flush(connection, reterr), reterr);
-}
-
 /* The server ends first, which has words of its own for what goes wrong then. */
 static int qcow2_finish(DiskTarget *base, Reason *reterr) {
         Qcow2Target *target = (Qcow2Target *) base;
@@ -250,12 +210,12 @@ const TargetOps target_qcow2_ops = {
         .open = qcow2_open,
         .clear = qcow2_clear,
         .connect = qcow2_connect,
-        .disconnect = qcow2_disconnect,
-        .write = qcow2_write,
-        .zero = qcow2_zero,
-        .read = qcow2_read,
-        .zeroes = qcow2_zeroes,
-        .sync = qcow2_sync,
+        .disconnect = nbd_writer_disconnect,
+        .write = nbd_writer_write,
+        .zero = nbd_writer_zero,
+        .read = nbd_writer_read,
+        .zeroes = nbd_writer_zeroes,
+        .sync = nbd_writer_sync,
         .finish = qcow2_finish,
         .close = qcow2_close,
 };

@@ -144,6 +144,8 @@ int disk_target_open(const TargetRequest *request, DiskTarget **ret, Reason *ret
                 return rc;
         while (!kinds[kind]->claims(&settled))
                 kind++;
+        if (kinds[kind]->raw_only && strcmp(settled.format, "raw") != 0)
+                return fail(reterr, -EINVAL, "%s is written raw, not as %s", kinds[kind]->raw_only, settled.format);
         rc = kinds[kind]->open(&settled, &target, reterr);
         if (rc < 0)
                 return rc;
@@ -176,7 +178,10 @@ int disk_target_clear(DiskTarget *target, Reason *reterr) {
         assert(!target->in_place);
         if (target->clean)
                 return 0;
+        target->connections = connections_free(target); /* they may be to what is made anew */
         rc = target->ops->clear(target, reterr);
+        if (rc == 0 && target->ops->connect)
+                rc = connections_new(target, reterr);
         if (rc == 0)
                 target->clean = true;
         return rc;

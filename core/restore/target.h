@@ -32,7 +32,8 @@ typedef struct TargetRequest {
 typedef struct DiskTarget DiskTarget;
 
 typedef struct TargetOps {
-        const char *name; /* "file" */
+        const char *name;     /* "file" */
+        const char *raw_only; /* "a block device": what does not take other formats; NULL: it does */
         bool (*claims)(const TargetRequest *request);
         /* Checks that it is not in use (-EBUSY), large enough (-ENOSPC), and, where it is a new one, that its name is free
          * or may be replaced (-EEXIST). Nothing of what was there is changed. */

@@ -184,13 +184,17 @@ def test_a_killed_restore_goes_on_where_it_was(long, program, place):
     assert os.listdir(place) == ["vda.raw"]
 
 
-def test_what_is_left_of_another_disk_is_not_gone_on_with(long, program, place):
-    process = begun(program, long, f"{place}/vda.raw")
+@pytest.mark.parametrize("form", ["raw", "qcow2"])
+def test_what_is_left_of_another_disk_is_not_gone_on_with(made, long, program, restore, place, form):
+    target = f"{place}/vda.{form}"
+    process = program.start("restore", long.path, "vm1/latest/vda", target)
+    stop_when(process, lambda: os.path.exists(f"{target}.partial") and allocated(f"{target}.partial") > 8 * MIB)
     process.kill()
     process.communicate()
-    result = program.run("restore", long.path, f"vm1/{long.points[0]}/vda", f"{place}/vda.raw", "--verify")
+    assert os.listdir(place) == [f"vda.{form}.partial"]
+    result = program.run("restore", long.path, f"vm1/{long.points[0]}/vda", target, "--verify")
     assert "goes on" not in result.stderr
-    assert same_image(f"{place}/vda.raw", image_of(long, "vda", 0))
+    assert same_disk(target, image_of(long, "vda", 0), (form, "raw"))
 
 
 def test_two_restores_do_not_make_the_same_file(long, program, place):

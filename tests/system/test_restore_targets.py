@@ -119,7 +119,7 @@ def test_a_server_that_cannot_take_the_disk_is_an_error(person, restore, socket_
 def test_a_server_that_is_not_there_is_an_error(restore, place):
     assert is_refused(restore("vda", uri(f"{place}/nowhere.sock"), check=False), "cannot connect to the NBD server")
     assert is_refused(restore("vda", uri(f"{place}/x") + "&bitmap=b", check=False), "parameters of what is captured")
-    assert is_refused(restore("vda", uri(f"{place}/x"), "--format", "qcow2", check=False), "is written to raw")
+    assert is_refused(restore("vda", uri(f"{place}/x"), "--format", "qcow2", check=False), "is written raw")
 
 
 def begun(program, made, target, image, *options):

@@ -208,9 +208,9 @@ static void names_that_no_target_can_have_are_refused(void) {
                 { "/nowhere/at/all", NULL, "cannot reach the directory", -ENOENT },
                 { "/dev/null", NULL, "neither a file nor a block device", -EINVAL },
                 { "/tmp/x", "vmdk", "not as vmdk", -EINVAL },
-                { "nbd://localhost/x", "qcow2", "is written to raw", -EINVAL },
+                { "nbd://localhost/x", "qcow2", "is written raw", -EINVAL },
                 { "nbd+unix:///x?socket=/s&bitmap=b", NULL, "parameters of what is captured", -EINVAL },
-                { "https://localhost/images/t", "qcow2", "is written to raw", -EINVAL },
+                { "https://localhost/images/t", "qcow2", "is written raw", -EINVAL },
                 { "https://localhost/elsewhere/t", NULL, "an image transfer is written", -EINVAL },
         };
 
