@@ -27,12 +27,16 @@ void base_give_up(Base *base, const Reason *why) {
         base->why = *why;
 }
 
+void base_compare_disk(Base *base, size_t disk, const Reason *why) {
+        if (base_disk_by_bitmap(&base->disks[disk])) {
+                base->disks[disk].compared = true;
+                base->disks[disk].why = *why;
+        }
+}
+
 void base_compare(Base *base, const Reason *why) {
         for (size_t i = 0; i < base->disk_count; i++)
-                if (base_disk_by_bitmap(&base->disks[i])) {
-                        base->disks[i].compared = true;
-                        base->disks[i].why = *why;
-                }
+                base_compare_disk(base, i, why);
 }
 
 void base_explain_disk(const Base *base, size_t disk, Reason *ret) {

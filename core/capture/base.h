@@ -38,8 +38,9 @@ int base_choose(Vm *vm, const char *newest, bool differential, const SourceVm *s
 void base_give_up(Base *base, const Reason *why);
 void base_give_up_disk(Base *base, size_t disk, const Reason *why);
 
-/* The bitmaps are of no use, for this reason: disks that relied on them are compared. */
+/* The bitmaps are of no use, for this reason: disks that relied on them are compared. Or one disk's. */
 void base_compare(Base *base, const Reason *why);
+void base_compare_disk(Base *base, size_t disk, const Reason *why);
 
 static inline bool base_disk_by_bitmap(const BaseDisk *disk) {
         return disk->chain && !disk->compared;

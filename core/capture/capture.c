@@ -193,6 +193,14 @@ static int name_checkpoint(Run *run, Reason *reterr) {
         return 0;
 }
 
+/* The base's checkpoint is of no use for the disk that is blamed, or for none. */
+static void do_without_bitmap(Base *base, size_t blamed, const Reason *why) {
+        if (blamed < base->disk_count && base_disk_by_bitmap(&base->disks[blamed]))
+                base_compare_disk(base, blamed, why);
+        else
+                base_compare(base, why);
+}
+
 /* Begins the job; where the base's checkpoint turns out to be of no use, without it. */
 static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
         CLEANUP(freep) bool *incremental = calloc(run->base.disk_count, sizeof *incremental);
@@ -202,7 +210,9 @@ static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
         if (!incremental)
                 return fail_oom(reterr);
         for (bool again = true; again;) {
+                size_t blamed = SIZE_MAX;
                 SourceJob job = {
+                        .blamed = &blamed,
                         .incremental = incremental,
                         .top = run->options->top,
                         .freeze = run->options->freeze,
@@ -224,7 +234,7 @@ static int begin(Run *run, struct timespec *ret_moment, Reason *reterr) {
                 if (again && run->options->wish == CAPTURE_INCREMENTAL)
                         return fail(reterr, rc, "cannot be incremental: %.*s", REASON_MAX - 64, why.text);
                 if (again)
-                        base_compare(&run->base, &why);
+                        do_without_bitmap(&run->base, blamed, &why);
         }
         run->began = rc == 0;
         if (rc < 0 && reterr)

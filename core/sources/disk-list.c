@@ -238,7 +238,7 @@ static int list_begin(Source *base, const SourceJob *job, struct timespec *ret_m
                             job->pause ? "pause" : "freeze the file systems of");
         for (size_t i = 0; rc == 0 && i < list->count; i++)
                 if (job->incremental[i])
-                        rc = check_base(list->disks[i], job->base, reterr);
+                        rc = source_blame(job, i, check_base(list->disks[i], job->base, reterr));
         if (rc < 0)
                 return rc;
         clock_gettime(CLOCK_REALTIME, &moment);
@@ -248,6 +248,8 @@ static int list_begin(Source *base, const SourceJob *job, struct timespec *ret_m
                 rc = list->disks[i]->ops->begin(list->disks[i], &view, reterr);
                 if (rc < 0) {
                         (void) end_disks(list, i, NULL);
+                        if (job->incremental[i])
+                                source_blame(job, i, rc);
                         return fail_within(reterr, rc, "%s", list->disks[i]->disk);
                 }
         }

@@ -1,5 +1,6 @@
 #include "sources/libvirt-private.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <string.h>
 
@@ -44,6 +45,28 @@ static int begin_failed(virDomainPtr domain, bool incremental, Reason *reterr) {
         if (rc != -ENOTCONN && rc != -EBUSY && !libvirt_is_active(domain))
                 return fail_within(reterr, -EHOSTDOWN, "the VM has stopped");
         return rc;
+}
+
+static bool has_word(const char *text, const char *word) {
+        size_t length = strlen(word);
+
+        for (const char *at = strstr(text, word); at; at = strstr(at + 1, word))
+                if ((at == text || !isalnum((unsigned char) at[-1])) && !isalnum((unsigned char) at[length]))
+                        return true;
+        return false;
+}
+
+/* "missing or broken bitmap '…' for disk 'vda'", in whatever language: no code tells which disk it is. */
+static void blame(const LibvirtSource *source, const SourceJob *job, const char *words) {
+        size_t count = 0, named = 0;
+
+        for (size_t i = 0; i < source->captured_count; i++)
+                if (job->incremental[i] && has_word(words, source->domain.disks[source->captured[i]].name)) {
+                        named = i;
+                        count++;
+                }
+        if (count == 1)
+                source_blame(job, named, -ESTALE);
 }
 
 /* What is tried to begin, perhaps more than once. */
@@ -178,6 +201,7 @@ int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_momen
         LibvirtSource *source = (LibvirtSource *) base;
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
         struct timespec moment;
+        Reason reason = REASON_INIT;
         JobPlaceWish wish;
         int rc;
 
@@ -199,13 +223,17 @@ int libvirt_begin(Source *base, const SourceJob *job, struct timespec *ret_momen
         if (source->inspected_off)
                 rc = libvirt_off_begin(source, domain, job, &moment, reterr);
         else
-                rc = begin_in_place(source, domain, job, &moment, reterr);
-        if (rc < 0 && source->inspected_off)
+                rc = begin_in_place(source, domain, job, &moment, &reason);
+        if (rc < 0 && source->inspected_off) {
                 job_place_remove(&source->place);
-        else if (rc < 0)
-                libvirt_undo_begin(source, job->checkpoint);
-        if (rc < 0)
                 return rc;
+        }
+        if (rc < 0) {
+                libvirt_undo_begin(source, job->checkpoint);
+                if (rc == -ESTALE)
+                        blame(source, job, reason.text);
+                return fail(reterr, rc, "%s", reason.text);
+        }
         source->begun = true;
         *ret_moment = moment;
         return 0;

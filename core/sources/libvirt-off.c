@@ -187,7 +187,7 @@ static int begin_disks(LibvirtSource *source, const SourceJob *job, Reason *rete
                 disk->incremental = job->base && job->incremental[i];
                 rc = begin_disk(source, from, disk, i, reterr);
                 if (rc < 0)
-                        return rc;
+                        return disk->incremental ? source_blame(job, i, rc) : rc;
         }
         return 0;
 }

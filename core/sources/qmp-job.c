@@ -252,7 +252,8 @@ static int check_bases(QmpSource *source, const SourceJob *job, Reason *reterr) 
         for (size_t i = 0; rc == 0 && job->base && i < source->captured_count; i++) {
                 source->dirty[i] = job->incremental[i];
                 if (job->incremental[i])
-                        rc = qmp_bitmap_check(&nodes, &source->disks.items[source->captured[i]], job->base, reterr);
+                        rc = source_blame(job, i, qmp_bitmap_check(&nodes, &source->disks.items[source->captured[i]],
+                                                                   job->base, reterr));
         }
         return rc;
 }

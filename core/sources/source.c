@@ -147,6 +147,12 @@ int source_inspect(Source *source, SourceVm *ret, Reason *reterr) {
         return source->ops->inspect(source, ret, reterr);
 }
 
+int source_blame(const SourceJob *job, size_t disk, int rc) {
+        if (rc == -ESTALE && job->blamed)
+                *job->blamed = disk;
+        return rc;
+}
+
 int source_begin(Source *source, const SourceJob *job, struct timespec *ret_moment, Reason *reterr) {
         return source->ops->begin(source, job, ret_moment, reterr);
 }

@@ -73,7 +73,11 @@ typedef struct SourceJob {
         bool top;                    /* what lies in backing files will be asked for */
         SourceFreeze freeze;
         bool pause;                  /* the VM stands still while the job starts */
+        size_t *blamed;              /* set with -ESTALE where that can be told: the one disk whose bitmap is of no use */
 } SourceJob;
+
+/* For implementations: passes rc on, and with -ESTALE notes whose bitmap it was. */
+int source_blame(const SourceJob *job, size_t disk, int rc);
 
 /* How a reader looks at its disk. */
 typedef struct SourceView {

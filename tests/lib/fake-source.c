@@ -97,9 +97,14 @@ bool fake_has_checkpoint(const FakeVm *vm, const char *name) {
         return name[0] && find_checkpoint((FakeVm *) vm, name);
 }
 
-void fake_lose_bitmaps(FakeVm *vm) {
+void fake_lose_bitmaps_of(FakeVm *vm, int disk) {
         for (int c = 0; c < FAKE_CHECKPOINTS; c++)
-                memset(vm->checkpoints[c].has_bitmap, 0, sizeof vm->checkpoints[c].has_bitmap);
+                vm->checkpoints[c].has_bitmap[disk] = false;
+}
+
+void fake_lose_bitmaps(FakeVm *vm) {
+        for (int i = 0; i < FAKE_DISKS; i++)
+                fake_lose_bitmaps_of(vm, i);
 }
 
 static int request(FakeVm *vm, Reason *reterr) {
@@ -196,7 +201,7 @@ static int fake_begin(Source *base, const SourceJob *job, struct timespec *ret_m
                         return fail(reterr, -EINVAL, "an incremental disk without a base");
                 old = find_checkpoint(vm, job->base);
                 if (!old || !old->has_bitmap[source->disks[i]])
-                        return fail(reterr, -ESTALE, "checkpoint %s has no bitmap", job->base);
+                        return source_blame(job, i, fail(reterr, -ESTALE, "checkpoint %s has no bitmap", job->base));
         }
         new = find_checkpoint(vm, "");
         if (!new || fake_has_checkpoint(vm, job->checkpoint))

@@ -71,3 +71,4 @@ int fake_checkpoint_count(const FakeVm *vm);
 bool fake_has_checkpoint(const FakeVm *vm, const char *name);
 /* As a snapshot or a host's crash would lose it: the checkpoint stays, its bitmaps do not. */
 void fake_lose_bitmaps(FakeVm *vm);
+void fake_lose_bitmaps_of(FakeVm *vm, int disk);

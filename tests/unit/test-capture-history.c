@@ -67,6 +67,8 @@ static void change_something(FakeVm *vm, int *images) {
         case 5:
                 if (random_below(4) == 0)
                         fake_lose_bitmaps(vm);
+                else if (random_below(2) == 0)
+                        fake_lose_bitmaps_of(vm, disk);
                 break;
         default:
                 write_somewhere(vm, disk);

@@ -88,6 +88,32 @@ static void lost_bitmap_means_comparing_saying_why(void) {
         capture_case_end(&test);
 }
 
+static void a_bitmap_lost_of_one_disk_is_its_matter_alone(void) {
+        CaptureCase test;
+
+        begin_with_disk(&test);
+        add_disk(&test, 1, 1000000, "image-b");
+        add_disk(&test, 2, 700000, "image-c");
+        CHECK_INT(capture_case_take(&test, CAPTURE_FULL), 0);
+        fake_write(test.fake, 1, 300000, 100000, 33);
+        fake_lose_bitmaps_of(test.fake, 1);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -ESTALE);
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK_INT(test.newest->kind, POINT_INCREMENTAL);
+        CHECK(!test.newest->disks[0].why && !test.newest->disks[2].why);
+        CHECK(strstr(test.newest->disks[1].why, "compared with "));
+        capture_case_check(&test);
+        fake_lose_bitmaps_of(test.fake, 2);
+        fake_lose_bitmaps_of(test.fake, 0);
+        CHECK_INT(capture_case_take(&test, CAPTURE_AUTO), 0);
+        CHECK(test.newest->disks[0].why && !test.newest->disks[1].why && test.newest->disks[2].why);
+        capture_case_check(&test);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        CHECK_TEXT(test.warnings, "");
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
 static void disk_that_nobody_knows_is_compared(void) {
         CaptureCase test;
 
@@ -627,6 +653,7 @@ int main(int argc, char **argv) {
         capture_case_main(argc, argv);
         RUN(second_capture_is_incremental);
         RUN(lost_bitmap_means_comparing_saying_why);
+        RUN(a_bitmap_lost_of_one_disk_is_its_matter_alone);
         RUN(disk_that_nobody_knows_is_compared);
         RUN(compared_disk_takes_what_a_damaged_parent_lacks);
         RUN(new_and_replaced_disks_are_full_in_an_incremental_point_and_raw_ones_compared);
