@@ -68,11 +68,11 @@ static int capture(const char *path, const char *name, CaptureOptions *capture_o
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(vm_freep) Vm *vm = NULL;
         CLEANUP(freep) char *scratch_directory = NULL;
-        char program[PATH_MAX];
-        const char *guardian[] = { program, "guardian", NULL, name, NULL };
+        CLEANUP(freep) char *program = NULL;
+        const char *guardian[] = { NULL, "guardian", NULL, name, NULL };
         int rc;
 
-        rc = own_program(program, reterr);
+        rc = own_program(&program, reterr);
         if (rc < 0)
                 return rc;
         if (capture_options->scratch_directory) {
@@ -87,6 +87,7 @@ static int capture(const char *path, const char *name, CaptureOptions *capture_o
         rc = vm_open(repository, name, &vm, reterr);
         if (rc < 0)
                 return rc;
+        guardian[0] = program;
         guardian[2] = repository_path(repository);
         capture_options->guardian_argv = guardian;
         return capture_run(vm, capture_options, ret, reterr);

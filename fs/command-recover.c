@@ -98,10 +98,10 @@ static int try_it(const TrialWish *wish, const char *vm, Reason *reterr) {
 static int carry_out(const char *given, const char *text, Request *request, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
-        char program[PATH_MAX];
+        CLEANUP(freep) char *program = NULL;
         int rc;
 
-        rc = own_program(program, reterr);
+        rc = own_program(&program, reterr);
         if (rc == 0)
                 rc = repository_open(given, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
         if (rc == 0)

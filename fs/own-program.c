@@ -1,16 +1,17 @@
 #include "own-program.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <limits.h>
+#include <string.h>
 #include <unistd.h>
 
-int own_program(char ret[static PATH_MAX], Reason *reterr) {
-        ssize_t length = readlink("/proc/self/exe", ret, PATH_MAX - 1);
+int own_program(char **ret, Reason *reterr) {
+        char path[PATH_MAX];
+        ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
 
         if (length < 0)
                 return fail_errno(reterr, -errno, "cannot find this program");
-        ret[length] = 0;
-        if (access(ret, X_OK) < 0)
-                snprintf(ret, PATH_MAX, "/proc/self/exe");
-        return 0;
+        path[length] = 0;
+        *ret = strdup(access(path, X_OK) == 0 ? path : "/proc/self/exe");
+        return *ret ? 0 : fail_oom(reterr);
 }

@@ -284,12 +284,3 @@ int definition_files(const char *text, Strings *ret, Reason *reterr) {
         list = (Strings) { 0 };
         return 0;
 }
-
-int definition_wants_kvm(const char *text, bool *ret, Reason *reterr) {
-        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
-        int rc = xml_parse(text, "domain", WHAT, &doc, reterr);
-
-        if (rc == 0)
-                *ret = xml_attribute_is(xmlDocGetRootElement(doc), "type", "kvm");
-        return rc;
-}

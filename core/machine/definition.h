@@ -49,6 +49,3 @@ int definition_identity(const char *text, char **ret_name, char ret_uuid[static 
 /* Of the files that were kept with it, the names of those that the VM needs here: of its loader only where this host has
  * none at that path. A TPM's state is not among them. */
 int definition_files(const char *text, Strings *ret, Reason *reterr);
-
-/* Whether it is for KVM. -EBADMSG. */
-int definition_wants_kvm(const char *text, bool *ret, Reason *reterr);

@@ -191,7 +191,8 @@ static int open_pool(Hypervisor *hypervisor, const char *pool, virStoragePoolPtr
                 return rc;
         found = virStoragePoolLookupByName(hypervisor->connection, pool);
         if (!found)
-                return fail(reterr, -ENOENT, "%s has no storage pool %s", hypervisor->uri.shown, pool);
+                return fail(reterr, -ENOENT, "%s has no storage pool %s (a directory is written with a slash in it)",
+                            hypervisor->uri.shown, pool);
         if (virStoragePoolIsActive(found) == 0 && virStoragePoolCreate(found, 0) < 0)
                 return fail(reterr, -EIO, "the storage pool %s cannot be started: %s", pool, libvirt_words());
         *ret = STEAL_PTR(found);

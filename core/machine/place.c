@@ -52,7 +52,7 @@ int place_resolve(Hypervisor *hypervisor, const char *word, char **ret, Reason *
         else if (hypervisor_pool_directory(hypervisor, DEFAULT_POOL, &path, NULL) < 0)
                 rc = own_directory(hypervisor, &path, reterr);
         if (rc < 0)
-                return rc == -ENOENT ? fail_within(reterr, rc, "%s (a directory is written with a slash)", word) : rc;
+                return rc;
         if (!path)
                 return fail_oom(reterr);
         absolute = realpath(path, NULL);

@@ -1,13 +1,16 @@
 """Instant recovery: a VM runs from a point at once, while its disks become its own."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import xml.etree.ElementTree as ElementTree
 
 import pytest
 from mount import is_mounted, unmount
+from person import ordinary_user
 from program import processes_of, wait_gone
 from repository import Repository
 from test_real_guest import E2FSCK, start_guest, sums_in_guest
@@ -67,8 +70,8 @@ def wait_running(process, vm, name=None):
     assert is_mounted(mountpoint(vm, name))
 
 
-def hurry(vm, name=None):
-    vm.virsh_plain("blockjob", name or vm.name, "vda", "--bandwidth", "1000")
+def hurry(vm, check=True):
+    vm.virsh("blockjob", "vda", "--bandwidth", "1000", check=check)
 
 
 def backing_of(path):
@@ -197,10 +200,10 @@ def test_the_system_instance_tests_points_too(system, program, place, talking_gu
     talks_and_is_thrown_away(system, program, place, talking_guest, "vbfs-tried")
 
 
-@pytest.fixture
-def small(session, program, place):
-    """A VM without a guest, that is gone, and a repository with its point: 8 MiB that do not compress."""
-    with VM(session, "small", [Disk("vda", 20 * MIB), Disk("vdb", 3 * MIB)]) as vm:
+@contextlib.contextmanager
+def gone_vm(hypervisor, program, place, name):
+    """A VM without a guest, that is gone, a repository with its point (9 MiB), and what its disks were."""
+    with VM(hypervisor, name, [Disk("vda", 20 * MIB), Disk("vdb", 3 * MIB)]) as vm:
         vm.start()
         vm.io("vda", "write -P 5 1M 8M")
         vm.io("vdb", "write -P 6 0 1M")
@@ -209,12 +212,24 @@ def small(session, program, place):
         reference = {target: vm.reference(target, f"{place}/{target}.raw") for target in ("vda", "vdb")}
         repository.capture(vm)
         lose(vm)
-        yield vm, repository, reference
+        try:
+            yield vm, repository, reference
+        finally:
+            vm.destroy()
+            if is_mounted(mountpoint(vm)):
+                unmount(mountpoint(vm), lazy=True)
+
+
+@pytest.fixture
+def small(session, program, place):
+    with gone_vm(session, program, place, "small") as parts:
+        yield parts
         session.virsh("destroy", "other", check=False)
         session.virsh("undefine", "other", check=False)
 
 
-def is_recovered(vm, reference, name="small"):
+def is_recovered(vm, reference, name=None):
+    name = name or vm.name
     nothing_is_left(vm, name)
     vm.virsh_plain("destroy", name)
     for target, image in reference.items():
@@ -295,3 +310,110 @@ def test_a_recovery_can_be_taken_away(small):
     none = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), "--abort", repository.path, "small",
                                   check=False)
     assert none.returncode == 1 and "no VM small is being recovered" in none.stderr
+
+
+def wait_for_words(process, words):
+    line = process.stderr.readline()
+    while line and words not in line:
+        line = process.stderr.readline()
+    assert line, f"ended with {process.wait(60)}"
+
+
+def test_one_that_was_killed_before_the_vm_was_started_is_begun_anew(small, place):
+    vm, repository, reference = small
+    os.mkdir(f"{place}/bin")
+    os.mkfifo(f"{place}/fifo")
+    with open(f"{place}/bin/qemu-img", "w", encoding="utf-8") as file:
+        file.write(f"#!/bin/sh\nexec cat {place}/fifo\n")  # never done
+    os.chmod(f"{place}/bin/qemu-img", 0o755)
+    environment = {**vm.person.environment, "PATH": f"{place}/bin:{vm.person.environment['PATH']}"}
+    killed = repository.program.start("recover", "-c", vm.hypervisor.uri, "--into", into(vm), repository.path, "small", env=environment)
+    with open(f"{place}/fifo", "wb"):  # it has come to that
+        killed.kill()
+        killed.wait(60)
+        assert is_mounted(mountpoint(vm))
+    begun = recover(repository, vm)
+    assert "had not come to starting a VM, is taken away" in begun.stderr, begun.stderr
+    is_recovered(vm, reference)
+
+
+def test_a_test_that_was_killed_leaves_no_vm_and_the_next_one_takes_away_the_rest(small):
+    vm, repository, _ = small
+    before = domains(vm.hypervisor)
+    killed = repository.program.start("recover", "--test", "--until", "never said", "-c", vm.hypervisor.uri, "--into", into(vm),
+                                      repository.path, "small")
+    until(lambda: [name for name in domains(vm.hypervisor) if name.startswith("small-test-")], "the VM is there")
+    killed.kill()
+    killed.wait(60)
+    until(lambda: domains(vm.hypervisor) == before, "libvirt has ended the VM")
+    assert len(os.listdir(into(vm))) == 1
+    result = try_point(repository, vm, into(vm), "--until", "never said", "--timeout", "1")
+    assert result.returncode == 3 and "which a test left that was killed, is taken away" in result.stderr, result.stderr
+    assert os.listdir(into(vm)) == []
+
+
+@pytest.fixture
+def tight(place):
+    """A file system of 16 MiB."""
+    path = f"{place}/tight"
+    os.mkdir(path)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16M,mode=755", "none", path], check=True)
+    yield path
+    until(lambda: subprocess.run(["umount", path], check=False, capture_output=True).returncode == 0, "it is unmounted")
+
+
+@pytest.mark.needs_root
+def test_a_target_without_room_is_refused_and_one_that_fills_loses_nothing(system, program, place, tight):
+    with gone_vm(system, program, place, "vbfs-small") as (vm, repository, reference):
+        os.rmdir(into(vm))
+        os.symlink(tight, f"{vm.directory}/final")
+        with open(f"{tight}/other", "wb") as file:
+            file.write(bytes(9 * MIB))
+        refused = start_recovery(repository, vm)
+        assert refused.wait(60) == 1 and "has no room for the disks" in refused.stderr.read()
+        assert os.listdir(tight) == ["other"]
+        os.unlink(f"{tight}/other")
+        recovery = start_recovery(repository, vm, *SLOWLY)
+        wait_running(recovery, vm)
+        with open(f"{tight}/other", "wb", buffering=0) as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(65536))
+        hurry(vm, check=False)  # it may have come to its end already
+        wait_for_words(recovery, "there is no room left in")
+        assert recovery.wait(60) == 1 and vm.state() in ("running", "paused")
+        os.unlink(f"{tight}/other")
+        recover(repository, vm)
+        is_recovered(vm, reference)
+
+
+def asks_for_user_allow_other():
+    with open("/etc/fuse.conf", encoding="utf-8") as file:
+        return "user_allow_other" not in [line.strip() for line in file]
+
+
+@pytest.mark.needs_root
+def test_a_member_of_group_libvirt_recovers_into_the_system_instance(system, binary, place, ground):
+    """QEMU, another user, reads the member's mount where that may be; else it is told how."""
+    subprocess.run([shutil.which("usermod", path="/usr/sbin:/sbin"), "-aG", "libvirt",
+                    ordinary_user("vbfs-admin", f"{ground}/member").name], check=True)
+    member = ordinary_user("vbfs-admin", f"{ground}/member", "libvirt")
+    home = f"{place}/of-member"
+    os.mkdir(home, 0o755)
+    member.give(home)
+    with VM(system, "vbfs-of-member", [Disk("vda", 5 * MIB)]) as vm:
+        vm.start()
+        vm.io("vda", "write -P 7 1M 2M")
+        reference = vm.reference("vda", f"{place}/vda.raw")
+        repository = Repository(binary.by(member), f"{home}/repository").init()
+        repository.add(vm)
+        repository.capture(vm)
+        lose(vm)
+        result = repository.program.run("recover", "-c", system.uri, "--into", f"{home}/", repository.path, vm.name, check=False)
+        if asks_for_user_allow_other():
+            assert result.returncode == 1 and "until /etc/fuse.conf has the line 'user_allow_other'" in result.stderr, result.stderr
+            assert os.listdir(home) == ["repository"]
+        else:
+            assert result.returncode == 0, result.stderr
+            vm.destroy()
+            subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", f"{home}/{vm.name}-vda.qcow2", reference],
+                           check=True)
