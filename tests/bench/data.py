@@ -56,6 +56,17 @@ class Data:
         suffix = "-zstd" if compressed else ""
         return [f"{self.overlays}/{history_of(layers)}-{number:04}{suffix}.qcow2" for number in range(layers)]
 
+    def overlay_directory(self, layers, compressed=False):
+        """A directory that has this chain alone, as links, below one that has nothing else; and its disk's name."""
+        files = self.overlay_files(layers, compressed)
+        directory = f"{self.place}/in-place/{layers}{'-zstd' if compressed else ''}/chain"
+        if not os.path.exists(directory):
+            os.makedirs(f"{directory}.new")
+            for path in files:
+                os.link(path, f"{directory}.new/{os.path.basename(path)}")
+            os.rename(f"{directory}.new", directory)
+        return directory, os.path.basename(files[0]).removesuffix(".qcow2")
+
     def data_blocks(self):
         """Offsets of blocks of the disk that have data, in every point."""
         with open(self.raw, "rb") as file:

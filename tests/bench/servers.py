@@ -137,6 +137,20 @@ def native(tools, data, layers, cached=False):
 
 
 @contextlib.contextmanager
+def in_place(tools, data, layers, compressed, cached):
+    """The qcow2 chain itself, mounted."""
+    directory, disk = data.overlay_directory(layers, compressed)
+    with place() as (path, log):
+        mount = f"{path}/mnt"
+        os.mkdir(mount)
+        with running(f"{mount}/{os.path.basename(directory)}/latest/{disk}.raw", [mount], log) as server:
+            server.start(tools.virtbackupfs, "mount", "-f", *(["-o", "kernel_cache"] if cached else []),
+                         os.path.dirname(directory), mount, log=log)
+            server.wait_for(lambda: is_mounted(mount))
+            yield server
+
+
+@contextlib.contextmanager
 def storage_daemon(data, layers, compressed=False):
     with place() as (path, log):
         image = f"{path}/image"

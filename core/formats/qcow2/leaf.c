@@ -8,7 +8,7 @@
 #define LEAF_CLUSTERS_BITS 13          /* as many as an L2 table of 64 KiB has */
 #define LEAF_CLUSTERS_BITS_EXTENDED 11 /* with 32 subclusters each */
 #define LEAF_TABLES_MAX (1u << 7)      /* that a leaf can span: the smallest has 64 entries */
-#define PIECE 4096u                    /* bytes of a table that are decoded at once */
+#define PIECE (64u << 10)              /* bytes of a table that are read at once: mostly all of it */
 #define SUBCLUSTER_BITS 5
 #define SECTOR 512u
 
@@ -64,7 +64,8 @@ typedef struct Builder {
         const Qcow2Tables *tables;
         Leaf *leaf;
         uint32_t capacity;
-        uint32_t unit; /* the next one */
+        uint32_t unit;        /* the next one */
+        unsigned char *piece; /* PIECE bytes, once there is something to read */
 } Builder;
 
 static size_t leaf_size(uint32_t runs) {
@@ -190,23 +191,42 @@ static int add_entry(Builder *builder, uint64_t entry, uint64_t bitmap) {
         return has_host ? add_data_unit(builder, host) : add_clusters(builder, 1, RUN_ABSENT, 0);
 }
 
+/* count entries of an L2 table. Those of changed images are mostly empty. */
+static int add_piece(Builder *builder, const unsigned char *bytes, uint64_t count) {
+        uint32_t entry_size = 1u << qcow2_entry_bits(builder->tables->header);
+        int rc = 0;
+
+        for (uint64_t i = 0, empty = 0; rc >= 0 && i < count; i += empty ?: 1) {
+                const unsigned char *entry = bytes + i * entry_size;
+
+                for (empty = 0; i + empty < count && load_be64(entry + empty * entry_size) == 0 &&
+                                load_be64(entry + (empty + 1) * entry_size - 8) == 0;)
+                        empty++;
+                if (empty > 0)
+                        rc = add_clusters(builder, empty, RUN_ABSENT, 0);
+                else
+                        rc = add_entry(builder, load_be64(entry), entry_size > 8 ? load_be64(entry + 8) : 0);
+        }
+        return rc;
+}
+
 /* count entries of an L2 table that lie at offset. */
 static int add_entries(Builder *builder, uint64_t offset, uint64_t count, Reason *reterr) {
         uint32_t entry_size = 1u << qcow2_entry_bits(builder->tables->header);
-        unsigned char bytes[PIECE];
         int rc = 0;
 
+        builder->piece = builder->piece ?: malloc(PIECE);
+        if (!builder->piece)
+                return -ENOMEM;
         while (rc >= 0 && count > 0) {
                 uint64_t part = min_u64(count, PIECE / entry_size);
 
-                rc = byte_store_read(builder->tables->image, bytes, part * entry_size, offset, reterr);
+                rc = byte_store_read(builder->tables->image, builder->piece, part * entry_size, offset, reterr);
                 if (rc < 0) {
                         builder->leaf->damaged = true;
                         return rc == -ENOMEM ? rc : add_damaged(builder, count, DAMAGE_TABLE_UNREAD);
                 }
-                for (uint64_t i = 0; rc >= 0 && i < part; i++)
-                        rc = add_entry(builder, load_be64(bytes + i * entry_size),
-                                       entry_size > 8 ? load_be64(bytes + i * entry_size + 8) : 0);
+                rc = add_piece(builder, builder->piece, part);
                 offset += part * entry_size;
                 count -= part;
         }
@@ -250,6 +270,7 @@ static int add_tables(Builder *builder, uint64_t first, uint64_t end, Reason *re
 
 static void free_building(Builder *builder) {
         free(builder->leaf);
+        free(builder->piece);
 }
 
 int leaf_load(const Qcow2Tables *tables, uint64_t index, Leaf **ret, size_t *ret_cost, Reason *reterr) {
