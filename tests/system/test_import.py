@@ -7,6 +7,7 @@ import signal
 import subprocess
 
 import pytest
+import vma_archive
 
 from mount import mounted
 from repository import same_image
@@ -168,3 +169,27 @@ def test_progress_is_told_in_lines_for_programs(program, repository, chain):
     told = [json.loads(line) for line in program.run("import", repository.path, chain, "--json").stderr.splitlines()]
     assert told and all(line["point"].startswith("web/") for line in told)
     assert told[-1]["done"] == told[-1]["total"]
+
+
+def test_files_kept_with_a_point_come_too_however_long(program, repository, place):
+    source = random.Random(21)
+    ram = b"".join(source.randbytes(65536) if source.random() < 0.5 else bytes(65536) for _ in range(20 * 16))
+    disk = b"".join(source.randbytes(65536) if source.random() < 0.3 else bytes(65536) for _ in range(64))
+    os.makedirs(f"{place}/dump")
+    vma_archive.write(f"{place}/dump/vzdump-qemu-100-2026_01_02-03_04_05.vma", {"drive-scsi0": disk, "vmstate": ram},
+                      {"qemu-server.conf": b"name: web\nmemory: 2048\n"}, ctime=1_767_323_045)
+    [vm] = program.json("list", f"{place}/dump")["vms"]
+    program.run("import", repository.path, f"{place}/dump")
+    [point] = repository.list(vm["name"])[0]["points"]
+    with mounted(program, repository.path, place) as ours, mounted(program, f"{place}/dump", place) as theirs:
+        for mount in ours, theirs:
+            shown = mount / f"{vm['name']}/{point['name']}"
+            assert "qemu-server.conf" in os.listdir(shown)
+            with open(f"{shown}/vmstate", "rb") as file:
+                assert file.read() == ram
+            with open(f"{shown}/scsi0.raw", "rb") as file:
+                assert file.read() == disk
+    for number, where in enumerate((repository.path, f"{place}/dump")):
+        program.run("restore", where, f"{vm['name']}/latest", f"{place}/restored{number}")
+        with open(f"{place}/restored{number}/vmstate", "rb") as file:
+            assert file.read() == ram
