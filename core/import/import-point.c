@@ -124,12 +124,14 @@ static int transport_run(Transport *transport, const Manifest *manifest, const c
 
 /* What the manifest says of the disk but for its bytes. */
 static int describe_disk(const ManifestDisk *stored, PointKind kind, ManifestDisk *ret) {
+        const char *why = stored->note ?: stored->why;
+
         ret->kind = stored->kind == POINT_FULL ? POINT_FULL : kind;
         ret->size = stored->size;
         ret->name = strdup(stored->name);
-        ret->why = stored->note ? strdup(stored->note) : NULL;
+        ret->why = why ? strdup(why) : NULL;
         ret->layers = calloc(1, sizeof *ret->layers);
-        if (!ret->name || !ret->layers || (stored->note && !ret->why))
+        if (!ret->name || !ret->layers || (why && !ret->why))
                 return -ENOMEM;
         ret->layer_count = 1;
         ret->layers->format = strdup("native");

@@ -233,7 +233,7 @@ static void a_point_of_kept_files_alone_is_shown(void) {
         CHECK_TEXT(c.collection->vms[0].points[0]->files[0].file, "vm/vmconfig.1.xml");
 }
 
-static void disks_of_one_point_with_several_parents_are_told(void) {
+static void a_disk_that_continues_another_backup_has_all_layers_that_it_rests_on(void) {
         CLEANUP(case_clear) Case c = { 0 };
 
         layer_of(&c, "vm/1", "vda", NULL, NOON);
@@ -243,8 +243,48 @@ static void disks_of_one_point_with_several_parents_are_told(void) {
         collect(&c);
         CHECK_INT(c.collection->count, 1);
         CHECK_INT(c.collection->vms[0].count, 3);
-        CHECK(!disk_of(&c, 0, 2, 0)->problem);
-        CHECK(strstr(disk_of(&c, 0, 2, 1)->problem, "it continues another backup"));
+        CHECK_TEXT(c.collection->vms[0].points[2]->parent, c.collection->vms[0].points[1]->name);
+        CHECK_INT(c.collection->vms[0].points[2]->kind, POINT_INCREMENTAL);
+        CHECK(!disk_of(&c, 0, 2, 0)->problem && !disk_of(&c, 0, 2, 1)->problem);
+        CHECK_INT(disk_of(&c, 0, 2, 0)->kind, POINT_FULL);
+        CHECK_INT(disk_of(&c, 0, 2, 0)->layer_count, 2);
+        CHECK_TEXT(disk_of(&c, 0, 2, 0)->layers[0].file, "vm/3.vda.file");
+        CHECK_TEXT(disk_of(&c, 0, 2, 0)->layers[1].file, "vm/1.vda.file");
+        CHECK_INT(disk_of(&c, 0, 2, 1)->kind, POINT_INCREMENTAL);
+        CHECK_INT(disk_of(&c, 0, 2, 1)->layer_count, 1);
+}
+
+static void what_it_rests_on_has_to_be_there_and_good(void) {
+        CLEANUP(case_clear) Case c = { 0 };
+
+        for (int i = 0; i < 4; i++) { /* chains of two, and then a point whose other disk continues a later backup */
+                char base[20], middle[20], other[20], last[20];
+
+                snprintf(base, sizeof base, "vm%d/1", i);
+                snprintf(middle, sizeof middle, "vm%d/2", i);
+                snprintf(other, sizeof other, "vm%d/3", i);
+                snprintf(last, sizeof last, "vm%d/4", i);
+                if (i != 0)
+                        layer_of(&c, base, "vda", NULL, NOON);
+                if (i == 1)
+                        layer_of(&c, base, "vda", NULL, NOON)->location.seal++;
+                layer_of(&c, middle, "vda", base, NOON + 1);
+                if (i == 2)
+                        c.findings.layers[c.findings.layer_count - 1].problem = strdup("it is cut");
+                if (i == 3)
+                        c.findings.layers[c.findings.layer_count - 1].size = 1 << 19;
+                layer_of(&c, other, "vdb", NULL, NOON + 2);
+                layer_of(&c, last, "vda", middle, NOON + 3);
+                layer_of(&c, last, "vdb", other, NOON + 3);
+        }
+        collect(&c);
+        CHECK_INT(c.collection->count, 4);
+        CHECK_TEXT(disk_of(&c, 0, 2, 0)->problem, "the backup that it continues (vm0/1) is not there");
+        CHECK_TEXT(disk_of(&c, 1, 3, 0)->problem, "the backup that it continues (vm1/1): it has not one layer of this disk");
+        CHECK_TEXT(disk_of(&c, 2, 3, 0)->problem, "the backup that it continues (vm2/2): it is cut");
+        CHECK(strstr(disk_of(&c, 3, 3, 0)->problem, "the backup that it continues (vm3/2) is of another size"));
+        for (size_t i = 0; i < 4; i++)
+                CHECK(!disk_of(&c, i, i == 0 ? 2 : 3, 1)->problem);
 }
 
 static void what_stays_the_same_keeps_its_number_and_its_manifest(void) {
@@ -315,7 +355,8 @@ int main(void) {
         RUN(two_vms_of_one_name_have_names_of_their_own);
         RUN(hostile_names_become_harmless);
         RUN(a_point_of_kept_files_alone_is_shown);
-        RUN(disks_of_one_point_with_several_parents_are_told);
+        RUN(a_disk_that_continues_another_backup_has_all_layers_that_it_rests_on);
+        RUN(what_it_rests_on_has_to_be_there_and_good);
         RUN(what_stays_the_same_keeps_its_number_and_its_manifest);
         RUN(numbers_are_the_same_whenever_it_is_looked);
         RUN(a_point_whose_ancestor_became_another_is_another);

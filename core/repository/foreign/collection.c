@@ -218,7 +218,7 @@ static int make_points(const Groups *groups, CollectedVm *vms) {
                 }
                 rc = point_name_next(bound_time(point->shown.tv_sec), name, name);
                 if (rc == 0)
-                        rc = point_make(point, vm->name, vm->uuid, name, parent, &vm->points[vm->count]);
+                        rc = point_make(groups, point, vm->name, vm->uuid, name, parent, &vm->points[vm->count]);
                 if (rc < 0)
                         return rc;
                 made[list[i]] = vm->points[vm->count++];

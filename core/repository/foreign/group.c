@@ -49,7 +49,7 @@ static int sort_findings(const Findings *findings, Groups *groups) {
         return 0;
 }
 
-/* The parent is that of the first disk that has one. */
+/* The parent is that of the first disk that has one, until it is known which are there. */
 static void add_layers(GroupPoint *point) {
         for (size_t i = 0; i < point->layer_count; i++) {
                 const FoundLayer *layer = point->layers[i];
@@ -135,14 +135,27 @@ static void follow(Groups *groups, size_t from, size_t *path) {
         }
 }
 
+/* Of several that disks continue: the latest that is there. */
+static void choose_parent(const Groups *groups, GroupPoint *point) {
+        for (size_t i = 0; i < point->layer_count; i++) {
+                const char *key = point->layers[i]->parent;
+                size_t found = key ? groups_find(groups, key) : GROUP_NONE;
+
+                if (found == GROUP_NONE ||
+                    (point->parent != GROUP_NONE && !is_later(groups->points[found].time, groups->points[point->parent].time)))
+                        continue;
+                point->parent_key = key;
+                point->parent = found;
+        }
+}
+
 static int link_parents(Groups *groups) {
         CLEANUP(freep) size_t *path = calloc(groups->point_count + 1, sizeof *path);
 
         if (!path)
                 return -ENOMEM;
         for (size_t i = 0; i < groups->point_count; i++)
-                if (groups->points[i].parent_key)
-                        groups->points[i].parent = groups_find(groups, groups->points[i].parent_key);
+                choose_parent(groups, &groups->points[i]);
         for (size_t i = 0; i < groups->point_count; i++)
                 follow(groups, i, path);
         return 0;

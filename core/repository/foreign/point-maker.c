@@ -2,125 +2,22 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <string.h>
 
 #include "codec/checksum.h"
+#include "repository/foreign/disk-maker.h"
 #include "repository/foreign/names.h"
 #include "util/bytes.h"
 #include "util/timestamp.h"
 
-#define DISK_NAME_MAX 200 /* bytes: a suffix is put behind it */
 #define FILE_NAME_MAX 250
-
-static PointKind kind_of(FoundKind kind) {
-        switch (kind) {
-        case FOUND_INCREMENTAL:
-                return POINT_INCREMENTAL;
-        case FOUND_DIFFERENTIAL:
-                return POINT_DIFFERENTIAL;
-        default:
-                return POINT_FULL;
-        }
-}
 
 static int copy(const char *text, char **ret) {
         *ret = text ? strdup(text) : NULL;
         return text && !*ret ? -ENOMEM : 0;
 }
 
-__attribute__((format(printf, 2, 3))) static int set_problem(ManifestDisk *disk, const char *format, ...) {
-        va_list args;
-        int length;
-
-        if (disk->problem)
-                return 0;
-        va_start(args, format);
-        length = vasprintf(&disk->problem, format, args);
-        va_end(args);
-        if (length < 0)
-                disk->problem = NULL;
-        return length < 0 ? -ENOMEM : 0;
-}
-
-static int add_layer(ManifestDisk *disk, const FoundLayer *found) {
-        ManifestLayer *layer = calloc(1, sizeof *layer);
-
-        if (!layer)
-                return -ENOMEM;
-        disk->layers = layer;
-        disk->layer_count = 1;
-        layer->length = found->location.length;
-        layer->seal = found->location.seal;
-        if (copy(found->location.format, &layer->format) < 0 || copy(found->location.path, &layer->file) < 0)
-                return -ENOMEM;
-        return copy(found->location.member, &layer->member);
-}
-
-/* What can be said against a layer from what is known of its point alone. */
-static int judge_layer(const GroupPoint *point, const FoundLayer *found, ManifestDisk *disk) {
-        if (found->problem)
-                return set_problem(disk, "%s", found->problem);
-        if (found->size > INT64_MAX)
-                return set_problem(disk, "its size is too great");
-        return 0;
-}
-
-/* And against its place in the chain: what it holds itself can be read. */
-static int judge_link(const GroupPoint *point, const FoundLayer *found, ManifestDisk *disk) {
-        if (found->kind == FOUND_FULL)
-                return 0;
-        if (!found->parent)
-                return set_problem(disk, "it is not known which backup it continues");
-        if (strcmp(found->parent, point->parent_key) != 0)
-                return set_problem(disk, "it continues another backup (%s) than the point's other disks (%s)", found->parent,
-                                   point->parent_key);
-        if (point->loops)
-                return set_problem(disk, "its ancestors lead back to itself");
-        if (point->parent == GROUP_NONE)
-                return set_problem(disk, "the backup that it continues (%s) is not there", found->parent);
-        return 0;
-}
-
-static int make_disk(const GroupPoint *point, const FoundLayer *found, ManifestDisk *disk) {
-        int rc;
-
-        disk->name = name_clean(found->disk, DISK_NAME_MAX);
-        disk->kind = kind_of(found->kind);
-        disk->size = min_u64(found->size, INT64_MAX);
-        disk->allocated = ALLOCATED_UNKNOWN;
-        disk->has_stored = true;
-        disk->stored = min_u64(found->stored, INT64_MAX);
-        if (!disk->name || copy(found->note, &disk->note) < 0)
-                return -ENOMEM;
-        rc = judge_layer(point, found, disk);
-        if (rc < 0 || disk->problem)
-                return rc;
-        rc = add_layer(disk, found);
-        return rc < 0 ? rc : judge_link(point, found, disk);
-}
-
-/* A second layer of the same disk: none can be trusted. */
-static int refuse_double(ManifestDisk *disk, const FoundLayer *first, const FoundLayer *second) {
-        free(disk->problem);
-        disk->problem = NULL;
-        if (strcmp(first->location.path, second->location.path) == 0)
-                return set_problem(disk, "%s holds it twice", first->location.path);
-        return set_problem(disk, "two files hold it: %s and %s", first->location.path, second->location.path);
-}
-
-static void drop_layers(ManifestDisk *disk) {
-        for (size_t i = 0; i < disk->layer_count; i++) {
-                free(disk->layers[i].format);
-                free(disk->layers[i].file);
-                free(disk->layers[i].member);
-        }
-        free(disk->layers);
-        disk->layers = NULL;
-        disk->layer_count = 0;
-}
-
-static int add_disks(const GroupPoint *point, Manifest *manifest) {
+static int add_disks(const Groups *groups, const GroupPoint *point, Manifest *manifest) {
         const FoundLayer *last = NULL;
         int rc = 0;
 
@@ -131,13 +28,10 @@ static int add_disks(const GroupPoint *point, Manifest *manifest) {
                 const FoundLayer *found = point->layers[i];
 
                 if (last && strcmp(last->disk, found->disk) == 0) {
-                        ManifestDisk *disk = &manifest->disks[manifest->disk_count - 1];
-
-                        drop_layers(disk);
-                        rc = refuse_double(disk, last, found);
+                        rc = disk_refuse_double(&manifest->disks[manifest->disk_count - 1], last, found);
                         continue;
                 }
-                rc = make_disk(point, found, &manifest->disks[manifest->disk_count++]);
+                rc = disk_make(groups, point, found, &manifest->disks[manifest->disk_count++]);
                 last = found;
         }
         return rc;
@@ -226,6 +120,7 @@ static void print(FILE *f, const Manifest *manifest, const Manifest *parent) {
                 print_text(f, disk->name);
                 print_text(f, disk->problem);
                 print_text(f, disk->note);
+                print_text(f, disk->why);
                 fprintf(f, "%d %" PRIu64 " %" PRIu64 ",", (int) disk->kind, disk->size, disk->stored);
                 for (size_t j = 0; j < disk->layer_count; j++) {
                         print_text(f, disk->layers[j].format);
@@ -259,8 +154,8 @@ static int set_capture(Manifest *manifest, const Manifest *parent) {
         return 0;
 }
 
-int point_make(const GroupPoint *point, const char *vm, const char *uuid, const char name[static POINT_NAME_MAX],
-               const Manifest *parent, Manifest **ret) {
+int point_make(const Groups *groups, const GroupPoint *point, const char *vm, const char *uuid,
+               const char name[static POINT_NAME_MAX], const Manifest *parent, Manifest **ret) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
         int rc = manifest_new(&manifest);
 
@@ -274,7 +169,7 @@ int point_make(const GroupPoint *point, const char *vm, const char *uuid, const 
         for (size_t i = 0; i < point->layer_count && !manifest->checkpoint; i++)
                 if (copy(point->layers[i]->checkpoint, &manifest->checkpoint) < 0)
                         return -ENOMEM;
-        if (add_disks(point, manifest) < 0 || number_disks(point, manifest) < 0 || add_files(point, manifest) < 0)
+        if (add_disks(groups, point, manifest) < 0 || number_disks(point, manifest) < 0 || add_files(point, manifest) < 0)
                 return -ENOMEM;
         settle_kind(manifest);
         rc = set_capture(manifest, parent);
