@@ -298,6 +298,8 @@ static int link_stream(const Survey *survey, const Backups *backups, const Maker
         parent = find_maker(survey, makers, child->stream) ?: find_raw_base(backups, child->stream);
         if (parent) {
                 child->parent = backups->backups[parent->backup].key;
+                if (parent->stream->metadata.size < metadata->size)
+                        child->grown_from = parent->stream->metadata.size;
                 return 0;
         }
         if (has_been_replaced(backups, child->stream))
@@ -327,7 +329,7 @@ int backups_make(const Survey *survey, Backups *ret) {
         if (!backups.streams)
                 return -ENOMEM;
         for (size_t i = 0; i < backups.stream_count; i++)
-                backups.streams[i].stream = &survey->streams[i];
+                backups.streams[i] = (BackupStream) { .stream = &survey->streams[i], .grown_from = UINT64_MAX };
         qsort(backups.streams, backups.stream_count, sizeof *backups.streams, compare_streams);
         rc = group(survey, &backups);
         for (size_t i = 0; rc >= 0 && i < backups.count; i++)

@@ -24,6 +24,7 @@ typedef struct BackupStream {
         const Stream *stream;
         size_t backup;
         const char *parent; /* key of the backup that it needs; NULL: none, or lost */
+        uint64_t grown_from; /* see member.h */
         char *problem;      /* or NULL */
         bool is_double;     /* the same as the one before it */
 } BackupStream;

@@ -104,11 +104,12 @@ static size_t find_moment(const Beside *beside, size_t place, const char *ident,
 }
 
 static int add_kept(const Beside *beside, const Item *item, const Backup *backup, const char *name) {
-        CLEANUP(freep) char *path = NULL;
+        CLEANUP(item_location_clear) ItemLocation at = { 0 };
         FoundKept kept = { .point = backup->key, .name = name, .length = item->length };
 
-        if (item_location(beside->survey, item, item->member ? "virtnbdbackup" : "raw", &path, &kept.location) < 0)
+        if (item_location(beside->survey, item, item->member ? "virtnbdbackup" : "raw", UINT64_MAX, &at) < 0)
                 return -ENOMEM;
+        kept.location = at.location;
         return found_add_kept(beside->survey->directory, &kept);
 }
 
@@ -227,6 +228,14 @@ static bool has_end(const char *name, const char *end) {
         return length > strlen(end) && strcmp(name + length - strlen(end), end) == 0;
 }
 
+/* Whether the tool left it where it ran when it wrote a zip file, which has it too. */
+static bool is_in_archive(const Survey *survey, const Item *item) {
+        for (size_t place = 1; item->place == 0 && place < survey->place_count; place++)
+                if (survey_find(survey, place, item->name))
+                        return true;
+        return false;
+}
+
 /* What is of no use to whoever reads points. */
 static bool is_of_the_tool(const char *name) {
         return has_end(name, ".data.chksum") || has_end(name, ".cpt") || log_file_time(name) > 0;
@@ -238,7 +247,7 @@ static int add_item(const Beside *beside, const Item *item) {
 
         if (data_name_parse(item->name, &data) || item->length > INT64_MAX)
                 return 0;
-        if (is_of_the_tool(item->name)) {
+        if (is_of_the_tool(item->name) || is_in_archive(beside->survey, item)) {
                 item_claim(item);
                 return 0;
         }

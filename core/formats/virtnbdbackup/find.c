@@ -23,7 +23,7 @@ static int add_layer(const Survey *survey, const Backups *backups, const BackupS
         const Stream *stream = added->stream;
         const Backup *backup = &backups->backups[added->backup];
         const Place *place = &survey->places[stream->item->place];
-        CLEANUP(freep) char *path = NULL;
+        CLEANUP(item_location_clear) ItemLocation at = { 0 };
         FoundLayer layer = {
                 .vm = place->vm,
                 .vm_uuid = place->vm_uuid,
@@ -41,9 +41,10 @@ static int add_layer(const Survey *survey, const Backups *backups, const BackupS
 
         if (added->is_double)
                 return found_refuse(survey->directory, stream->item->entry, "the same backup is there under another name");
-        if (item_location(survey, stream->item, stream->is_raw && !stream->item->member ? "raw" : "virtnbdbackup", &path,
-                          &layer.location) < 0)
+        if (item_location(survey, stream->item, stream->is_raw && !stream->item->member ? "raw" : "virtnbdbackup",
+                          added->grown_from, &at) < 0)
                 return -ENOMEM;
+        layer.location = at.location;
         return found_add_layer(survey->directory, &layer);
 }
 

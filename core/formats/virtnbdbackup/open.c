@@ -1,4 +1,5 @@
 #include "formats/virtnbdbackup/archive.h"
+#include "formats/virtnbdbackup/member.h"
 #include "formats/virtnbdbackup/metadata.h"
 #include "formats/virtnbdbackup/plain.h"
 #include "formats/virtnbdbackup/stream.h"
@@ -7,27 +8,31 @@
 #include <errno.h>
 
 /* The bytes of a member in place of those of the zip file. */
-static int enter_archive(const char *member, ByteStore **bytes, Reason *reterr) {
+static int enter_archive(const char *name, ByteStore **bytes, Reason *reterr) {
         CLEANUP(archive_clear) Archive archive = { 0 };
         const ArchiveMember *found;
         int rc = archive_read(*bytes, &archive, reterr);
 
         if (rc < 0)
                 return rc;
-        found = archive_find(&archive, member);
+        found = archive_find(&archive, name);
         if (!found)
-                return fail(reterr, -EIO, "%s has no member %s", byte_store_name(*bytes), member);
+                return fail(reterr, -EIO, "%s has no member %s", byte_store_name(*bytes), name);
         return archive_open(STEAL_PTR(*bytes), found, bytes, reterr);
 }
 
 int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *bytes = NULL;
-        int rc = layer_store_open_file(store, location, &bytes, reterr);
+        Member member;
+        int rc = member_parse(location->member, &member);
 
         if (rc < 0)
+                return fail(reterr, rc, "%s: \"%s\" is nothing that can be in it", location->path, location->member);
+        rc = layer_store_open_file(store, location, &bytes, reterr);
+        if (rc < 0)
                 return rc;
-        if (location->member) {
-                rc = enter_archive(location->member, &bytes, reterr);
+        if (member.name) {
+                rc = enter_archive(member.name, &bytes, reterr);
                 if (rc < 0)
                         return rc;
                 rc = metadata_begins(bytes, reterr);
@@ -36,5 +41,5 @@ int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer *
                 if (rc == 0)
                         return plain_open(STEAL_PTR(bytes), ret, reterr);
         }
-        return stream_open(store, STEAL_PTR(bytes), ret, reterr);
+        return stream_open(store, STEAL_PTR(bytes), member.grown_from, ret, reterr);
 }

@@ -4,7 +4,7 @@
 
 #include "formats/virtnbdbackup/frame.h"
 
-int shape_read(ByteStore *bytes, const Metadata *metadata, Shape *ret, Reason *reterr) {
+int shape_read(ByteStore *bytes, const Metadata *metadata, uint64_t grown_from, Shape *ret, Reason *reterr) {
         uint64_t size = byte_store_size(bytes);
         unsigned char end[FRAME_END_LENGTH + FRAME_HEADER_LENGTH]; /* the last header, and what ends the JSON before it */
         Frame frame;
@@ -14,7 +14,7 @@ int shape_read(ByteStore *bytes, const Metadata *metadata, Shape *ret, Reason *r
                 .bytes = bytes,
                 .disk_size = metadata->size,
                 .frames = metadata->end,
-                .base = !metadata->incremental,
+                .zero_from = metadata->incremental ? grown_from : 0,
                 .compressed = metadata->compressed,
         };
         if (size - metadata->end < FRAME_HEADER_LENGTH) /* metadata->end <= size */

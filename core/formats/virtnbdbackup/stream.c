@@ -15,9 +15,10 @@ typedef struct StreamLayer {
         StreamIndex *index;
 } StreamLayer;
 
-/* A range that no run tells of: zeroes in a base, else absent. */
+/* A range that no run tells of. */
 static int add_gap(const StreamLayer *stream, uint64_t start, uint64_t end, ExtentMap *map) {
-        return stream->shape.base && end > start ? extent_map_add(map, start, end - start, EXTENT_ZERO) : 0;
+        start = max_u64(start, stream->shape.zero_from);
+        return end > start ? extent_map_add(map, start, end - start, EXTENT_ZERO) : 0;
 }
 
 /* The runs from the first that ends behind start; *at moves to the end of what has been added. 0, or what ended it. */
@@ -100,7 +101,7 @@ static void stream_cleanup(StreamLayer **stream) {
                 stream_free(&(*stream)->layer);
 }
 
-int stream_open(LayerStore *store, ByteStore *bytes, Layer **ret, Reason *reterr) {
+int stream_open(LayerStore *store, ByteStore *bytes, uint64_t grown_from, Layer **ret, Reason *reterr) {
         CLEANUP(stream_cleanup) StreamLayer *stream = calloc(1, sizeof *stream);
         CLEANUP(metadata_clear) Metadata metadata = { 0 };
         int rc;
@@ -117,7 +118,7 @@ int stream_open(LayerStore *store, ByteStore *bytes, Layer **ret, Reason *reterr
         rc = metadata_read(bytes, &metadata, reterr);
         if (rc < 0)
                 return rc;
-        rc = shape_read(bytes, &metadata, &stream->shape, reterr);
+        rc = shape_read(bytes, &metadata, grown_from, &stream->shape, reterr);
         if (rc < 0)
                 return rc;
         stream->layer.disk_size = metadata.size;

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "formats/virtnbdbackup/frame.h"
+#include "formats/virtnbdbackup/member.h"
 #include "formats/virtnbdbackup/shape.h"
 #include "util/bytes.h"
 
@@ -17,30 +18,34 @@ static const char *base_name(const char *path) {
         return slash ? slash + 1 : path;
 }
 
-int item_location(const Survey *survey, const Item *item, const char *format, char **ret_path, LayerLocation *ret) {
+int item_location(const Survey *survey, const Item *item, const char *format, uint64_t grown_from, ItemLocation *ret) {
+        Member member = { .grown_from = grown_from, .name = item->member ? item->member->name : NULL };
+        CLEANUP(item_location_clear) ItemLocation made = { 0 };
         const struct stat *st = &item->entry->st;
-        char *path = found_path(survey->directory, item->entry->name);
+        int rc = member_format(&member, &made.member);
 
-        if (!path)
+        if (rc < 0)
+                return rc;
+        made.path = found_path(survey->directory, item->entry->name);
+        if (!made.path)
                 return -ENOMEM;
-        *ret = (LayerLocation) {
-                .format = format,
-                .path = path,
-                .member = item->member ? item->member->name : NULL,
-                .length = (uint64_t) st->st_size,
-                .seal = found_seal(st),
-        };
-        *ret_path = path;
+        made.location = (LayerLocation) { format, made.path, made.member, (uint64_t) st->st_size, found_seal(st) };
+        *ret = made;
+        made = (ItemLocation) { 0 };
         return 0;
 }
 
-static int open_entry(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
-        CLEANUP(freep) char *path = NULL;
-        LayerLocation location;
+void item_location_clear(ItemLocation *location) {
+        free(location->path);
+        free(location->member);
+}
 
-        if (item_location(survey, item, "virtnbdbackup", &path, &location) < 0)
+static int open_entry(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
+        CLEANUP(item_location_clear) ItemLocation at = { 0 };
+
+        if (item_location(survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
                 return fail_oom(reterr);
-        return layer_store_open_file(survey->directory->store, &location, ret, reterr);
+        return layer_store_open_file(survey->directory->store, &at.location, ret, reterr);
 }
 
 int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
@@ -102,6 +107,25 @@ static int add_item(Survey *survey, const Item *item) {
         return 0;
 }
 
+/* Words that begin with the file's path lose it: whoever tells them names the file. */
+static int refuse(const Survey *survey, FoundEntry *entry, const char *words) {
+        CLEANUP(freep) char *path = found_path(survey->directory, entry->name);
+        CLEANUP(freep) char *it = NULL;
+        size_t length = path ? strlen(path) : 0;
+
+        if (!path)
+                return -ENOMEM;
+        if (strncmp(words, path, length) != 0)
+                return found_refuse(survey->directory, entry, words);
+        if (strncmp(words + length, ": ", 2) == 0)
+                return found_refuse(survey->directory, entry, words + length + 2);
+        if (asprintf(&it, "it%s", words + length) < 0) {
+                it = NULL;
+                return -ENOMEM;
+        }
+        return found_refuse(survey->directory, entry, it);
+}
+
 /* Whether a file that is no zip file as a whole began as one of streams. */
 static bool began_as_ours(ByteStore *bytes) {
         char header[ZIP_LOCAL_LENGTH + 256] = "";
@@ -139,7 +163,7 @@ static int enter_archive(Survey *survey, FoundEntry *entry) {
         if (rc == -ENOMEM)
                 return rc;
         if (rc < 0)
-                return began_as_ours(bytes) ? found_refuse(survey->directory, entry, reason.text) : 0;
+                return began_as_ours(bytes) ? refuse(survey, entry, reason.text) : 0;
         if (!has_streams(&archive))
                 return 0;
         grown = reallocarray(survey->places, survey->place_count + 1, sizeof *grown);
@@ -247,7 +271,7 @@ static int look_into(const Survey *survey, const Item *item, Stream *stream, Rea
         rc = metadata_read(bytes, &stream->metadata, reterr);
         if (rc < 0)
                 return rc;
-        rc = shape_read(bytes, &stream->metadata, &shape, reterr);
+        rc = shape_read(bytes, &stream->metadata, UINT64_MAX, &shape, reterr);
         if (rc < 0)
                 return rc;
         stream->was_cut = !shape.ends && !shape.compressed; /* of a compressed one the trailer alone may be missing */
@@ -276,11 +300,11 @@ static int add_stream(Survey *survey, const Item *item, const DataName *name) {
 
         item_claim(item);
         if (is_superseded(survey, item, name))
-                return found_refuse(survey->directory, item->entry, "a backup that failed and has been made again since");
+                return refuse(survey, item->entry, "a backup that failed and has been made again since");
         rc = look_into(survey, item, &stream, &reason);
         if (rc < 0) {
                 stream_clear(&stream);
-                return rc == -ENOMEM ? rc : found_refuse(survey->directory, item->entry, reason.text);
+                return rc == -ENOMEM ? rc : refuse(survey, item->entry, reason.text);
         }
         stream.device = strndup(item->name, name->device_length);
         if (!stream.metadata.disk)

@@ -49,8 +49,14 @@ typedef struct Survey {
 int survey_make(FoundDirectory *directory, Survey *ret);
 void survey_clear(Survey *survey);
 
-/* Where the item lies. The caller frees *ret_path, which ret borrows. -ENOMEM. */
-int item_location(const Survey *survey, const Item *item, const char *format, char **ret_path, LayerLocation *ret);
+typedef struct ItemLocation {
+        LayerLocation location; /* borrows the next two */
+        char *path, *member;
+} ItemLocation;
+
+/* Where the item lies. grown_from: see member.h. -ENOMEM. */
+int item_location(const Survey *survey, const Item *item, const char *format, uint64_t grown_from, ItemLocation *ret);
+void item_location_clear(ItemLocation *location);
 int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr);
 /* Its first bytes, at most limit, as a text. The caller frees *ret. */
 int item_text(const Survey *survey, const Item *item, size_t limit, char **ret, Reason *reterr);

@@ -1,0 +1,43 @@
+"""virtnbdbackup and virtnbdrestore, as a person runs them."""
+
+import os
+import shutil
+import subprocess
+
+
+def needs(*programs):
+    """Whether these are installed: Debian has them, a sanitizer's or a minimal installation may not."""
+    return all(shutil.which(program) for program in programs)
+
+
+class Tool:
+    """The tool for one VM and one target directory."""
+
+    def __init__(self, vm, directory):
+        self.vm, self.directory, self.person = vm, directory, vm.person
+
+    def _call(self, program, *arguments, **options):
+        # Sockets have short names; what the tool prints goes into its log as well.
+        socket = f"{self.person.runtime}/{os.path.basename(self.vm.directory)}.nbd"
+        return self.person.run(program, "-U", self.vm.hypervisor.uri, "-f", socket, *arguments, timeout=300,
+                               cwd=self.person.directory, **options)
+
+    def backup(self, level, *options, output=None):
+        return self._call("virtnbdbackup", "-n", "-d", self.vm.name, "-l", level, "-o", output or self.directory,
+                          "-S", self.person.directory, *options)
+
+    def zip(self, level, path):
+        """A backup to standard output."""
+        with open(path, "wb") as file:
+            process = self.person.popen(
+                ["virtnbdbackup", "-n", "-U", self.vm.hypervisor.uri, "-f", f"{self.person.runtime}/zip.nbd", "-d", self.vm.name,
+                 "-l", level, "-o", "-", "-S", self.person.directory], stdout=file, stderr=subprocess.PIPE,
+                cwd=os.path.dirname(path), text=True)
+            _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+        return path
+
+    def restore(self, target, *options):
+        """All disks into the directory, by virtnbdrestore."""
+        return self._call("virtnbdrestore", "-n", "-i", self.directory, "-o", target, "--logfile",
+                          f"{self.person.directory}/restore.log", *options)
