@@ -18,6 +18,7 @@ static const Command *const commands[] = {
         &command_list,
         &command_map,
         &command_diff,
+        &command_files,
         &command_restore,
         &command_recover,
         &command_import,

@@ -7,8 +7,13 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "util/io.h"
+
 /* A descriptor of the list, on which poll(2) reports POLLPRI when it changes. A negative errno. */
 int mountinfo_open(void);
 
 /* Whether a file system with this device number is on the list; also true where the list cannot be read. */
 bool mountinfo_has(int fd, dev_t device);
+
+/* Where something is mounted at the directory or below it, in the order in which it was. directory: absolute, without links. */
+int mountinfo_below(const char *directory, Strings *ret);

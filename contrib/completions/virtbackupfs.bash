@@ -5,7 +5,7 @@ _virtbackupfs() {
 
         COMPREPLY=()
         if ((COMP_CWORD == 1)); then
-                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map diff restore recover import export mount
+                mapfile -t COMPREPLY < <(compgen -W 'init add forget capture list map diff files restore recover import export mount
                         --help --version' -- "$cur")
                 return
         fi
@@ -28,6 +28,7 @@ _virtbackupfs() {
                         ;;
                 export) words='--format --chain --force --json' ;;
                 diff) words='--maps --json' ;;
+                files) words='--foreground --unmount' ;;
                 import) words='--as --codec --json' ;;
                 mount) words='-f -o' ;;
                 esac
@@ -39,7 +40,7 @@ _virtbackupfs() {
         done
         if ((positional == 1)); then
                 case $command in
-                capture | export | forget | list | map | diff | recover | restore)
+                capture | export | forget | list | map | diff | files | recover | restore)
                         # The VMs of the repository named before.
                         for ((i = 2; i < COMP_CWORD; i++)); do
                                 [[ ${COMP_WORDS[i]} == -* ]] || break
