@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "restore/in-use.h"
+#include "restore/target.h"
 #include "util/cleanup.h"
 
 #define SUFFIX ".partial"
@@ -118,6 +119,16 @@ int partial_open(const char *path, bool replace, Partial *ret, Reason *reterr) {
         *ret = partial;
         partial = (Partial) { .fd = -1 };
         return 0;
+}
+
+int partial_open_direct(const Partial *partial) {
+        CLEANUP(close_fd) int fd = open(partial->partial_path, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+        CLEANUP(freep) void *probe = aligned_alloc(TARGET_GRAIN, TARGET_GRAIN);
+
+        /* Where larger pieces are wanted even a read at the end fails. */
+        if (fd < 0 || !probe || pread(fd, probe, TARGET_GRAIN, 0) < 0)
+                return -1;
+        return STEAL_FD(fd);
 }
 
 /* As far as they may be: an owner is given by root alone. */

@@ -45,17 +45,6 @@ static int file_clear(DiskTarget *base, Reason *reterr) {
         return set_size(target, reterr);
 }
 
-/* What is written is not read again by us, and the page cache costs more than the disk. -1: it has to be. */
-static int open_direct(const FileTarget *target) {
-        CLEANUP(close_fd) int fd = open(target->partial.partial_path, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
-        CLEANUP(freep) void *probe = aligned_alloc(TARGET_GRAIN, TARGET_GRAIN);
-
-        /* Where larger pieces are wanted even a read at the end fails. */
-        if (fd < 0 || !probe || pread(fd, probe, TARGET_GRAIN, 0) < 0)
-                return -1;
-        return STEAL_FD(fd);
-}
-
 static int prepare(FileTarget *target, Reason *reterr) {
         struct stat st;
 
@@ -66,7 +55,7 @@ static int prepare(FileTarget *target, Reason *reterr) {
         if (fstat(target->partial.fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot look at %s", target->partial.partial_path);
         target->target.clean = !target->partial.found;
-        target->direct_fd = open_direct(target);
+        target->direct_fd = partial_open_direct(&target->partial);
         return (uint64_t) st.st_size == target->target.size ? 0 : set_size(target, reterr);
 }
 

@@ -80,14 +80,15 @@ static int mend_image(const Qcow2Target *target, Reason *reterr) {
 
 static int start_server(Qcow2Target *target, const char *socket_path, Reason *reterr) {
         CLEANUP(freep) char *path = image_escape_path(target->partial.partial_path), *options = NULL;
+        CLEANUP(close_fd) int direct_fd = partial_open_direct(&target->partial);
         const char *argv[] = { "qemu-nbd", "--persistent", "--shared=16", "--discard=unmap", "--export-name=" EXPORT,
-                               "--image-opts", NULL, NULL };
+                               direct_fd >= 0 ? "--cache=none" : "--cache=writeback", "--image-opts", NULL, NULL };
 
         if (!path || asprintf(&options, "driver=qcow2,file.driver=file,file.filename=%s", path) < 0) {
                 options = NULL;
                 return fail_oom(reterr);
         }
-        argv[6] = options;
+        argv[7] = options;
         return nbd_server_start(argv, socket_path, &target->server, reterr);
 }
 

@@ -249,6 +249,26 @@ def test_a_request_that_fails_ends_the_restore_or_is_sent_again(made, server, re
     assert begins_with(target.path, image_of(made, "vda"))
 
 
+def test_whatever_request_fails_nothing_looks_whole_that_is_not(made, server, restore, upload):
+    target = upload(4 * MIB)
+    with open(target.path, "rb") as file:
+        old = file.read()
+    seen = set()
+    for number in range(1, 200):
+        with open(target.path, "wb") as file:
+            file.write(old)
+        server.cause("status 500", lambda request, number=number: request.number == number)
+        result = restore("vdb", target.url, "--force", check=False)
+        if result.returncode == 0:
+            break
+        with open(target.path, "rb") as file:
+            now = file.read()
+        state = "old" if now == old else "unfinished" if MARK in now[:4096] else "whole"
+        assert state != "whole" or begins_with(target.path, image_of(made, "vdb"))
+        seen.add(state)
+    assert seen == {"old", "unfinished", "whole"} and begins_with(target.path, image_of(made, "vdb"))
+
+
 def test_a_ticket_comes_from_standard_input_and_is_not_shown(program, made, restore, upload):
     target = upload(24 * MIB)
     restore("vda", "-", "--force", input=target.url)
