@@ -143,8 +143,9 @@ static int describe_vm(Repository *repository, const char *name, json_t **ret, R
         if (rc == -ENOENT || rc == -ENOMEM)
                 return fail(reterr, rc, "%s", reason.text);
         if (rc < 0)
-                *ret = json_pack("{s:o, s:n, s:n, s:o, s:[]}", "name", json_text(name), "uuid", "source", "reason",
-                                 json_text(reason.text), "points");
+                *ret = json_pack("{s:o, s:o, s:o, s:o, s:[]}", "name", json_text(name), "uuid",
+                                 vm && *vm_uuid(vm) ? json_text(vm_uuid(vm)) : json_null(), "source",
+                                 vm ? vm_describe_source(vm) : json_null(), "reason", json_text(reason.text), "points");
         return *ret ? 0 : fail_oom(reterr);
 }
 

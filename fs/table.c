@@ -46,6 +46,13 @@ static int count_characters(const char *text) {
         return count;
 }
 
+/* What comes from outside (a file's name) must not move the cursor. */
+static void keep_to_one_line(char *text) {
+        for (unsigned char *c = (unsigned char *) text; *c; c++)
+                if (*c < ' ' || *c == 0x7f)
+                        *c = '?';
+}
+
 static int add(Table *table, const char *text, bool right) {
         Cell *grown = reallocarray(table->cells, table->count + 1, sizeof *grown);
 
@@ -55,6 +62,7 @@ static int add(Table *table, const char *text, bool right) {
         grown[table->count] = (Cell) { strdup(text), count_characters(text), right };
         if (!grown[table->count].text)
                 return -ENOMEM;
+        keep_to_one_line(grown[table->count].text);
         table->count++;
         return 0;
 }

@@ -129,12 +129,12 @@ int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *p
         return 0;
 }
 
-static json_t *describe_source(const char *source) {
+json_t *vm_describe_source(const Vm *vm) {
         CLEANUP(freep) char *shown = NULL;
 
-        if (!source)
+        if (!vm_source(vm))
                 return json_null();
-        return uri_hide_passwords(source, &shown) < 0 ? NULL : json_text(shown);
+        return uri_hide_passwords(vm_source(vm), &shown) < 0 ? NULL : json_text(shown);
 }
 
 static int describe_points(const Lineage *lineage, size_t first, json_t *points, Reason *reterr) {
@@ -161,7 +161,7 @@ int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr) {
 
         bad |= json_object_set_new(object, "name", json_text(vm_name(vm)));
         bad |= json_object_set_new(object, "uuid", *vm_uuid(vm) ? json_text(vm_uuid(vm)) : json_null());
-        bad |= json_object_set_new(object, "source", describe_source(vm_source(vm)));
+        bad |= json_object_set_new(object, "source", vm_describe_source(vm));
         if (vm_damage(vm))
                 bad |= json_object_set_new(object, "reason", json_text(vm_damage(vm)));
         bad |= json_object_set_new(object, "points", points);

@@ -21,5 +21,8 @@ int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *p
 /* {"name", "uuid", "source", "points": […]}; only the given point where point is not NULL. */
 int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr);
 
+/* The source as it may be shown, without passwords; null where there is none. NULL: no memory. */
+json_t *vm_describe_source(const Vm *vm);
+
 /* "2026-…Z" for "latest" and for a point's own name. -ENOENT where there is none. */
 int point_resolve(Vm *vm, const char *word, char ret[static POINT_NAME_MAX], Reason *reterr);

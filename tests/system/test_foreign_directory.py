@@ -168,16 +168,32 @@ def test_what_vanishes_is_an_error_there_and_nowhere_else(program, foreign, plac
     with mounted(program, foreign, place) as mount:
         assert os.stat(mount / "web/latest/vda.raw").st_size == 9 << 20
         held = os.open(mount / "web/latest/vda.raw", os.O_RDONLY)
-        os.rename(foreign, f"{foreign}-away")
-        os.mkdir(foreign)
-        assert same_image(mount / "db/latest/disk.raw", f"{foreign}-away/2026/db/disk.raw")
-        os.unlink(f"{foreign}-away/web/vda.raw")
+        os.unlink(f"{foreign}/web/vda.raw")
         until(lambda: sorted(os.listdir(mount / "web/latest/")) == ["info.json", "vdb.map", "vdb.raw"],
               "the disk is gone", 30)
         with pytest.raises(OSError):
             os.stat(mount / "web/latest/vda.raw")
         os.close(held)
-        assert same_image(mount / "web/latest/vdb.raw", f"{foreign}-away/web/vdb.img")
+        assert same_image(mount / "web/latest/vdb.raw", f"{foreign}/web/vdb.img")
+        assert same_image(mount / "db/latest/disk.raw", f"{foreign}/2026/db/disk.raw")
+
+
+def test_a_directory_in_the_place_of_the_first_is_what_is_shown(program, foreign, place, person):
+    with mounted(program, foreign, place) as mount:
+        held = os.open(mount / "web/latest/vda.raw", os.O_RDONLY)
+        first = os.pread(held, 1 << 20, 0)
+        os.rename(foreign, f"{foreign}-away")
+        make_image(f"{foreign}/web/vda.raw", 9 << 20, 77)
+        for name in foreign, f"{foreign}/web", f"{foreign}/web/vda.raw":
+            person.give(name)
+        until(lambda: os.listdir(mount.path) == ["web"], "the other directory is shown", 30)
+        assert same_image(mount / "web/latest/vda.raw", f"{foreign}/web/vda.raw")
+        # Whoever has the old one open reads that, or nothing more.
+        try:
+            assert os.pread(held, 1 << 20, 0) == first
+            os.close(held)
+        except OSError as error:
+            assert error.errno == errno.EIO
 
 
 def test_numbers_are_the_same_over_remounts(program, foreign, place):
@@ -199,7 +215,7 @@ def test_a_directory_without_backups_is_refused_in_words(program, place, person)
         file.write("Dear all\n")
     refused = program.run("list", f"{place}/empty", check=False)
     assert refused.returncode == 1
-    assert "holds no backup of a format that this version knows (letter.txt: " in refused.stderr
+    assert "it holds no backup of a format that this version knows (letter.txt: " in refused.stderr
     assert refused.stderr.count("\n") == 1
 
 

@@ -284,24 +284,25 @@ static const RepositoryOps foreign_repository_ops = {
         .unrecognised = unrecognised,
 };
 
-/* Words for a directory in which nothing was found. */
-static int fail_empty(Repository *repository, const char *path, Reason *reterr) {
+/* "no backup of a format that this version knows (notes.txt: …)", for a directory in which nothing was found. */
+static int describe_emptiness(ForeignRoot *root, char **ret) {
         CLEANUP(json_decrefp) json_t *refusals = json_array();
         const json_t *first;
+        int length;
 
-        if (!refusals || foreign_root_refusals(repository->foreign, false, refusals, reterr) < 0)
-                return fail_oom(reterr);
+        if (!refusals || foreign_root_refusals(root, false, refusals, NULL) < 0)
+                return -ENOMEM;
         first = json_array_get(refusals, 0);
-        if (!first)
-                return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'",
-                            path, path);
-        return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository, and holds no backup of a format that this version "
-                    "knows (%s: %s%s)", path, json_string_value(json_object_get(first, "path")),
-                    json_string_value(json_object_get(first, "reason")), json_array_size(refusals) > 1 ? "; …" : "");
+        length = asprintf(ret, "no backup of a format that this version knows%s%s%s%s%s", first ? " (" : "",
+                          first ? json_string_value(json_object_get(first, "path")) : "", first ? ": " : "",
+                          first ? json_string_value(json_object_get(first, "reason")) : "",
+                          json_array_size(refusals) > 1 ? "; …)" : first ? ")" : "");
+        return length < 0 ? -ENOMEM : 0;
 }
 
 int foreign_repository_load(Repository *repository, const char *path, Reason *reterr) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
+        CLEANUP(freep) char *emptiness = NULL;
         ForeignRoot *root;
         int rc;
 
@@ -311,7 +312,14 @@ int foreign_repository_load(Repository *repository, const char *path, Reason *re
                 rc = foreign_root_look(root, true, &collection, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc, "cannot open %s", path);
-        return collection->count > 0 ? 0 : fail_empty(repository, path, reterr);
+        if (collection->count > 0)
+                return 0;
+        if (describe_emptiness(root, &emptiness) < 0) {
+                emptiness = NULL;
+                return fail_oom(reterr);
+        }
+        return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'; and it holds %s",
+                    path, path, emptiness);
 }
 
 /* "vm1, vm2, …" */
@@ -338,9 +346,6 @@ static int choose_vm(const Collection *collection, const char *name, const char 
                 *ret = &collection->vms[0];
         if (*ret)
                 return 0;
-        if (collection->count == 0)
-                return fail(reterr, -EINVAL, "cannot add %s: %s holds no backup of a format that this version knows", name,
-                            path);
         if (list_names(collection, &names) < 0)
                 return fail_oom(reterr);
         return fail(reterr, -ENOENT, "cannot add %s: %s holds several VMs, and none of that name: %s", name, path, names);
@@ -361,6 +366,15 @@ int vm_add_directory(Repository *repository, const char *name, const char *direc
                 rc = foreign_root_look(root, true, &collection, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc, "cannot add %s", name);
+        if (collection->count == 0) {
+                CLEANUP(freep) char *emptiness = NULL;
+
+                if (describe_emptiness(root, &emptiness) < 0) {
+                        emptiness = NULL;
+                        return fail_oom(reterr);
+                }
+                return fail(reterr, -EINVAL, "cannot add %s: %s holds %s", name, path, emptiness);
+        }
         rc = choose_vm(collection, name, path, &found, reterr);
         if (rc < 0)
                 return rc;

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "repository/foreign/walk.h"
 #include "util/timestamp.h"
@@ -103,12 +104,31 @@ LayerStore *foreign_root_layers(ForeignRoot *root) {
         return root->layers;
 }
 
-static int open_root(ForeignRoot *root, Reason *reterr) {
-        if (root->fd < 0) {
-                root->fd = open(root->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-                if (root->fd < 0)
-                        return fail_errno(reterr, -errno, "cannot open %s", root->path);
-        }
+/* Another directory has taken its place, as when a disk is mounted there again. Whoever has the old one open has the new
+ * one then: files are known by more than their names. */
+static int follow_root(ForeignRoot *root, int fd, bool *changed, Reason *reterr) {
+        struct stat before, now;
+
+        if (fstat(root->fd, &before) < 0 || fstat(fd, &now) < 0)
+                return fail_errno(reterr, -errno, "cannot look at %s", root->path);
+        if (before.st_dev == now.st_dev && before.st_ino == now.st_ino)
+                return 0;
+        *changed = true;
+        return dup3(fd, root->fd, O_CLOEXEC) < 0 ? fail_errno(reterr, -errno, "cannot open %s", root->path) : 0;
+}
+
+static int open_root(ForeignRoot *root, bool *changed, Reason *reterr) {
+        CLEANUP(close_fd) int fd = open(root->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        int rc = 0;
+
+        if (fd < 0)
+                return fail_errno(reterr, -errno, "cannot open %s", root->path);
+        if (root->fd < 0)
+                root->fd = STEAL_FD(fd);
+        else
+                rc = follow_root(root, fd, changed, reterr);
+        if (rc < 0)
+                return rc;
         if (!root->layers && layer_store_new_beside(root->fd, root->repository->layers, &root->layers) < 0)
                 return fail_oom(reterr);
         return 0;
@@ -146,9 +166,10 @@ static int look_through(ForeignRoot *root, const Collection *previous, Walk *ret
 
 /* One look, by the one thread that may. *ret: NULL where nothing has changed. */
 static int look(ForeignRoot *root, bool now, Collection *previous, Walk *ret_walk, Collection **ret, Reason *reterr) {
-        int rc = open_root(root, reterr);
+        int rc;
 
         *ret = NULL;
+        rc = open_root(root, &now, reterr);
         if (rc < 0 || (previous && !now && !walk_has_changed(&root->walk, root->fd)))
                 return rc;
         return look_through(root, previous, ret_walk, ret, reterr);
