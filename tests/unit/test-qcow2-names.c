@@ -254,6 +254,19 @@ static void names_far_behind_the_header_are_found(void) {
         CHECK_TEXT(layer_of(&c, "top")->location.member, "parent=512");
 }
 
+static void a_base_that_changed_later_is_noted(void) {
+        struct timespec late[2] = { { .tv_sec = NOON + 100000 }, { .tv_sec = NOON + 100000 } };
+        CLEANUP(case_clear) Case c = case_new();
+
+        put_image(&c, "vm.qcow2", NULL, NULL);
+        put_image(&c, "old.qcow2", "vm.qcow2", "qcow2");
+        put_image(&c, "lost.qcow2", "/images/gone.qcow2", "qcow2");
+        CHECK_INT(utimensat(c.directory.fd, "vm.qcow2", late, 0), 0);
+        find_in(&c, "");
+        CHECK(strstr(layer_of(&c, "old.qcow2")->note, "its backing file vm.qcow2 was changed later"));
+        CHECK(strstr(layer_of(&c, "lost.qcow2")->problem, "gone.qcow2 is not there (if that is the VM's own disk"));
+}
+
 static void what_is_still_being_written_is_refused(void) {
         CLEANUP(case_clear) Case c = case_new();
 
@@ -333,6 +346,7 @@ int main(void) {
         RUN(a_name_of_a_backing_file_is_taken_as_qemu_takes_it);
         RUN(what_is_said_to_be_raw_is_raw_whatever_it_looks_like);
         RUN(names_far_behind_the_header_are_found);
+        RUN(a_base_that_changed_later_is_noted);
         RUN(what_is_still_being_written_is_refused);
         RUN(loops_of_any_length_end);
         RUN(a_name_says_what_its_tool_put_into_it);

@@ -102,6 +102,19 @@ static void change(const TemporaryDirectory *directory, Shape *shape, const char
         do_in_qemu_io(directory, shape, name, operations, write_one);
 }
 
+/* Where the last cluster was not whole, more of it is the disk's then. */
+static void resize(const TemporaryDirectory *directory, Shape *shape, const char *name) {
+        uint64_t size = (1 + random_below(12u << 11)) * 512;
+        bool *touched = calloc((size >> shape->cluster_bits) + 1, sizeof *touched);
+
+        CHECK(touched);
+        memset(touched, true, (size >> shape->cluster_bits) + 1);
+        free(shape->touched);
+        shape->touched = touched;
+        shape->size = size;
+        run(directory, "qemu-img resize -q -f qcow2 --shrink %s %" PRIu64, name, size);
+}
+
 static void chain_of_any_shapes_reads_as_qemu_reads_it(void) {
         enum { ROUNDS = 8, IMAGES_MAX = 4 };
 
@@ -120,6 +133,10 @@ static void chain_of_any_shapes_reads_as_qemu_reads_it(void) {
 
                         create(&directory, &shape, names[i], i + 1 < count ? names[i + 1] : NULL);
                         change(&directory, &shape, names[i], (unsigned) random_below(150));
+                        if (random_below(2) && !shape.v2 && !shape.data_file_raw) {
+                                resize(&directory, &shape, names[i]);
+                                change(&directory, &shape, names[i], (unsigned) random_below(50));
+                        }
                         has_snapshot = i == 0 && !shape.data_file;
                         if (has_snapshot) {
                                 run(&directory, "qemu-img snapshot -c first %s", names[0]);

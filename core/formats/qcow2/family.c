@@ -10,6 +10,7 @@
 #include "util/parallel.h"
 
 #define THREADS 8
+#define LATER_LEAST 86400  /* seconds; files that were copied have times of that */
 #define ELSEWHERE_MAX 4096 /* images that lie elsewhere */
 
 void family_clear(Family *family) {
@@ -194,7 +195,12 @@ static int link_image(Family *family, Image *image, size_t *elsewhere) {
                                                                   image->header.backing, reason.text);
                 rc = add_image(family, below, entry);
         }
-        image->backing = rc < 0 ? NULL : below;
+        if (rc < 0)
+                return rc;
+        image->backing = below;
+        if (below->st.st_mtim.tv_sec - LATER_LEAST > image->st.st_mtim.tv_sec)
+                rc = image_note(image, "its backing file %s was changed later: if that is the VM's own disk, this is not "
+                                       "what was backed up", image->header.backing);
         return rc;
 }
 

@@ -7,6 +7,10 @@
 
 #include "formats/qcow2/bitmaps.h"
 
+#define HINT_PUSH \
+        " (if that is the VM's own disk, which libvirt names in incremental push backups, qemu-img rebase -u names " \
+        "the one before)"
+
 Image *image_free(Image *image) {
         if (!image)
                 return NULL;
@@ -146,7 +150,8 @@ static int look_for_backing_file(LayerStore *store, Image *image) {
                 rc = neighbour_find(layer_store_root(store), image->path, name, &image->below, &reason);
         if (rc >= 0 || rc == -ENOMEM)
                 return rc;
-        rc = asprintf(&image->without_below, "its backing file %s %s", name, reason.text);
+        rc = asprintf(&image->without_below, "its backing file %s %s%s", name, reason.text,
+                      rc == -ENOENT && *name == '/' ? HINT_PUSH : "");
         if (rc < 0)
                 image->without_below = NULL;
         return rc < 0 ? -ENOMEM : 0;
