@@ -9,15 +9,19 @@
 #include "capture/capture.h"
 #include "capture-options.h"
 #include "formats/native/layer-writer.h"
+#include "hand-over.h"
 #include "log.h"
 #include "own-program.h"
 #include "progress.h"
 #include "util/io.h"
 
 typedef struct Context {
-        const char *vm;
+        const char *path, *vm; /* of the repository; the name */
         CaptureArguments arguments;
         bool triggered; /* nobody sees our stderr: what is to be said goes into the log */
+        HandOver hand_over;
+        Manifest *manifest; /* of the new point */
+        Reason reason;
 } Context;
 
 /* Once, where somebody waits for it. */
@@ -64,6 +68,12 @@ static void show_progress(void *context, const CaptureState *state) {
                 progress_show(&progress, capture->arguments.json);
 }
 
+static void ending(void *context) {
+        Context *capture = context;
+
+        atomic_store(&capture->hand_over.ending, true);
+}
+
 static int capture(const char *path, const char *name, CaptureOptions *capture_options, Manifest **ret, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(vm_freep) Vm *vm = NULL;
@@ -93,10 +103,27 @@ static int capture(const char *path, const char *name, CaptureOptions *capture_o
         return capture_run(vm, capture_options, ret, reterr);
 }
 
+static int capture_in_thread(void *argument) {
+        Context *context = argument;
+
+        return capture(context->path, context->vm, &context->arguments.options, &context->manifest, &context->reason);
+}
+
+/* It hangs somewhere: its guardian takes down what it began, as if it had been killed. */
+static void leave_to_guardian(Context *context) {
+        fail(&context->reason, 0, "%s: interrupted; what was begun is taken down in the background, as something does not answer",
+             context->vm);
+        if (context->triggered)
+                log_line(LOG_ERR, "%s", context->reason.text);
+        progress_clear();
+        (void) command_failed(&context->reason);
+        fflush(NULL);
+        _exit(STATUS_FAILED);
+}
+
 static int run(const Command *command, int argc, char **argv) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
-        Context context = { .arguments = { .notify_fd = -1 } };
-        Reason reason = REASON_INIT;
+        Context context = { .arguments = { .notify_fd = -1 }, .reason = REASON_INIT };
         char line[VM_NAME_MAX + POINT_NAME_MAX + 3];
         int rc, status;
 
@@ -107,6 +134,7 @@ static int run(const Command *command, int argc, char **argv) {
                 .accepted = accepted,
                 .warn = warn,
                 .progress = show_progress,
+                .ending = ending,
                 .context = &context,
         };
         status = capture_arguments_parse(command, argc, argv, &context.arguments);
@@ -115,21 +143,30 @@ static int run(const Command *command, int argc, char **argv) {
                 free(context.arguments.source);
                 return status;
         }
+        context.path = argv[optind];
         context.vm = argv[optind + 1];
         context.triggered = context.arguments.notify_fd >= 0;
+        context.hand_over = (HandOver) {
+                .work = capture_in_thread,
+                .context = &context,
+                .cancel = context.arguments.options.cancel,
+        };
         if (context.triggered)
                 log_to_syslog();
-        rc = capture(argv[optind], argv[optind + 1], &context.arguments.options, &manifest, &reason);
+        rc = hand_over_run(&context.hand_over, &context.reason);
+        if (rc == -EINPROGRESS)
+                leave_to_guardian(&context);
+        manifest = context.manifest;
         free(context.arguments.source);
         progress_clear();
         if (rc < 0) {
                 notify(&context, rc);
                 if (context.triggered && rc != -EBUSY)
-                        log_line(LOG_ERR, "%s", reason.text);
-                return command_failed(&reason);
+                        log_line(LOG_ERR, "%s", context.reason.text);
+                return command_failed(&context.reason);
         }
         if (rc > 0) {
-                command_tell(reason.text);
+                command_tell(context.reason.text);
                 return STATUS_DONE;
         }
         snprintf(line, sizeof line, "%s/%s\n", manifest->vm, manifest->name);

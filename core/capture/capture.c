@@ -349,7 +349,6 @@ static int copy_disks(Run *run, Reason *reterr) {
                 .source = run->source,
                 .source_vm = &run->source_vm,
                 .base = &run->base,
-                .watcher = run->watcher,
                 .stop = &run->stop,
                 .reporter = run->reporter,
                 .target = &run->target,
@@ -508,6 +507,8 @@ static int run_capture(Run *run, int lock_fd, Reason *reterr) {
                 rc = take_point(run, &reason);
         if (rc < 0)
                 stop_because(&run->stop, rc, &reason);
+        if (options->ending)
+                options->ending(options->context);
 
         run->watcher = watcher_free(run->watcher);
         if (rc < 0)

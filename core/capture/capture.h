@@ -62,6 +62,7 @@ typedef struct CaptureOptions {
         void (*accepted)(void *context);                                 /* the lock is held, the state says running */
         void (*warn)(void *context, const char *line);                   /* one line for the user */
         void (*progress)(void *context, const CaptureState *state);      /* about twice a second, and at the end */
+        void (*ending)(void *context);                                   /* nothing is copied any more; the job is ended */
         void *context;
 } CaptureOptions;
 

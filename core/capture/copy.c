@@ -21,18 +21,14 @@ typedef struct DiskCopy {
         Reason why_skipped;
 } DiskCopy;
 
-/* A source is asked by one thread at a time. */
 static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason *reterr) {
         SourceView view = {
                 .incremental = base_disk_by_bitmap(&copy->base->disks[disk]),
                 .top = copy->options->top,
                 .ask_zero = !copy->options->no_zero_detection,
         };
-        int rc;
+        int rc = source_open_reader(copy->source, disk, &view, ret, reterr);
 
-        watcher_lock_source(copy->watcher);
-        rc = source_open_reader(copy->source, disk, &view, ret, reterr);
-        watcher_unlock_source(copy->watcher);
         return rc < 0 ? fail_within(reterr, rc, "%s", copy->source_vm->disks[disk].name) : 0;
 }
 

@@ -7,7 +7,6 @@
 #include "capture/reporter.h"
 #include "capture/stop.h"
 #include "capture/target.h"
-#include "capture/watcher.h"
 
 /* All borrowed. */
 typedef struct Copy {
@@ -15,7 +14,6 @@ typedef struct Copy {
         Source *source;
         const SourceVm *source_vm;
         Base *base;
-        Watcher *watcher;
         Stop *stop;
         Reporter *reporter;
         Target *target;

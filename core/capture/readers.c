@@ -14,6 +14,7 @@ struct Readers {
         ReadersPlan plan;
         uint64_t size;
         bool multi;
+        pthread_mutex_t opening; /* of the source, which is asked by one thread at a time; taken before nothing */
 
         pthread_mutex_t lock; /* of what follows */
         pthread_cond_t back;  /* a connection has come back, or has gone for good */
@@ -43,8 +44,11 @@ typedef enum Outcome {
 
 static int open_another(Readers *readers, SourceReader **ret, Reason *reterr) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
-        int rc = readers->plan.open(readers->plan.context, &reader, reterr);
+        int rc;
 
+        pthread_mutex_lock(&readers->opening);
+        rc = readers->plan.open(readers->plan.context, &reader, reterr);
+        pthread_mutex_unlock(&readers->opening);
         if (rc < 0)
                 return rc;
         if (reader->size != readers->size)
@@ -69,6 +73,7 @@ int readers_open(const ReadersPlan *plan, Readers **ret, Reason *reterr) {
         readers->plan = *plan;
         readers->size = first->size;
         readers->multi = first->multi;
+        pthread_mutex_init(&readers->opening, NULL);
         pthread_mutex_init(&readers->lock, NULL);
         pthread_cond_init(&readers->back, NULL);
         readers->idle[0] = first;
@@ -84,6 +89,7 @@ Readers *readers_free(Readers *readers) {
                 source_reader_free(readers->idle[--readers->idle_count]);
         pthread_cond_destroy(&readers->back);
         pthread_mutex_destroy(&readers->lock);
+        pthread_mutex_destroy(&readers->opening);
         free(readers);
         return NULL;
 }

@@ -1,8 +1,8 @@
 /* core/capture/watcher.h - looks after a capture from a thread of its own: what the user wants, the job in the
  * hypervisor (source_watch), the guardian. Only this may end a capture that is busy.
  *
- * A source belongs to one thread: the capture takes it back for a call with watcher_lock_source(). The watcher never
- * waits for it, so that an interruption is noticed whatever the source is doing. */
+ * A source belongs to one thread: but for opening readers, which the watcher does not mind, the capture takes it back for a
+ * call with watcher_lock_source(). The watcher never waits for it, so that an interruption is noticed whatever the source is doing. */
 #pragma once
 
 #include "capture/guardian.h"
