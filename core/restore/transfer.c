@@ -271,7 +271,7 @@ static int compare_zeroes(Transfer *transfer, unsigned char *buffer, uint64_t le
                 size_t part = min_u64(end - offset, SWEEP_PIECE);
                 int rc;
 
-                if (offset + known >= end || known > 0) {
+                if (known > 0) {
                         offset += known;
                         continue;
                 }
