@@ -32,9 +32,9 @@ static void reply_error(fuse_req_t req, int rc) {
         fuse_reply_err(req, -rc);
 }
 
-/* Reading, and what makes text of a disk, may have to wait. */
-static void begin_waiting(fuse_req_t req, Waiting *waiting) {
-        waiting_begin(waiting, req, mount_of(req)->session, mount_of(req)->tree.options->max_threads);
+/* Reading a disk, and making text of it, may have to wait. Looking about may not, though it may want to know what is in one. */
+static void begin_waiting(fuse_req_t req, Waiting *waiting, bool light) {
+        waiting_begin(waiting, req, mount_of(req)->session, mount_of(req)->tree.options->max_threads, light);
 }
 
 static int make_entry(Mount *mount, const Item *item, struct fuse_entry_param *ret) {
@@ -70,13 +70,16 @@ static void op_lookup(fuse_req_t req, fuse_ino_t parent_number, const char *name
         CLEANUP(item_clear) Item item = { 0 };
         struct fuse_entry_param entry;
         bool itself = strcmp(name, ".") == 0; /* so ask NFS servers for what a handle names */
+        Waiting waiting;
         int rc;
 
+        begin_waiting(req, &waiting, true);
         rc = tree_item(&mount_of(req)->tree, parent_number, &parent);
         if (rc >= 0 && !itself)
                 rc = find(mount_of(req), &parent, name, &item);
         if (rc >= 0)
                 rc = make_entry(mount_of(req), itself ? &parent : &item, &entry);
+        rc = waiting_end(&waiting, rc);
         if (rc < 0)
                 reply_error(req, rc);
         else
@@ -98,13 +101,16 @@ static void op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_dat
 
 static void op_getattr(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
         CLEANUP(item_clear) Item item = { 0 };
+        Waiting waiting;
         struct stat st;
         int rc;
 
         (void) info;
+        begin_waiting(req, &waiting, true);
         rc = tree_item(&mount_of(req)->tree, number, &item);
         if (rc >= 0)
                 rc = attributes_get(&mount_of(req)->tree, &item, &st);
+        rc = waiting_end(&waiting, rc);
         if (rc < 0)
                 reply_error(req, rc);
         else
@@ -168,7 +174,7 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
         rc = node_decode(number, &node);
         if (rc >= 0 && node.kind != NODE_TRIGGER && (info->flags & O_ACCMODE) != O_RDONLY)
                 rc = -EROFS;
-        begin_waiting(req, &waiting);
+        begin_waiting(req, &waiting, rc >= 0 && node.kind == NODE_INFO);
         if (rc >= 0)
                 rc = open_file_new(&mount_of(req)->tree, number, &file);
         rc = waiting_end(&waiting, rc);
@@ -187,8 +193,11 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
 
 static void op_opendir(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *info) {
         OpenFile *directory;
-        int rc = open_file_new(&mount_of(req)->tree, number, &directory);
+        Waiting waiting;
+        int rc;
 
+        begin_waiting(req, &waiting, true);
+        rc = waiting_end(&waiting, open_file_new(&mount_of(req)->tree, number, &directory));
         if (rc < 0)
                 reply_error(req, rc);
         else
@@ -222,7 +231,7 @@ static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset
                 read_text(req, file, size, (uint64_t) offset);
                 return;
         }
-        begin_waiting(req, &waiting);
+        begin_waiting(req, &waiting, false);
         rc = waiting_end(&waiting, reader_read(file, size, (uint64_t) offset, &answer));
         if (rc < 0)
                 reply_error(req, rc == -EINTR || rc == -EAGAIN ? rc : -EIO);
@@ -267,7 +276,7 @@ static void op_lseek(fuse_req_t req, fuse_ino_t number, off_t offset, int whence
         int64_t found;
 
         (void) number;
-        begin_waiting(req, &waiting);
+        begin_waiting(req, &waiting, false);
         found = offset < 0 ? -ENXIO : open_file_seek(open_file(info), (uint64_t) offset, whence);
         if (found < 0)
                 found = waiting_end(&waiting, (int) found);
@@ -324,12 +333,14 @@ static void prepare_listing(Mount *mount, const OpenFile *directory) {
 static void read_directory(fuse_req_t req, size_t size, off_t offset, struct fuse_file_info *info, bool plus) {
         const OpenFile *directory = open_file(info);
         char *buffer = scratch_get(SCRATCH_ANSWER, size);
+        Waiting waiting;
         size_t used = 0;
 
         if (!buffer || offset < 0) {
                 reply_error(req, buffer ? -EINVAL : -ENOMEM);
                 return;
         }
+        begin_waiting(req, &waiting, true);
         if (plus && offset == 0)
                 prepare_listing(mount_of(req), directory);
         for (size_t index = (size_t) offset; index < directory->names.count + 2; index++) {
@@ -344,6 +355,7 @@ static void read_directory(fuse_req_t req, size_t size, off_t offset, struct fus
                         break;
                 used += length;
         }
+        (void) waiting_end(&waiting, 0);
         fuse_reply_buf(req, buffer, used);
 }
 

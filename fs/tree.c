@@ -85,7 +85,7 @@ static int find_table(Item *item) {
         Reason reason = REASON_INIT;
         int rc = tree_find_partitions(item, item_disk(item)->name, &item->table, &reason);
 
-        return rc < 0 ? item_log_failure(item, rc, &reason) : 0;
+        return rc < 0 && rc != -EBUSY ? item_log_failure(item, rc, &reason) : rc;
 }
 
 /* Whether the table has what the number says. */

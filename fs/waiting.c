@@ -21,9 +21,9 @@ static bool is_over(void *context) {
         return waiting->refused || fuse_req_interrupted(waiting->req) || fuse_session_exited(waiting->session);
 }
 
-void waiting_begin(Waiting *waiting, struct fuse_req *req, struct fuse_session *session, unsigned threads) {
+void waiting_begin(Waiting *waiting, struct fuse_req *req, struct fuse_session *session, unsigned threads, bool light) {
         *waiting = (Waiting) { .req = req, .session = session, .limit = threads / 2 };
-        patience = (Patience) { is_over, waiting };
+        patience = (Patience) { is_over, waiting, light };
         patience_set(&patience);
 }
 
@@ -41,7 +41,7 @@ static bool always(void *context) {
 }
 
 void waiting_never(void) {
-        static const Patience none = { always, NULL };
+        static const Patience none = { always, NULL, true };
 
         patience_set(&none);
 }

@@ -16,8 +16,8 @@ typedef struct Waiting {
         bool waits, refused;
 } Waiting;
 
-/* Until waiting_end(), for whatever this thread does. */
-void waiting_begin(Waiting *waiting, struct fuse_req *req, struct fuse_session *session, unsigned threads);
+/* Until waiting_end(), for whatever this thread does. light: as util/patience.h has it. */
+void waiting_begin(Waiting *waiting, struct fuse_req *req, struct fuse_session *session, unsigned threads, bool light);
 
 /* The error to answer with where rc is one: -EINTR and -EAGAIN where it was given up, which what is between here and the
  * archive takes for an error of reading. */

@@ -6,11 +6,13 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <string.h>
+#include <time.h>
 
 #include "chain/ancestry.h"
 #include "chain/region.h"
 #include "codec/checksum.h"
 #include "util/bytes.h"
+#include "util/patience.h"
 
 #define WIDE_ITEMS (UINT64_C(1) << 63) /* cache items of wide regions have this bit; those of others are their numbers */
 #define MADE_ITEMS (UINT64_C(1) << 62) /* and those of what others made of the chain this one */
@@ -341,11 +343,18 @@ static int flatten(Chain *chain, uint64_t start, uint32_t size, size_t limit, Re
         return region_flatten(&source, start, (uint32_t) min_u64(size, chain->size - start), limit, ret);
 }
 
+static int fail_flatten(int rc, Reason *reterr) {
+        if (rc == -EAGAIN || rc == -EBUSY)
+                return fail(reterr, rc, "it is not unpacked as far as that yet");
+        return fail_oom(reterr);
+}
+
 static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
         Region *region;
+        int rc = flatten(context, key.item * REGION_SIZE, REGION_SIZE, SIZE_MAX, &region);
 
-        if (flatten(context, key.item * REGION_SIZE, REGION_SIZE, SIZE_MAX, &region) < 0)
-                return fail_oom(reterr);
+        if (rc < 0)
+                return fail_flatten(rc, reterr);
         *ret_cost = sizeof *region + region->count * sizeof *region->extents;
         *ret = region;
         return 0;
@@ -357,6 +366,8 @@ static int load_wide_region(void *context, CacheKey key, void **ret, size_t *ret
         int rc;
 
         rc = flatten(context, (key.item & ~WIDE_ITEMS) * REGION_WIDE_SIZE, REGION_WIDE_SIZE, REGION_WIDE_EXTENTS, &region);
+        if (rc == -EAGAIN || rc == -EBUSY)
+                return fail_flatten(rc, reterr);
         if (rc < 0 || region->damaged) {
                 free(region);
                 region = rc < 0 && rc != -E2BIG ? NULL : calloc(1, sizeof *region);
@@ -372,9 +383,14 @@ static const CacheLoader region_loader = { load_region, free };
 static const CacheLoader wide_region_loader = { load_wide_region, free };
 
 static int get_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
+        static const struct timespec interval = { .tv_nsec = PATIENCE_INTERVAL / 2 * 1000000L };
         CacheKey key = { chain->owner, offset / REGION_SIZE };
-        int rc = cache_get(layer_store_memory(chain->store), key, &region_loader, chain, ret, reterr);
+        int rc;
 
+        /* Out here, where nobody waits for this thread. */
+        while ((rc = cache_get(layer_store_memory(chain->store), key, &region_loader, chain, ret, reterr)) == -EAGAIN &&
+               !patience_is_over())
+                nanosleep(&interval, NULL);
         if (rc >= 0 && ((const Region *) cache_value(*ret))->damaged)
                 cache_drop(*ret);
         return rc;
@@ -411,6 +427,8 @@ static int wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reaso
         int rc;
 
         rc = cache_get(layer_store_memory(chain->store), key, &wide_region_loader, chain, &entry, reterr);
+        if (rc == -EAGAIN)
+                return chain_extent_at(chain, offset, ret, reterr);
         if (rc < 0)
                 return rc;
         region = cache_value(entry);

@@ -144,7 +144,7 @@ static int take_part(Flattening *f, uint32_t part, int result, const ExtentMap *
                 if (rc < 0 || f->open.count == 0)
                         return rc;
         }
-        if (result == -ENOMEM)
+        if (result == -ENOMEM || result == -EAGAIN || result == -EBUSY)
                 return result;
         if (result < 0)
                 return lose_open(f, 0, part);

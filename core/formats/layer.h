@@ -20,7 +20,8 @@ typedef struct LayerStore LayerStore;
 typedef struct LayerOps {
         /* Appends the states within [start, start + length) to map, clipped to it; absent ranges are left out.
          * What a damaged index cannot tell is appended as unreadable: 1 is returned then, else 0, or an error where
-         * nothing can be told. The range lies within the disk. Any thread. */
+         * nothing can be told. -EAGAIN: ask again soon, it is being found out; -EBUSY: it would take minutes and was not
+         * begun (util/patience.h): it does not wait for such things. The range lies within the disk. Any thread. */
         int (*extents)(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr);
         /* Reads a range. -EIO where not all of it is data, or what is stored is damaged. Any thread. */
         int (*read)(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);

@@ -9,6 +9,10 @@ void patience_set(const Patience *patience) {
         current = patience;
 }
 
+bool patience_is_light(void) {
+        return current && current->light;
+}
+
 bool patience_is_over(void) {
         return current && current->is_over(current->context);
 }
@@ -27,7 +31,7 @@ static bool is_past(void *context) {
 }
 
 void patience_limit(PatienceLimit *limit, unsigned milliseconds) {
-        *limit = (PatienceLimit) { { is_past, limit }, current, now() + milliseconds };
+        *limit = (PatienceLimit) { { is_past, limit, patience_is_light() }, current, now() + milliseconds };
         patience_set(&limit->patience);
 }
 

@@ -11,12 +11,14 @@
 typedef struct Patience {
         bool (*is_over)(void *context);
         void *context;
+        bool light; /* what takes minutes is not begun, nor waited for: nobody asked for it expressly */
 } Patience;
 
 /* For all waits of this thread from now on, until set again; NULL: they wait as long as it takes. Borrowed. */
 void patience_set(const Patience *patience);
 
 bool patience_is_over(void);
+bool patience_is_light(void);
 
 /* For the time between the two no wait of this thread lasts longer than that from now on, nor longer than it would have. */
 typedef struct PatienceLimit {

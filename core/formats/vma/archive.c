@@ -131,27 +131,28 @@ static int scan_content(VmaArchive *archive, Content *content, VmaScan *scan, ui
         return 0;
 }
 
-static int prepare(VmaArchive *archive, Reason *reterr) {
+/* *ret_unpacked: it was unpacked, by us. */
+static int prepare(VmaArchive *archive, bool *ret_unpacked, Reason *reterr) {
         uint64_t available = 0, limit;
         VmaScan scan;
         Content *content;
         ClusterMap *map;
-        bool at_end, growing;
+        bool at_end;
         int rc;
 
         rc = content_open(archive->file, archive->packing, archive->store, archive->key, &archive->cancel, &content, reterr);
         if (rc < 0)
                 return rc;
         replace_content(archive, content);
-        growing = content_is_growing(content);
-        if (!growing) {
+        *ret_unpacked = content_is_growing(content);
+        if (!*ret_unpacked) {
                 rc = content_advance(content, &available, &at_end, reterr);
                 if (rc < 0 || load_map(archive, available))
                         return rc;
         }
 
         /* Each cluster takes more in the archive than in the map. */
-        limit = max_u64(growing ? cluster_map_file_size(archive->header) : available, MAP_MEMORY_MIN);
+        limit = max_u64(*ret_unpacked ? cluster_map_file_size(archive->header) : available, MAP_MEMORY_MIN);
         if (cluster_map_new(archive->header, limit, &map) < 0)
                 return fail_oom(reterr);
         replace_map(archive, map);
@@ -172,9 +173,10 @@ static int prepare(VmaArchive *archive, Reason *reterr) {
 static void *run(void *argument) {
         VmaArchive *archive = argument;
         Reason reason = REASON_INIT;
-        int rc = prepare(archive, &reason);
+        bool unpacked = false;
+        int rc = prepare(archive, &unpacked, &reason);
 
-        if (archive->packing)
+        if (archive->packing && (unpacked || rc < 0))
                 layer_store_tell(archive->store, archive->path, rc < 0 ? 0 : archive->length, archive->length,
                                  rc < 0 ? &reason : NULL);
         pthread_mutex_lock(&archive->lock);
@@ -209,6 +211,14 @@ static bool is_worth_retrying(const VmaArchive *archive) {
         return archive->error < 0 && archive->error != -EBADMSG && time(NULL) - archive->ended >= RETRY_SECONDS;
 }
 
+/* Whether it has to be unpacked before anything is known. With the lock held. */
+static bool takes_long(const VmaArchive *archive) {
+        CLEANUP(close_fd) int fd = -1;
+
+        return archive->packing && !archive->done &&
+               disk_cache_open(layer_store_disk(archive->store), archive->key, CONTENT_KIND, &fd, NULL) < 0;
+}
+
 static void wait_a_little(VmaArchive *archive) {
         struct timespec until;
 
@@ -238,29 +248,46 @@ static int look_up(VmaArchive *archive, unsigned device, uint64_t first, size_t 
         return 0;
 }
 
+/* Sees to it that somebody is at it. With the lock held. */
+static int set_going(VmaArchive *archive, Reason *reterr) {
+        if (patience_is_light() && takes_long(archive))
+                return fail(reterr, -EBUSY, "%s: it is not unpacked yet", archive->path);
+        if (!archive->running && (!archive->done || is_worth_retrying(archive)))
+                return start(archive, reterr);
+        return 0;
+}
+
 int vma_archive_find(VmaArchive *archive, unsigned device, uint64_t first, size_t count, Cluster *ret, Reason *reterr) {
-        int rc = look_up(archive, device, first, count, ret, reterr), failed = 0;
-        bool last;
+        bool done;
+        int rc = look_up(archive, device, first, count, ret, reterr);
 
         if (rc <= 0)
                 return rc;
         pthread_mutex_lock(&archive->lock);
-        if (!archive->running && (!archive->done || is_worth_retrying(archive)))
-                failed = start(archive, reterr);
-        while (failed == 0 && rc > 0) {
-                last = archive->done;
-                pthread_mutex_unlock(&archive->lock);
-                rc = look_up(archive, device, first, count, ret, reterr);
-                pthread_mutex_lock(&archive->lock);
-                if (rc <= 0 || last)
-                        break;
-                if (patience_is_over())
-                        failed = fail(reterr, -EINTR, "%s: it is not unpacked or looked through yet", archive->path);
-                else
-                        wait_a_little(archive);
-        }
+        rc = set_going(archive, reterr);
+        done = archive->done;
         pthread_mutex_unlock(&archive->lock);
-        return failed ?: rc < 0 ? rc : 0;
+        if (rc < 0)
+                return rc;
+        /* Once more: it may have been found before it was done. */
+        rc = look_up(archive, device, first, count, ret, reterr);
+        if (rc > 0 && !done)
+                return fail(reterr, -EAGAIN, "%s: it is not looked through yet", archive->path);
+        return rc < 0 ? rc : 0;
+}
+
+int vma_archive_await(VmaArchive *archive, unsigned device, uint64_t first, size_t count, Cluster *ret, Reason *reterr) {
+        int rc;
+
+        while ((rc = vma_archive_find(archive, device, first, count, ret, reterr)) == -EAGAIN) {
+                if (patience_is_over())
+                        return fail(reterr, -EINTR, "%s: it is not unpacked or looked through yet", archive->path);
+                pthread_mutex_lock(&archive->lock);
+                if (!archive->done)
+                        wait_a_little(archive);
+                pthread_mutex_unlock(&archive->lock);
+        }
+        return rc;
 }
 
 int vma_archive_read(VmaArchive *archive, void *buffer, size_t length, uint64_t offset, Reason *reterr) {

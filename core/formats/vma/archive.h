@@ -18,9 +18,11 @@ int vma_archive_open(LayerStore *store, const LayerLocation *location, CacheEntr
 const VmaHeader *vma_archive_header(const VmaArchive *archive);
 const char *vma_archive_path(const VmaArchive *archive);
 
-/* Looks up count clusters that the device has, waiting until all have been found or nothing more will be. One that is missing
- * then is lost: vma_archive_problem() has the words. -EINTR: whoever asked has lost patience (util/patience.h). */
+/* Looks up count clusters that the device has. One that is missing is lost: vma_archive_problem() has the words. -EAGAIN: not all
+ * have been found yet; -EBUSY: it has to be unpacked first, and was not asked for in earnest (util/patience.h). */
 int vma_archive_find(VmaArchive *archive, unsigned device, uint64_t first, size_t count, Cluster *ret, Reason *reterr);
+/* The same, waiting until all have been found or nothing more will be. -EINTR: whoever asked has lost patience. */
+int vma_archive_await(VmaArchive *archive, unsigned device, uint64_t first, size_t count, Cluster *ret, Reason *reterr);
 /* Reads what such a cluster has stored. */
 int vma_archive_read(VmaArchive *archive, void *buffer, size_t length, uint64_t offset, Reason *reterr);
 /* Why clusters are missing. */

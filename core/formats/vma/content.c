@@ -10,7 +10,6 @@
 #include "util/io.h"
 #include "util/patience.h"
 
-#define KIND "vma"
 #define UNPACK_AT_ONCE (4u << 20) /* bytes */
 #define HOLE_SIZE (64u << 10)     /* bytes of zeroes that are left out, at multiples of it */
 
@@ -80,7 +79,7 @@ Content *content_free(Content *content) {
 static int open_unpacked(Content *content, const char *name, DiskCache *disk, const char *key, Reason *reterr) {
         CLEANUP(close_fd) int fd = -1;
         struct stat st;
-        int rc = disk_cache_open(disk, key, KIND, &fd, NULL);
+        int rc = disk_cache_open(disk, key, CONTENT_KIND, &fd, NULL);
 
         if (rc < 0)
                 return rc;
@@ -118,7 +117,7 @@ static int open_packed(Content *content, ByteStore *file, const Packing *packing
 
                 if (rc == 0)
                         return 0;
-                rc = disk_draft_new(disk, key, KIND, &content->draft, reterr);
+                rc = disk_draft_new(disk, key, CONTENT_KIND, &content->draft, reterr);
                 if (rc == 0)
                         return begin_unpacking(content, file, packing, reterr);
                 if (rc != -EBUSY && rc != -EEXIST)

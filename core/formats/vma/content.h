@@ -12,6 +12,8 @@
 #include "formats/layer.h"
 #include "formats/vma/unpacker.h"
 
+#define CONTENT_KIND "vma" /* of what is unpacked, in the disk cache */
+
 typedef struct Content Content;
 
 /* Borrows the file; packing: NULL: it is not packed; key: names it in the disk cache. -ECANCELED. */

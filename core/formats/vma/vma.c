@@ -21,8 +21,7 @@ typedef struct VmaLayer {
 } VmaLayer;
 
 /* The states of the blocks of one cluster, clipped to what is asked for. */
-static int add_cluster(const VmaLayer *vma, uint64_t number, const Cluster *cluster, uint64_t start, uint64_t stop,
-                       ExtentMap *map) {
+static int add_cluster(uint64_t number, const Cluster *cluster, uint64_t start, uint64_t stop, ExtentMap *map) {
         uint64_t at = number * VMA_CLUSTER_SIZE;
 
         for (unsigned i = 0; i < VMA_CLUSTER_BLOCKS; i++) {
@@ -30,7 +29,7 @@ static int add_cluster(const VmaLayer *vma, uint64_t number, const Cluster *clus
                 ExtentState state = EXTENT_UNREADABLE;
 
                 if (cluster->state == CLUSTER_FOUND)
-                        state = vma->whole || (cluster->mask & 1u << i) ? EXTENT_DATA : EXTENT_ZERO;
+                        state = cluster->mask & 1u << i ? EXTENT_DATA : EXTENT_ZERO;
                 if (from < to && extent_map_add(map, from, to - from, state) < 0)
                         return -ENOMEM;
         }
@@ -38,13 +37,13 @@ static int add_cluster(const VmaLayer *vma, uint64_t number, const Cluster *clus
 }
 
 /* The common case at once: neighbours that are wholly stored, wholly zero or lost. */
-static size_t count_alike(const VmaLayer *vma, const Cluster *clusters, size_t count) {
+static size_t count_alike(const Cluster *clusters, size_t count) {
         size_t i = 1;
 
-        if (clusters->state == CLUSTER_FOUND && clusters->mask != 0 && clusters->mask != UINT16_MAX && !vma->whole)
+        if (clusters->state == CLUSTER_FOUND && clusters->mask != 0 && clusters->mask != UINT16_MAX)
                 return 0;
         while (i < count && (clusters[i].state == CLUSTER_FOUND) == (clusters->state == CLUSTER_FOUND) &&
-               (clusters->state != CLUSTER_FOUND || vma->whole || clusters[i].mask == clusters->mask))
+               (clusters->state != CLUSTER_FOUND || clusters[i].mask == clusters->mask))
                 i++;
         return i;
 }
@@ -55,7 +54,7 @@ static int vma_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap 
         Cluster clusters[CLUSTERS_AT_ONCE];
         int lost = 0;
 
-        if (vma->config)
+        if (vma->whole)
                 return extent_map_add(map, start, length, EXTENT_DATA) < 0 ? fail_oom(reterr) : 0;
         for (uint64_t first = start / VMA_CLUSTER_SIZE; first < end;) {
                 size_t count = (size_t) min_u64(end - first, CLUSTERS_AT_ONCE), alike;
@@ -66,15 +65,15 @@ static int vma_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap 
                 for (size_t i = 0; i < count; i += max_u64(alike, 1)) {
                         Cluster cluster = clusters[i];
 
-                        alike = count_alike(vma, &clusters[i], count - i);
+                        alike = count_alike(&clusters[i], count - i);
                         lost |= cluster.state != CLUSTER_FOUND;
                         if (alike == 0)
-                                rc = add_cluster(vma, first + i, &cluster, start, stop, map);
+                                rc = add_cluster(first + i, &cluster, start, stop, map);
                         else {
                                 uint64_t from = max_u64((first + i) * VMA_CLUSTER_SIZE, start);
                                 uint64_t to = min_u64((first + i + alike) * VMA_CLUSTER_SIZE, stop);
                                 ExtentState state = cluster.state != CLUSTER_FOUND ? EXTENT_UNREADABLE
-                                                    : vma->whole || cluster.mask   ? EXTENT_DATA
+                                                    : cluster.mask                 ? EXTENT_DATA
                                                                                    : EXTENT_ZERO;
 
                                 rc = extent_map_add(map, from, to - from, state);
@@ -163,7 +162,7 @@ static int vma_read(Layer *layer, void *buffer, size_t length, uint64_t offset, 
         }
         for (uint64_t first = offset / VMA_CLUSTER_SIZE; first < end;) {
                 size_t count = (size_t) min_u64(end - first, CLUSTERS_AT_ONCE);
-                int rc = vma_archive_find(vma->archive, vma->device, first, count, clusters, reterr);
+                int rc = vma_archive_await(vma->archive, vma->device, first, count, clusters, reterr);
 
                 for (size_t i = 0; rc == 0 && i < count; i++) {
                         uint64_t from = max_u64((first + i) * VMA_CLUSTER_SIZE, offset);
@@ -215,6 +214,7 @@ static int choose_member(VmaLayer *vma, const char *member, Reason *reterr) {
         }
         if (member && take_number(member, VMA_MEMBER_CONFIG, (unsigned) header->config_count, &number)) {
                 vma->config = &header->configs[number];
+                vma->whole = true;
                 vma->layer.disk_size = vma->config->length;
                 return 0;
         }
