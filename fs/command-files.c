@@ -53,9 +53,35 @@ static int add_volume(Volumes *volumes, const char *name, const char *type) {
         return grown[volumes->count - 1].name && grown[volumes->count - 1].type ? 0 : -ENOMEM;
 }
 
+static int add_filesystem(Volumes *volumes, const char *name, const Filesystem *filesystem) {
+        return filesystem->type && filesystem_has_files(filesystem->type) ? add_volume(volumes, name, filesystem->type) : 0;
+}
+
+static void warn_of(const char *name, const char *trouble) {
+        char line[REASON_MAX + NAME_MAX];
+
+        snprintf(line, sizeof line, "%s: %s", name, trouble);
+        command_warn(line);
+}
+
+/* vda2 asks for vda2 and the volumes on it. */
+static bool is_asked_for(const char *only, const char *name) {
+        size_t length = strlen(only);
+
+        return strncmp(only, name, length) == 0 && (!name[length] || name[length] == '.');
+}
+
+/* Whether it is a physical volume whose logical ones are known: these are what is mounted. */
+static bool has_volumes(const PartitionTable *table, const Partition *partition) {
+        for (size_t i = 0; !partition->volume && i < table->count; i++)
+                if (table->partitions[i].volume && table->partitions[i].number == partition->number)
+                        return true;
+        return false;
+}
+
 /* The file systems of one disk: of the partition alone where one is named. *ret_seen: the disk, or the partition, is there. */
-static int find_on_disk(Vm *vm, const char *point, const char *disk, const char *only, Volumes *volumes, bool *ret_seen,
-                        Reason *reterr) {
+static int find_on_disk(Vm *vm, const char *point, const char *disk, const char *only, Volumes *volumes,
+                        bool *ret_seen, Reason *reterr) {
         CLEANUP(chain_unrefp) Chain *chain = NULL;
         CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
         bool whole = !only || strcmp(only, disk) == 0;
@@ -68,24 +94,22 @@ static int find_on_disk(Vm *vm, const char *point, const char *disk, const char 
         if (rc < 0)
                 return rc;
         *ret_seen |= whole;
-        if (whole && table->filesystem.type && filesystem_has_files(table->filesystem.type))
-                rc = add_volume(volumes, disk, table->filesystem.type);
+        if (whole && table->count == 0)
+                rc = add_filesystem(volumes, disk, &table->filesystem);
         for (size_t i = 0; rc >= 0 && i < table->count; i++) {
                 const Partition *partition = &table->partitions[i];
 
                 partition_name(disk, partition, name, sizeof name);
-                if (!partition->readable || !(whole || strcmp(only, name) == 0))
+                if (!whole && !is_asked_for(only, name))
                         continue;
                 *ret_seen = true;
-                if (partition->filesystem.type && filesystem_has_files(partition->filesystem.type))
-                        rc = add_volume(volumes, name, partition->filesystem.type);
+                if (!partition->readable && partition->volume)
+                        warn_of(name, partition->trouble);
+                else if (partition->readable && !has_volumes(table, partition))
+                        rc = add_filesystem(volumes, name, &partition->filesystem);
         }
-        if (table->trouble && whole) {
-                char line[REASON_MAX];
-
-                snprintf(line, sizeof line, "%s: %s", disk, table->trouble);
-                command_warn(line);
-        }
+        if (table->trouble && whole)
+                warn_of(disk, table->trouble);
         return rc < 0 ? fail_oom(reterr) : 0;
 }
 
@@ -131,10 +155,10 @@ static int mount_tree(const char *repository, const char *tree, const atomic_boo
 }
 
 /* Prints the directory of one that is mounted, and warns of one that is not. */
-static int mount_volume(FilesPlace *place, const Path *path, const Volume *volume, const atomic_bool *cancel, Reason *reterr) {
+static int mount_volume(FilesPlace *place, const Path *path, const Volume *volume, const atomic_bool *cancel,
+                        Reason *reterr) {
         CLEANUP(freep) char *image = NULL;
         CLEANUP(freep) char *target = NULL;
-        char line[REASON_MAX + NAME_MAX];
         Reason reason = REASON_INIT;
         int rc;
 
@@ -150,8 +174,7 @@ static int mount_volume(FilesPlace *place, const Path *path, const Volume *volum
                 return fail(reterr, rc, "%s", reason.text);
         if (rc < 0) {
                 (void) rmdir(target);
-                snprintf(line, sizeof line, "%s: %s", volume->name, reason.text);
-                command_warn(line);
+                warn_of(volume->name, reason.text);
                 return 0;
         }
         printf("%s\n", target);
@@ -160,8 +183,8 @@ static int mount_volume(FilesPlace *place, const Path *path, const Volume *volum
 }
 
 /* The number of file systems that are shown now. */
-static int show(const char *repository, const Path *path, const Volumes *volumes, FilesPlace *place, const atomic_bool *cancel,
-                Reason *reterr) {
+static int show(const char *repository, const Path *path, const Volumes *volumes, FilesPlace *place,
+                const atomic_bool *cancel, Reason *reterr) {
         int rc = mount_tree(repository, files_place_tree(place), cancel, reterr);
         int shown = 0;
 
@@ -195,7 +218,8 @@ static int files(const char *repository_path, const char *text, const char *dire
         if (rc >= 0)
                 rc = path_resolve(repository, text, &path, reterr);
         if (rc >= 0 && !*path.point)
-                rc = fail(reterr, -EINVAL, "%s names a VM: it has to be a point, a disk or a partition, as %s/latest", text, text);
+                rc = fail(reterr, -EINVAL, "%s names a VM: it has to be a point, a disk or a partition, as %s/latest", text,
+                          text);
         if (rc >= 0)
                 rc = find_volumes(&path, &volumes, reterr);
         if (rc >= 0)

@@ -1,4 +1,5 @@
-/* fs/files-pick.h - asks on the terminal whose files are wanted: repository, VM, point, partition, and where to show them. */
+/* fs/files-pick.h - asks on the terminal whose files are wanted: of which repository, VM, point and partition, and
+ * where to show them. */
 #pragma once
 
 #include "util/reason.h"

@@ -3,7 +3,7 @@
  *     DIR/.virtbackupfs/         it is one of ours
  *     DIR/.virtbackupfs/tree     where the repository is mounted
  *     DIR/.virtbackupfs/made     DIR was made by us
- *     DIR/.virtbackupfs/watched  a process stays with it, and holds a lock on .virtbackupfs for as long as it lives
+ *     DIR/.virtbackupfs/watched  a process stays with it, and holds a lock on .virtbackupfs as long as it lives
  *     DIR/vda1 …                 a file system each
  *
  * What is mounted stands in the kernel's list: nothing else has to be remembered, and what a crash left is taken down by that.
@@ -17,8 +17,9 @@
 
 typedef struct FilesPlace FilesPlace;
 
-/* Makes the directory, or takes an empty one, or one that a crash left. watched: files_place_free() is only called at the end.
- * -EEXIST where it shows something already; -ENOTEMPTY where it is somebody's. *ret_cleared: something was left of a crash. */
+/* Makes the directory, or takes an empty one, or one that a crash left, which *ret_cleared tells. watched:
+ * files_place_free() is only called at the end. -EEXIST where it shows something already; -ENOTEMPTY where it is
+ * somebody's. */
 int files_place_open(const char *directory, bool watched, FilesPlace **ret, bool *ret_cleared, Reason *reterr);
 /* Leaves what is mounted. Always NULL. */
 FilesPlace *files_place_free(FilesPlace *place);

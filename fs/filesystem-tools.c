@@ -55,7 +55,7 @@ static const Way ways[] = {
 static const struct {
         const char *type, *words;
 } others[] = {
-        { "LVM2_member", "a physical volume of LVM, which is not activated here: guestfish --ro -i shows what is in it" },
+        { "LVM2_member", "a physical volume of LVM whose volumes are not known: guestfish --ro -i may show what is in it" },
         { "crypto_LUKS", "encrypted (LUKS): cryptsetup open --readonly asks for the key" },
         { "BitLocker", "encrypted (BitLocker): cryptsetup open --type bitlk --readonly asks for the key" },
         { "linux_raid_member", "a part of a RAID: mdadm puts it together" },

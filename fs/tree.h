@@ -50,8 +50,8 @@ int tree_parent(const Item *item, Item *ret);
 /* The disk of what is one, or made of one. What goes wrong is logged. */
 int item_open_chain(const Item *item, Chain **ret);
 
-/* The partitions of a disk in the same point. They are not waited for long: where an archive has to be unpacked first, there may
- * be none yet. */
+/* The partitions of a disk in the same point. They are not waited for long: where an archive has to be unpacked first, there
+ * may be none yet. */
 int tree_find_partitions(const Item *item, const char *disk, PartitionTable **ret, Reason *reterr);
 
 /* The names in a directory. The caller frees them with strings_free(). */

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "partitions/lvm.h"
 #include "util/bytes.h"
 
 #define HEAD (1u << 20) /* bytes at both ends of a disk where tables lie */
@@ -18,6 +19,7 @@
 #define MBR_REACH (UINT64_C(1) << 33) /* sectors: of 32 bits each, the start and the length */
 
 static void partition_clear(Partition *partition) {
+        free(partition->volume);
         free(partition->scheme);
         free(partition->type);
         free(partition->name);
@@ -99,7 +101,8 @@ static int run(Sketch *sketch, unsigned sector_size, blkid_probe *ret_probe, blk
         /* Some partitions past the end make it give up all of an MBR: it is told of the longest disk that one can be for. */
         if (rc >= 0 && !*ret_list && read_first(sketch, sector) && is_mbr(sector)) {
                 blkid_free_probe(STEAL_PTR(probe));
-                rc = run_with_size(sketch, max_u64(sketch_size(sketch), MBR_REACH * sector_size), sector_size, &probe, ret_list);
+                rc = run_with_size(sketch, max_u64(sketch_size(sketch), MBR_REACH * sector_size), sector_size, &probe,
+                                   ret_list);
         }
         if (rc < 0)
                 return rc;
@@ -163,8 +166,8 @@ static bool has_table(blkid_partlist list) {
         return list && blkid_partlist_get_table(list);
 }
 
-/* Runs libblkid until all has been copied that it wants to see. The end of the disk is looked at where the beginning has no table:
- * an archive may have to be unpacked for it. */
+/* Runs libblkid until all has been copied that it wants to see. The end of the disk is looked at where the beginning has no
+ * table: an archive may have to be unpacked for it. */
 static int look(Sketch *sketch, unsigned sector_size, blkid_probe *ret_probe, blkid_partlist *ret_list) {
         uint64_t size = sketch_size(sketch);
         int rc = sketch_add(sketch, 0, HEAD);
@@ -241,6 +244,61 @@ static int take_partitions(const DiskBytes *disk, blkid_partlist list, Partition
         for (int i = 0; rc >= 0 && i < count; i++)
                 rc = take_partition(disk, blkid_partlist_get_partition(list, i), &table->partitions[table->count++], reterr);
         qsort(table->partitions, table->count, sizeof *table->partitions, compare_numbers);
+        return rc;
+}
+
+/* ---- volumes ---- */
+
+static int take_volume(const DiskBytes *disk, const LvmVolume *volume, unsigned number, PartitionTable *table,
+                       Reason *reterr) {
+        Partition *grown = reallocarray(table->partitions, table->count + 1, sizeof *grown), *partition;
+
+        if (!grown)
+                return fail_oom(reterr);
+        table->partitions = grown;
+        partition = &grown[table->count++];
+        *partition = (Partition) {
+                .number = number, .start = volume->start, .size = volume->size, .readable = volume->size > 0,
+        };
+        if (!copy_text(volume->name, &partition->volume) || !copy_text("lvm", &partition->scheme) ||
+            (!partition->readable && set_trouble(&partition->trouble, "it does not lie on this disk in one piece") < 0))
+                return fail_oom(reterr);
+        if (!partition->readable)
+                return 0;
+        return filesystem_identify(disk, partition->start, partition->size, &partition->filesystem, &partition->trouble,
+                                   reterr);
+}
+
+/* Those of the range, if that is a physical volume. What is damaged is told, and no failure. */
+static int take_volumes(const DiskBytes *disk, const Filesystem *filesystem, uint64_t start, uint64_t size, unsigned number,
+                        PartitionTable *table, Reason *reterr) {
+        CLEANUP(lvm_clear) LvmVolumes volumes = { 0 };
+        Reason reason = REASON_INIT;
+        int rc;
+
+        if (!filesystem->type || strcmp(filesystem->type, "LVM2_member") != 0)
+                return 0;
+        rc = lvm_read(disk, start, size, &volumes, &reason);
+        if (rc == -ENOMEM)
+                return fail_oom(reterr);
+        if (rc < 0)
+                return set_trouble(&table->trouble, reason.text) < 0 ? fail_oom(reterr) : 0;
+        for (size_t i = 0; rc >= 0 && i < volumes.count && table->count < PARTITIONS_MAX; i++)
+                rc = take_volume(disk, &volumes.items[i], number, table, reterr);
+        return rc;
+}
+
+static int take_all_volumes(const DiskBytes *disk, PartitionTable *table, Reason *reterr) {
+        size_t count = table->count;
+        int rc = take_volumes(disk, &table->filesystem, 0, disk->size, 0, table, reterr);
+
+        for (size_t i = 0; rc >= 0 && i < count; i++) {
+                const Partition partition = table->partitions[i]; /* they may move */
+
+                if (partition.readable)
+                        rc = take_volumes(disk, &partition.filesystem, partition.start, partition.size, partition.number,
+                                          table, reterr);
+        }
         return rc;
 }
 
@@ -369,11 +427,13 @@ int partition_table_read(const DiskBytes *disk, PartitionTable **ret, Reason *re
         if (rc < 0)
                 return rc;
         if (large && is_better(large, table)) {
-                *ret = STEAL_PTR(large);
-                return 0;
+                partition_table_unref(table);
+                table = STEAL_PTR(large);
         }
         if (!table->scheme)
                 rc = identify_whole(disk, table, reterr);
+        if (rc >= 0)
+                rc = take_all_volumes(disk, table, reterr);
         if (rc < 0)
                 return rc;
         *ret = STEAL_PTR(table);

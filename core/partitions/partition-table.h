@@ -15,12 +15,14 @@
 
 #define PARTITIONS_MAX 252 /* in a table; the others are left out, and it says so */
 
+/* Or a logical volume of LVM, which is a range of the disk as well. */
 typedef struct Partition {
-        unsigned number;      /* from 1 on */
+        unsigned number;      /* from 1 on; of a volume: that of the partition it is in, or 0 */
+        char *volume;         /* "VG-LV"; NULL: a partition */
         uint64_t start, size; /* bytes */
         bool readable;        /* it lies within the disk, and is no mere container of logical partitions */
-        char *scheme;         /* "gpt", "dos", "bsd": of the table that it stands in */
-        char *type;           /* GPT: a UUID; else "0x83" */
+        char *scheme;         /* "gpt", "dos", "bsd", "lvm": of the table that it stands in */
+        char *type;           /* GPT: a UUID; else "0x83"; a volume has none */
         char *name;           /* GPT: the partition's own; or NULL */
         char *uuid;           /* of the partition, not of what it holds; or NULL */
         Filesystem filesystem;
@@ -32,7 +34,7 @@ typedef struct PartitionTable {
         char *scheme;   /* NULL: there is none */
         char *id;       /* the table's UUID or number; or NULL */
         unsigned sector_size;
-        Partition *partitions; /* by number */
+        Partition *partitions; /* by number; volumes behind all others */
         size_t count;
         Filesystem filesystem; /* of the disk as a whole, where it has no table */
         char *trouble;         /* what is broken, or could not be looked at; or NULL */

@@ -50,7 +50,11 @@ int partition_name(const char *disk, const Partition *partition, char *ret, size
         size_t length = strlen(disk);
         bool ends_in_digit = length > 0 && isdigit((unsigned char) disk[length - 1]);
 
-        return snprintf(ret, size, "%s%s%u", disk, ends_in_digit ? "p" : "", partition->number);
+        char number[16] = "";
+
+        if (partition->number > 0)
+                snprintf(number, sizeof number, "%s%u", ends_in_digit ? "p" : "", partition->number);
+        return snprintf(ret, size, "%s%s%s%s", disk, number, partition->volume ? "." : "", partition->volume ?: "");
 }
 
 /* Bytes in [start, end) that are no hole. */

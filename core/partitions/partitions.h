@@ -12,7 +12,8 @@
 /* The caller owns a reference. A broken or missing table is no failure; see PartitionTable. */
 int partitions_find(Chain *chain, PartitionTable **ret, Reason *reterr);
 
-/* "vda1", "nvme0n1p1": as Linux would call it. Returns the length that the whole name has, as snprintf(3). */
+/* "vda1", "nvme0n1p1": as Linux would call it; "vda2.VG-LV": a logical volume on that. Returns the length that the whole name
+ * has, as snprintf(3). */
 int partition_name(const char *disk, const Partition *partition, char *ret, size_t size);
 
 /* Bytes of the partition that are no hole. disk_allocated: the same of the disk. */

@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz-partitions.c - a partition table, and the superblocks of what is in the partitions.
  *
- * The input is the disk's size in MiB (one byte), then its beginning; a quarter of that stands at the disk's end as well, where
- * a GPT has its copy. */
+ * The input is the disk's size in MiB (one byte), then its beginning; a quarter of that stands at the disk's end as well,
+ * where a GPT has its copy. */
 #include <errno.h>
 
 #include "fuzz.h"
@@ -14,7 +14,8 @@ typedef struct Disk {
         uint64_t size;
 } Disk;
 
-static void copy(const uint8_t *from, uint64_t from_start, size_t from_length, void *buffer, uint64_t offset, size_t length) {
+static void copy(const uint8_t *from, uint64_t from_start, size_t from_length, void *buffer, uint64_t offset,
+                 size_t length) {
         uint64_t start = max_u64(from_start, offset), end = min_u64(from_start + from_length, offset + length);
 
         if (start < end)

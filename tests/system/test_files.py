@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import json
 import os
 import shutil
 import signal
@@ -246,6 +247,40 @@ def test_a_directory_of_another_tool_shows_its_files_too(program, place):
     finally:
         program.run("files", "--unmount", f"{place}/files")
     assert result.stdout
+
+
+def put_physical_volume(image, start):
+    """The head of a physical volume as pvcreate and vgcfgrestore wrote it: the group vgroot has the volumes root (extents 0 to 24
+    of 4 MiB, behind the first MiB) and home, which lies in two pieces."""
+    with open(f"{HERE}/../fuzz/corpus/partitions/lvm", "rb") as head, open(image, "r+b") as file:
+        file.seek(start)
+        file.write(head.read()[1:])  # the first byte is the fuzzer's
+
+
+def test_logical_volumes_are_read_without_being_activated(program, repository, place):
+    tree = f"{place}/tree"
+    os.mkdir(tree)
+    make_tree(tree)
+    image, starts = disk_with(place, [(None, 5), (None, 300)])
+    put_ext4(image, starts[1] + MIB, 30 * MIB, tree)
+    put_physical_volume(image, starts[1])
+    point = capture(repository, image)
+    with mounted(program, repository.path, place) as mount:
+        with open(f"{mount.path}/vm1/{point}/info.json", encoding="utf-8") as file:
+            partitions = {each["name"]: each for each in json.load(file)["disks"][0]["partitions"]}
+        assert partitions["vda2"]["filesystem"] == "LVM2_member"
+        root, home = partitions["vda2.vgroot-root"], partitions["vda2.vgroot-home"]
+        assert (root["start"], root["size"], root["filesystem"]) == (starts[1] + MIB, 100 * MIB, "ext4")
+        assert not home["readable"] and "in one piece" in home["reason"]
+        assert "vda2.vgroot-root.raw" in os.listdir(f"{mount.path}/vm1/{point}")
+        assert os.stat(f"{mount.path}/vm1/{point}/vda2.vgroot-root.raw").st_size == 100 * MIB
+    for path in ("vm1/latest", "vm1/latest/vda2", "vm1/latest/vda2.vgroot-root"):
+        with shown(program, repository, path, place) as result:
+            assert result.returncode == 0, result.stderr
+            assert result.stdout == f"{place}/files/vda2.vgroot-root\n"
+            assert ("vda2.vgroot-home: it does not lie on this disk in one piece" in result.stderr) == (path[-4:] != "root")
+            assert same_tree(tree, f"{place}/files/vda2.vgroot-root") == ""
+    assert program.json("diff", repository.path, "vm1/latest/vda2.vgroot-root", "vm1/latest/vda2.vgroot-root") == []
 
 
 @pytest.mark.needs_root
