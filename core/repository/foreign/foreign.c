@@ -72,7 +72,7 @@ static int look_at_vm(Vm *vm, bool now, Collection **ret, const CollectedVm **re
 static int foreign_list_points(Vm *vm, Strings *ret, Reason *reterr) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
         CLEANUP(strings_free) Strings names = { 0 };
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         int rc = look_at_vm(vm, false, &collection, &found, reterr);
 
         for (size_t i = 0; rc == 0 && i < found->count; i++)
@@ -86,7 +86,7 @@ static int foreign_list_points(Vm *vm, Strings *ret, Reason *reterr) {
 
 static int foreign_newest_point(Vm *vm, char ret[static POINT_NAME_MAX], Reason *reterr) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         int rc = look_at_vm(vm, false, &collection, &found, reterr);
 
         if (rc < 0)
@@ -115,7 +115,7 @@ static bool has_its_files(ForeignRoot *root, const Manifest *manifest) {
 static int foreign_read_manifest(Vm *vm, const char *name, Manifest **ret, Reason *reterr) {
         for (bool now = false;; now = true) {
                 CLEANUP(collection_unrefp) Collection *collection = NULL;
-                const CollectedVm *found;
+                const CollectedVm *found = NULL;
                 Manifest *manifest;
                 int rc = look_at_vm(vm, now, &collection, &found, reterr);
 
@@ -144,7 +144,7 @@ static int foreign_identify_point(Vm *vm, const char *name, Identity *ret) {
 
 static int foreign_point_of_serial(Vm *vm, uint32_t serial, char ret[static POINT_NAME_MAX]) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         const Manifest *manifest;
         int rc = look_at_vm(vm, false, &collection, &found, NULL);
 
@@ -159,7 +159,7 @@ static int foreign_point_of_serial(Vm *vm, uint32_t serial, char ret[static POIN
 
 static int foreign_vm_changed(Vm *vm, struct timespec *ret) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         int rc = look_at_vm(vm, false, &collection, &found, NULL);
 
         if (rc == 0)
@@ -208,7 +208,7 @@ static int list_vms(Repository *repository, Strings *ret, Reason *reterr) {
 
 static int open_vm(Repository *repository, Vm *vm, Reason *reterr) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         int rc = foreign_root_look(repository->foreign, false, &collection, reterr);
 
         if (rc < 0)
@@ -232,7 +232,7 @@ static int open_vm(Repository *repository, Vm *vm, Reason *reterr) {
 
 static int identify_vm(Repository *repository, const char *name, Identity *ret) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         int rc = foreign_root_look(repository->foreign, false, &collection, NULL);
 
         if (rc < 0)
@@ -247,7 +247,7 @@ static int identify_vm(Repository *repository, const char *name, Identity *ret) 
 
 static int vm_of_serial(Repository *repository, uint32_t serial, char **ret) {
         CLEANUP(collection_unrefp) Collection *collection = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         int rc = foreign_root_look(repository->foreign, false, &collection, NULL);
 
         if (rc < 0)
@@ -355,7 +355,7 @@ int vm_add_directory(Repository *repository, const char *name, const char *direc
         CLEANUP(collection_unrefp) Collection *collection = NULL;
         CLEANUP(freep) char *path = realpath(directory, NULL);
         CLEANUP(freep) char *source = NULL;
-        const CollectedVm *found;
+        const CollectedVm *found = NULL;
         ForeignRoot *root;
         int rc;
 

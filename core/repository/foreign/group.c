@@ -260,11 +260,10 @@ static void join_same_uuids(Union *sets, size_t *list) {
  * then, and without a name, those of one directory that have none are. The run's end. */
 static size_t join_run(const Union *sets, const size_t *list, size_t first, size_t count) {
         const char *name = sets->names[list[first]];
-        size_t end = first, uuids = 0;
+        size_t end = first + 1, uuids = uuid_of(sets, list[first]) != NULL;
 
         for (; end < count && compare_texts(sets->names[list[end]], name) == 0; end++)
-                uuids += uuid_of(sets, list[end]) &&
-                         (end == first || !is_same_uuid(uuid_of(sets, list[end - 1]), uuid_of(sets, list[end])));
+                uuids += uuid_of(sets, list[end]) && !is_same_uuid(uuid_of(sets, list[end - 1]), uuid_of(sets, list[end]));
         for (size_t i = first + 1; i < end; i++) {
                 bool same_place = !uuid_of(sets, list[i]) && !uuid_of(sets, list[i - 1]) &&
                                   compare_directories(sets, list[i - 1], list[i]) == 0;
