@@ -6,6 +6,7 @@
 #include "formats/layer.h"
 #include "stream-maker.h"
 #include "util/bytes.h"
+#include "util/parallel.h"
 
 #define DATE "2026-11-20T01:02:03.123456"
 #define MEMORY (64u << 20)
@@ -116,6 +117,30 @@ static void what_no_frame_tells_of_is_absent_in_an_increment_and_zeroes_in_a_bas
         }
 }
 
+static void what_a_disk_has_grown_by_is_zeroes_in_its_increment(void) {
+        CLEANUP(layer_store_freep) LayerStore *store = new_store(MEMORY);
+        StreamMaker maker = stream_maker_new(false, 32u << 20);
+        CLEANUP(layer_unrefp) Layer *layer = NULL;
+        Reason reason = REASON_INIT;
+        struct stat st;
+
+        stream_meta(&maker, 10000, "vda", "virtnbdbackup.1", "virtnbdbackup.0", true, DATE);
+        stream_data(&maker, 1000, "0123456789", 10);
+        stream_data(&maker, 9000, "0123456789", 10);
+        stream_end(&maker);
+        stream_write(&maker, place.fd, "grown.data");
+        CHECK_INT(fstatat(place.fd, "grown.data", &st, 0), 0);
+        for (size_t i = 0; i < 3; i++) {
+                static const char *const members[] = { "8000:", "8000", "-1:" };
+                LayerLocation location = { "virtnbdbackup", "grown.data", members[i], (uint64_t) st.st_size, found_seal(&st) };
+
+                CHECK_INT(layer_open(store, &location, &layer, &reason), i ? -EBADMSG : 0);
+        }
+        CHECK_SAYS(reason, "is nothing that can be in it");
+        CHECK_TEXT(tell_extents(layer), "data 1000 10, zero 8000 1000, data 9000 10, zero 9010 990");
+        stream_maker_clear(&maker);
+}
+
 static void an_empty_increment_has_nothing(void) {
         CLEANUP(layer_store_freep) LayerStore *store = new_store(MEMORY);
         StreamMaker maker = stream_maker_new(true, 32u << 20);
@@ -172,6 +197,35 @@ static void compressed_frames_are_read_anywhere(void) {
                 check_compressed(layer, truth);
                 stream_maker_clear(&maker);
         }
+}
+
+typedef struct Readers {
+        Layer *layer;
+        const char *truth;
+} Readers;
+
+static void read_here_and_there(void *context, size_t index) {
+        const Readers *readers = context;
+        char got[70000];
+
+        for (uint64_t i = 0; i < 40; i++) {
+                uint64_t offset = 400000 + (index * 7919 + i * 104729 + i * i * 31337) % (COMPRESSED_SIZE - 570000);
+
+                CHECK_INT(layer_read(readers->layer, got, sizeof got, offset, NULL), 0);
+                CHECK_INT(memcmp(got, readers->truth + offset, sizeof got), 0);
+        }
+}
+
+static void many_threads_read_at_once(void) {
+        CLEANUP(layer_store_freep) LayerStore *store = new_store(1u << 20);
+        CLEANUP(freep) char *truth = stream_noise(COMPRESSED_SIZE);
+        StreamMaker maker = stream_maker_new(true, 2500000);
+        CLEANUP(layer_unrefp) Layer *layer = NULL;
+
+        make_compressed(&maker, truth, COMPRESSED_SIZE);
+        layer = open_made(store, &maker);
+        parallel_for(16, 8, read_here_and_there, &(Readers) { layer, truth });
+        stream_maker_clear(&maker);
 }
 
 /* The trailer cut off at any place, or with a wrong number in it. */
@@ -503,8 +557,10 @@ int main(void) {
         place = temporary_directory();
         RUN(frames_are_read_as_they_lie);
         RUN(what_no_frame_tells_of_is_absent_in_an_increment_and_zeroes_in_a_base);
+        RUN(what_a_disk_has_grown_by_is_zeroes_in_its_increment);
         RUN(an_empty_increment_has_nothing);
         RUN(compressed_frames_are_read_anywhere);
+        RUN(many_threads_read_at_once);
         RUN(a_lost_list_of_sizes_is_made_anew);
         RUN(a_list_of_sizes_that_makes_no_sense_is_not_used);
         RUN(a_compression_level_of_zero_is_compressed_and_has_no_list);
