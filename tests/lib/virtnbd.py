@@ -30,9 +30,9 @@ class Tool:
         """A backup to standard output."""
         with open(path, "wb") as file:
             process = self.person.popen(
-                ["virtnbdbackup", "-n", "-U", self.vm.hypervisor.uri, "-f", f"{self.person.runtime}/zip.nbd", "-d", self.vm.name,
-                 "-l", level, "-o", "-", "-S", self.person.directory], stdout=file, stderr=subprocess.PIPE,
-                cwd=os.path.dirname(path), text=True)
+                ["virtnbdbackup", "-n", "-U", self.vm.hypervisor.uri, "-f", f"{self.person.runtime}/zip.nbd",
+                 "-d", self.vm.name, "-l", level, "-o", "-", "-S", self.person.directory],
+                stdout=file, stderr=subprocess.PIPE, cwd=os.path.dirname(path), text=True)
             _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
         return path

@@ -1,4 +1,4 @@
-"""Chains that virtnbdbackup itself wrote, mounted as they lie: against the disk of that moment, and against virtnbdrestore."""
+"""Chains that virtnbdbackup itself wrote, mounted as they lie: against the disks of their moments and virtnbdrestore."""
 
 import glob
 import os
@@ -88,8 +88,8 @@ def test_each_backup_of_a_chain_is_a_point_that_shows_the_disks_of_its_moment(pr
                                                          "virtnbdbackup.3"]
     assert "unrecognised" not in program.json("list", history.tool.directory)
 
-    # What the tool restores itself, all of it and up to a checkpoint; differential backups would be in its way, and it does not
-    # stop at the increment of vdb that is empty.
+    # What the tool restores itself, all of it and up to a checkpoint; differential backups would be in its way, and it does
+    # not stop at the increment of vdb that is empty.
     for path in glob.glob(f"{history.tool.directory}/*.diff.*"):
         os.unlink(path)
     with mounted(program, history.tool.directory, place) as mount:
@@ -104,7 +104,8 @@ def test_each_backup_of_a_chain_is_a_point_that_shows_the_disks_of_its_moment(pr
 
 def test_what_lies_beside_the_streams_is_in_the_point_and_nothing_is_written_there(program, history, place):
     def see():
-        return sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in os.scandir(history.tool.directory))
+        entries = os.scandir(history.tool.directory)
+        return sorted((entry.name, entry.stat().st_mtime_ns, entry.stat().st_size) for entry in entries)
 
     history.backup("full")
     history.backup("inc")

@@ -55,13 +55,14 @@ static inline void stream_meta_text(StreamMaker *maker, const char *json) {
 }
 
 /* As today's versions write them. parent "": none. */
-static inline void stream_meta(StreamMaker *maker, uint64_t size, const char *disk, const char *checkpoint, const char *parent,
-                               bool incremental, const char *date) {
+static inline void stream_meta(StreamMaker *maker, uint64_t size, const char *disk, const char *checkpoint,
+                               const char *parent, bool incremental, const char *date) {
         char json[2048];
 
         snprintf(json, sizeof json,
-                 "{\n    \"virtualSize\": %" PRIu64 ",\n    \"dataSize\": 0,\n    \"date\": \"%s\",\n    \"diskName\": \"%s\",\n"
-                 "    \"diskFormat\": \"qcow2\",\n    \"checkpointName\": \"%s\",\n    \"compressed\": %s,\n"
+                 "{\n    \"virtualSize\": %" PRIu64 ",\n    \"dataSize\": 0,\n    \"date\": \"%s\",\n"
+                 "    \"diskName\": \"%s\",\n    \"diskFormat\": \"qcow2\",\n    \"checkpointName\": \"%s\",\n"
+                 "    \"compressed\": %s,\n"
                  "    \"compressionMethod\": \"lz4\",\n    \"parentCheckpoint\": \"%s\",\n    \"incremental\": %s,\n"
                  "    \"streamVersion\": 2\n}",
                  size, date, disk, checkpoint, maker->compressed ? "2" : "false", parent, incremental ? "true" : "false");

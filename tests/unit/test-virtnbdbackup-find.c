@@ -119,8 +119,10 @@ static void check_refused(const char *path, const char *words) {
 }
 
 static const FoundKept *kept_of(const char *point_of, const char *name) {
+        const char *point = layer_of(point_of)->point;
+
         for (size_t i = 0; i < findings.kept_count; i++)
-                if (strcmp(findings.kept[i].point, layer_of(point_of)->point) == 0 && strcmp(findings.kept[i].name, name) == 0)
+                if (strcmp(findings.kept[i].point, point) == 0 && strcmp(findings.kept[i].name, name) == 0)
                         return &findings.kept[i];
         return NULL;
 }
@@ -421,7 +423,7 @@ static void increments_of_versions_that_drop_zeroes_say_so(void) {
         static const char date[] = "2025-11-20T02:00:00";
 
         CHECK(has_note(date, true, NULL));
-        CHECK(has_note(date, true, "INFO lib common - printVersion [main]: Version: 2.47 Arguments: virtnbdbackup -l inc\n"));
+        CHECK(has_note(date, true, "INFO common - printVersion [main]: Version: 2.47 Arguments: virtnbdbackup -l inc\n"));
         CHECK(has_note(date, true, "Version: 2.21 Arguments: x\n"));
         CHECK(!has_note(date, true, "Version: 2.20 Arguments: x\n"));
         CHECK(!has_note(date, true, "Version: 2.47 Arguments: virtnbdbackup -l inc --no-sparse-detection\n"));

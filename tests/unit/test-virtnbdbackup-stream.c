@@ -17,8 +17,8 @@ static int open_stream(LayerStore *store, const char *name, Layer **ret, Reason 
         struct stat st;
 
         CHECK_INT(fstatat(place.fd, name, &st, 0), 0);
-        return layer_open(store,
-                          &(LayerLocation) { "virtnbdbackup", name, NULL, (uint64_t) st.st_size, found_seal(&st) }, ret, reason);
+        return layer_open(store, &(LayerLocation) { "virtnbdbackup", name, NULL, (uint64_t) st.st_size, found_seal(&st) },
+                          ret, reason);
 }
 
 /* The stream as it was made, opened. */
@@ -132,7 +132,8 @@ static void what_a_disk_has_grown_by_is_zeroes_in_its_increment(void) {
         CHECK_INT(fstatat(place.fd, "grown.data", &st, 0), 0);
         for (size_t i = 0; i < 3; i++) {
                 static const char *const members[] = { "8000:", "8000", "-1:" };
-                LayerLocation location = { "virtnbdbackup", "grown.data", members[i], (uint64_t) st.st_size, found_seal(&st) };
+                uint64_t size = (uint64_t) st.st_size;
+                LayerLocation location = { "virtnbdbackup", "grown.data", members[i], size, found_seal(&st) };
 
                 CHECK_INT(layer_open(store, &location, &layer, &reason), i ? -EBADMSG : 0);
         }
@@ -253,8 +254,8 @@ static void a_lost_list_of_sizes_is_made_anew(void) {
 
 static void a_list_of_sizes_that_makes_no_sense_is_not_used(void) {
         static const char *const lists[] = {
-                "[]", "", "[1, 2, 3, 4]", "[{\"1\": [1]}]", "[{\"7\": [1, 2, 3, 4]", "[-1]", "[99999999999999999999999]", "{}",
-                "[[[[[[[[", "[\"1\"]", "[18446744073709551615, 18446744073709551615]", "[1.5]",
+                "[]", "", "[1, 2, 3, 4]", "[{\"1\": [1]}]", "[{\"7\": [1, 2, 3, 4]", "[-1]", "[99999999999999999999999]",
+                "{}", "[[[[[[[[", "[\"1\"]", "[18446744073709551615, 18446744073709551615]", "[1.5]",
         };
         CLEANUP(freep) char *truth = stream_noise(COMPRESSED_SIZE);
         StreamMaker maker = stream_maker_new(true, 2500000);
@@ -282,8 +283,8 @@ static void a_compression_level_of_zero_is_compressed_and_has_no_list(void) {
         StreamMaker maker = stream_maker_new(true, 100000);
         CLEANUP(layer_unrefp) Layer *layer = NULL;
 
-        stream_meta_text(&maker, "{\"virtualSize\": 200000, \"dataSize\": 200000, \"compressed\": 0, \"incremental\": false, "
-                                 "\"parentCheckpoint\": \"\", \"checkpointName\": \"virtnbdbackup.0\", \"streamVersion\": 2}");
+        stream_meta_text(&maker, "{\"virtualSize\": 200000, \"compressed\": 0, \"incremental\": false, "
+                                 "\"parentCheckpoint\": \"\", \"streamVersion\": 2}");
         stream_data(&maker, 0, truth, 200000);
         stream_header(&maker, "stop", 0, 0);
         layer = open_made(store, &maker);
@@ -303,10 +304,10 @@ static void metadata_of_all_versions_are_known(void) {
                 { "{\"virtualSize\": 200000, \"dataSize\": 200000, \"date\": \"2020-11-15T20:50:36.448938\", "
                   "\"diskName\": \"sda\", \"checkpointName\": \"virtnbdbackup\", \"parentCheckpoint\": false, "
                   "\"incremental\": false, \"stream-version\": 1}", false },
-                { "{\"virtualSize\": 200000, \"dataSize\": 200000, \"date\": \"2021-05-18T20:50:36\", \"diskName\": \"sda\", "
+                { "{\"virtualSize\": 200000, \"dataSize\": 0, \"date\": \"2021-05-18T20:50:36\", \"diskName\": \"sda\", "
                   "\"checkpointName\": \"virtnbdbackup.0\", \"parentCheckpoint\": false, \"incremental\": false, "
                   "\"streamVersion\": 1}", false },
-                { "{\"virtualSize\": 200000, \"dataSize\": 200000, \"date\": \"2021-06-18T20:50:36.1\", \"diskName\": \"sda\", "
+                { "{\"virtualSize\": 200000, \"dataSize\": 0, \"date\": \"2021-06-18T20:50:36.1\", \"diskName\": \"sda\", "
                   "\"checkpointName\": \"virtnbdbackup.0\", \"compressed\": true, \"compressionMethod\": \"lz4\", "
                   "\"parentCheckpoint\": \"\", \"incremental\": false, \"streamVersion\": 2}", true },
         };
