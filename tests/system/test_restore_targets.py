@@ -122,6 +122,12 @@ def test_a_server_that_is_not_there_is_an_error(restore, place):
     assert is_refused(restore("vda", uri(f"{place}/x"), "--format", "qcow2", check=False), "is written raw")
 
 
+def test_a_server_that_forgets_what_it_is_given_is_found_out(person, restore, socket_path):
+    with writable_nbdkit(person, socket_path, "null", "64M"):
+        result = restore("vda", uri(socket_path), "--verify", check=False)
+    assert result.returncode == 1 and "reads back differently from what was written, first at" in result.stderr
+
+
 def begun(program, made, target, image, *options):
     process = program.start("restore", made.path, "vm1/latest/vda", target, *options)
     stop_when(process, lambda: is_under_way(image))

@@ -24,6 +24,19 @@ static void offer_of_imageio_is_understood(void) {
         check("{}", false, 1, NULL);
 }
 
+static void what_it_takes_for_writes_is_understood(void) {
+        static const char text[] = "{\"features\": [\"zero\", \"flush\"], \"max_writers\": 4}";
+        ImageioOffer offer;
+        Reason reason = REASON_INIT;
+
+        CHECK_INT(imageio_offer_parse(text, strlen(text), &offer, &reason), 0);
+        CHECK(offer.zero && offer.flush);
+        CHECK_INT(offer.max_writers, 4);
+        CHECK_INT(imageio_offer_parse("{\"max_writers\": -1}", 19, &offer, &reason), 0);
+        CHECK(!offer.zero && !offer.flush);
+        CHECK_INT(offer.max_writers, 1);
+}
+
 static void what_is_not_as_it_should_be_counts_as_not_said(void) {
         check("{\"features\": \"extents\", \"max_readers\": \"8\", \"unix_socket\": 7}", false, 1, NULL);
         check("{\"features\": {\"extents\": true}, \"max_readers\": 0, \"unix_socket\": \"\"}", false, 1, NULL);
@@ -50,6 +63,7 @@ static void what_is_no_object_is_refused(void) {
 
 int main(void) {
         RUN(offer_of_imageio_is_understood);
+        RUN(what_it_takes_for_writes_is_understood);
         RUN(what_is_not_as_it_should_be_counts_as_not_said);
         RUN(what_is_no_object_is_refused);
         return unit_result();
