@@ -53,7 +53,7 @@ const CommandOption capture_command_options[] = {
         [OPTION_NO_ZERO_DETECTION] = { "no-zero-detection", 0, NULL, "do not ask the source what is zero" },
         [OPTION_ON_SOURCE_ERROR] = { "on-source-error", 0, "WORD", "report (default), retry or skip" },
         [OPTION_ON_TARGET_ERROR] = { "on-target-error", 0, "WORD", "report (default), retry or wait" },
-        [OPTION_COMPARE] = { "compare", 0, NULL, "read all that was stored again, from both sides" },
+        [OPTION_COMPARE] = { "compare", 0, NULL, "read all of it again, from the source and as the point shows it" },
         [OPTION_JSON] = { "json", 0, NULL, "tell the progress as lines of JSON on stderr" },
         [OPTION_NOTIFY_FD] = { "notify-fd", 0, "N", NULL },
         { 0 },

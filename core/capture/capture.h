@@ -52,7 +52,7 @@ typedef struct CaptureOptions {
         bool pause;
         bool top;                          /* only what is above the backing file */
         bool no_zero_detection;            /* the source is not asked what is zero */
-        bool compare;                      /* what was stored is read again, from both sides */
+        bool compare;                      /* all is read again, from the source and as the point shows it */
         const char *source;                /* in place of the VM's own, this time; NULL: that */
         const char *scratch_directory;     /* NULL: the source's choice */
         const char *const *guardian_argv;  /* how to start a guardian; see guardian.h */

@@ -243,7 +243,7 @@ static void tell_skips(DiskCopy *disk) {
 }
 
 static int compare_disk(const Copy *copy, const Manifest *manifest, const ManifestLayer *stored, Readers *readers,
-                        Reason *reterr) {
+                        Chain *parent, Reason *reterr) {
         CLEANUP(layer_unrefp) Layer *layer = NULL;
         LayerLocation location;
         int rc;
@@ -253,7 +253,7 @@ static int compare_disk(const Copy *copy, const Manifest *manifest, const Manife
                 return rc;
         rc = layer_open(vm_layers(copy->vm), &location, &layer, reterr);
         free((char *) location.path);
-        return rc == 0 ? comparison_run(readers, layer, copy->stop, reterr) : rc;
+        return rc == 0 ? comparison_run(readers, layer, parent, copy->stop, reterr) : rc;
 }
 
 static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Rate *rate, ManifestDisk *ret,
@@ -298,7 +298,7 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ra
         ret->layers[0].length = totals.length;
         ret->layers[0].seal = totals.seal;
         if (copy->options->compare)
-                rc = compare_disk(copy, manifest, &ret->layers[0], readers, reterr);
+                rc = compare_disk(copy, manifest, &ret->layers[0], readers, pipeline.parent, reterr);
         if (rc < 0)
                 return fail_within(reterr, rc, "%s", ret->name);
         ret->allocated = parent_data + totals.data;

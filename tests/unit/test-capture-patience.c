@@ -171,6 +171,23 @@ static void comparing_finds_what_differs(void) {
         capture_case_end(&test);
 }
 
+/* What the point leaves to its parent is compared as well. The look at the disk reads each of its 39 blocks once at most, and
+ * its first MiB in 16 parts; comparing takes 25 reads at least. */
+static void comparing_finds_what_differs_in_the_parent(void) {
+        CaptureCase test;
+
+        begin(&test);
+        CHECK_INT(capture_case_take(&test, CAPTURE_FULL), 0);
+        test.compare = true;
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        capture_case_check(&test);
+        test.fake->decays_at = 39 + 16 + 1;
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), -EBADMSG);
+        CHECK_SAYS(test.reason, "vda: what stays the parent's is not what the source has");
+        capture_case_check_failed(&test, "what stays the parent's is not what the source has");
+        capture_case_end(&test);
+}
+
 int main(int argc, char **argv) {
         capture_case_main(argc, argv);
         RUN(one_lost_connection_of_several_is_done_without);
@@ -183,5 +200,6 @@ int main(int argc, char **argv) {
         RUN(little_memory_and_a_rate_are_enough);
         RUN(what_ends_a_capture_ends_waiting_for_the_rate);
         RUN(comparing_finds_what_differs);
+        RUN(comparing_finds_what_differs_in_the_parent);
         return unit_result();
 }
