@@ -1,5 +1,6 @@
 /* VMs and points made of what formats find. */
 #include "repository/foreign/collection.h"
+#include "random.h"
 #include "unit.h"
 
 #define UUID_A "0b7d4b0e-0000-4000-8000-00000000000a"
@@ -342,6 +343,77 @@ static void a_point_whose_ancestor_became_another_is_another(void) {
         CHECK(c.previous->vms[0].points[2] == c.collection->vms[0].points[2]);
 }
 
+static const char *pick(const char *const *words, size_t count) {
+        return words[random_below(count)];
+}
+
+/* Layers of few names, so that all sorts of links, doubles and loops come up. */
+static void add_random_layers(Case *c, size_t count) {
+        static const char *const vms[] = { "web", "db", "../x", "", NULL, NULL };
+        static const char *const uuids[] = { UUID_A, UUID_B, "no uuid", NULL, NULL, NULL };
+        static const char *const disks[] = { "vda", "vdb", "v/da", "v_da", "" };
+        FoundDirectory directory = { .path = "", .findings = &c->findings };
+
+        for (size_t i = 0; i < count; i++) {
+                char key[20], parent[20], path[30];
+                FoundLayer layer = {
+                        .vm = pick(vms, 6), .vm_uuid = pick(uuids, 6), .point = key, .disk = pick(disks, 5),
+                        .parent = random_below(3) ? parent : NULL, .kind = (FoundKind) random_below(3),
+                        .time = { (time_t) (random_below(8) ? NOON + random_below(50) : random_u64()), 0 },
+                        .problem = random_below(9) ? NULL : "it is cut", .size = random_below(5) ? 1 << 20 : random_u64(),
+                };
+                FoundKept kept = { .point = key, .name = pick(disks, 5) };
+
+                snprintf(key, sizeof key, "d%u/%u", (unsigned) random_below(3), (unsigned) random_below(12));
+                snprintf(parent, sizeof parent, "d%u/%u", (unsigned) random_below(3), (unsigned) random_below(12));
+                snprintf(path, sizeof path, "d%u/%zu", (unsigned) random_below(3), i);
+                layer.location = kept.location = (LayerLocation) { "raw", path, NULL, 1, random_u64() };
+                CHECK_INT(random_below(6) ? found_add_layer(&directory, &layer) : found_add_kept(&directory, &kept), 0);
+        }
+}
+
+static void check_vm(const CollectedVm *vm) {
+        CHECK(vm_name_is_valid(vm->name) && vm_uuid_is_valid(vm->uuid) && vm->serial > SERIAL_MAX && vm->count > 0);
+        for (size_t i = 0; i < vm->count; i++) {
+                const Manifest *m = vm->points[i];
+
+                CHECK(point_name_is_valid(m->name) && m->serial > SERIAL_MAX);
+                CHECK(i == 0 || strcmp(vm->points[i - 1]->name, m->name) < 0);
+                CHECK(collected_vm_find_serial(vm, m->serial) == m && collected_vm_find(vm, m->name) == m);
+                CHECK(!m->parent || (strcmp(m->parent, m->name) < 0 && collected_vm_find(vm, m->parent)));
+                CHECK_TEXT(m->vm, vm->name);
+                for (size_t j = 0; j < m->disk_count; j++) {
+                        const ManifestDisk *disk = &m->disks[j];
+
+                        CHECK(file_name_is_valid(disk->name) && manifest_find_disk(m, disk->name) == disk);
+                        CHECK(disk->problem || disk->layer_count > 0);
+                        CHECK(disk->kind == POINT_FULL || disk->kind == m->kind);
+                        CHECK(disk->problem || disk->kind == POINT_FULL || m->parent);
+                }
+                for (size_t j = 0; j < m->file_count; j++)
+                        CHECK(file_name_is_valid(m->files[j].name) && manifest_find_file(m, m->files[j].name) == &m->files[j]);
+        }
+}
+
+static void whatever_is_found_makes_sense(void) {
+        for (int round = 0; round < 3000; round++) {
+                CLEANUP(case_clear) Case c = { 0 };
+                size_t points = 0;
+
+                for (int look = 0; look < 2; look++) {
+                        add_random_layers(&c, 1 + random_below(25));
+                        collect(&c);
+                        for (size_t i = 0; i < c.collection->count; i++) {
+                                CHECK(i == 0 || strcmp(c.collection->vms[i - 1].name, c.collection->vms[i].name) < 0);
+                                CHECK(collection_find_serial(c.collection, c.collection->vms[i].serial) == &c.collection->vms[i]);
+                                check_vm(&c.collection->vms[i]);
+                                points += c.collection->vms[i].count;
+                        }
+                }
+                CHECK(points > 0);
+        }
+}
+
 int main(void) {
         RUN(a_chain_is_points_of_one_vm_in_the_order_of_time);
         RUN(a_child_older_than_its_parent_is_named_behind_it);
@@ -360,5 +432,6 @@ int main(void) {
         RUN(what_stays_the_same_keeps_its_number_and_its_manifest);
         RUN(numbers_are_the_same_whenever_it_is_looked);
         RUN(a_point_whose_ancestor_became_another_is_another);
+        RUN(whatever_is_found_makes_sense);
         return unit_result();
 }

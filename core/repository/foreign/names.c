@@ -30,6 +30,58 @@ char *name_clean(const char *text, size_t max) {
         return name;
 }
 
+static int compare_places(const void *a, const void *b) {
+        char *const *left = *(char **const *) a, *const *right = *(char **const *) b;
+        int order = strcmp(*left, *right);
+
+        return order ?: (left > right) - (left < right); /* the first in memory keeps its name */
+}
+
+static int compare_texts(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+/* Nothing is cut off: so what gets a number is the same as another only where that was there before. */
+static int number_one(char **name, char *const *before, size_t count, size_t *number) {
+        for (;; ++*number) {
+                char *text;
+
+                if (asprintf(&text, "%s-%zu", *name, *number) < 0)
+                        return -ENOMEM;
+                if (!bsearch(&text, before, count, sizeof *before, compare_texts)) {
+                        *name = text;
+                        ++*number;
+                        return 0;
+                }
+                free(text);
+        }
+}
+
+int names_number_doubles(char ***names, size_t count) {
+        CLEANUP(freep) char **before = calloc(count + 1, sizeof *before); /* as they were, sorted */
+        CLEANUP(freep) bool *replaced = calloc(count + 1, sizeof *replaced);
+        size_t number = 2; /* for the next of a run of equal names */
+        int rc = 0;
+
+        if (!before || !replaced)
+                return -ENOMEM;
+        qsort(names, count, sizeof *names, compare_places);
+        for (size_t i = 0; i < count; i++)
+                before[i] = *names[i];
+        for (size_t i = 1; rc == 0 && i < count; i++) {
+                if (strcmp(before[i - 1], before[i]) != 0) {
+                        number = 2;
+                        continue;
+                }
+                rc = number_one(names[i], before, count, &number);
+                replaced[i] = rc == 0;
+        }
+        for (size_t i = 0; i < count; i++)
+                if (replaced[i])
+                        free(before[i]);
+        return rc;
+}
+
 static char *plain_name(const GroupVm *vm, const char *root_name) {
         const char *slash = strrchr(vm->directory, '/');
 

@@ -10,7 +10,7 @@
 #include "util/bytes.h"
 #include "util/timestamp.h"
 
-#define FILE_NAME_MAX 250
+#define FILE_NAME_MAX 240 /* bytes: a number may be put behind it */
 
 static int copy(const char *text, char **ret) {
         *ret = text ? strdup(text) : NULL;
@@ -37,26 +37,19 @@ static int add_disks(const Groups *groups, const GroupPoint *point, Manifest *ma
         return rc;
 }
 
-/* Names that have become the same by cleaning get a number. Only those that were changed can have: it may be thousands. */
-static int number_disks(const GroupPoint *point, Manifest *manifest) {
-        for (size_t i = 0, found = 0; i < manifest->disk_count; i++, found++) {
-                ManifestDisk *disk = &manifest->disks[i];
+/* Names that have become the same by cleaning get numbers. */
+static int number_names(Manifest *manifest) {
+        CLEANUP(freep) char ***names = calloc(manifest->disk_count + manifest->file_count + 1, sizeof *names);
+        int rc;
 
-                while (found > 0 && strcmp(point->layers[found]->disk, point->layers[found - 1]->disk) == 0)
-                        found++;
-                if (strcmp(point->layers[found]->disk, disk->name) == 0)
-                        continue;
-
-                for (unsigned number = 2; manifest_find_disk(manifest, disk->name) != disk; number++) {
-                        char *name;
-
-                        if (asprintf(&name, "%.*s-%u", DISK_NAME_MAX - 12, disk->name, number) < 0)
-                                return -ENOMEM;
-                        free(disk->name);
-                        disk->name = name;
-                }
-        }
-        return 0;
+        if (!names)
+                return -ENOMEM;
+        for (size_t i = 0; i < manifest->disk_count; i++)
+                names[i] = &manifest->disks[i].name;
+        rc = names_number_doubles(names, manifest->disk_count);
+        for (size_t i = 0; i < manifest->file_count; i++)
+                names[i] = &manifest->files[i].name;
+        return rc < 0 ? rc : names_number_doubles(names, manifest->file_count);
 }
 
 static int add_files(const GroupPoint *point, Manifest *manifest) {
@@ -66,18 +59,13 @@ static int add_files(const GroupPoint *point, Manifest *manifest) {
         for (size_t i = 0; i < point->kept_count; i++) {
                 const FoundKept *kept = point->kept[i];
                 ManifestFile *file = &manifest->files[manifest->file_count];
-                char *name = name_clean(kept->name, FILE_NAME_MAX);
 
-                if (!name)
-                        return -ENOMEM;
-                /* The first of two serves. They stand in order, unless their names were changed. */
-                if ((i > 0 && strcmp(point->kept[i - 1]->name, kept->name) == 0) ||
-                    (strcmp(name, kept->name) != 0 && manifest_find_file(manifest, name))) {
-                        free(name);
-                        continue;
-                }
+                if (i > 0 && strcmp(point->kept[i - 1]->name, kept->name) == 0)
+                        continue; /* the first of two serves */
                 manifest->file_count++;
-                file->name = name;
+                file->name = name_clean(kept->name, FILE_NAME_MAX);
+                if (!file->name)
+                        return -ENOMEM;
                 file->length = min_u64(kept->length, INT64_MAX);
                 file->seal = kept->location.seal;
                 file->file_length = kept->location.length;
@@ -169,7 +157,7 @@ int point_make(const Groups *groups, const GroupPoint *point, const char *vm, co
         for (size_t i = 0; i < point->layer_count && !manifest->checkpoint; i++)
                 if (copy(point->layers[i]->checkpoint, &manifest->checkpoint) < 0)
                         return -ENOMEM;
-        if (add_disks(groups, point, manifest) < 0 || number_disks(point, manifest) < 0 || add_files(point, manifest) < 0)
+        if (add_disks(groups, point, manifest) < 0 || add_files(point, manifest) < 0 || number_names(manifest) < 0)
                 return -ENOMEM;
         settle_kind(manifest);
         rc = set_capture(manifest, parent);
