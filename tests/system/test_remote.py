@@ -7,7 +7,9 @@ import signal
 import socket
 import subprocess
 
+import hypervisor as hypervisors
 import pytest
+from person import Person
 from repository import Repository
 from slow import Progress, slowed
 from truth import Truth
@@ -259,3 +261,59 @@ def test_a_server_that_cannot_be_verified_is_not_read(authorities, session, repo
         assert not case.vm.has_job() and repository.points(case.vm) == []
     finally:
         case.vm.remove()
+
+# The daemon itself by TCP
+
+
+@pytest.fixture
+def far_session(authorities, person, ground, place):
+    """A libvirtd of its own that listens by TCP, with TLS and without: the session, and its ports."""
+    trusted, _ = authorities
+    server = f"{os.path.dirname(trusted)}/server"
+    other = Person(person.uid, person.gid, f"{ground}/far", person.groups)
+    ports = {}
+    for kind in ("tls", "tcp"):
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            ports[kind] = listener.getsockname()[1]
+    configuration = f"{place}/libvirtd.conf"
+    with open(configuration, "w", encoding="utf-8") as file:
+        file.write(f'listen_tls = 1\nlisten_tcp = 1\nlisten_addr = "127.0.0.1"\ntls_port = "{ports["tls"]}"\n'
+                   f'tcp_port = "{ports["tcp"]}"\nauth_tcp = "none"\nauth_tls = "none"\n'
+                   f'ca_file = "{server}/ca-cert.pem"\ncert_file = "{server}/server-cert.pem"\n'
+                   f'key_file = "{server}/server-key.pem"\ntls_no_verify_certificate = 1\n')
+    os.makedirs(f"{other.directory}/.config/libvirt", exist_ok=True)
+    with open(f"{other.directory}/.config/libvirt/qemu.conf", "w", encoding="utf-8") as file:
+        file.write(f'backup_tls_x509_cert_dir = "{server}"\nbackup_tls_x509_verify = 0\n')
+    with open(f"{place}/said", "w+", encoding="utf-8") as said:
+        daemon = other.popen([shutil.which("libvirtd", path="/usr/sbin:/usr/bin"), "--listen", "--config", configuration],
+                             stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+    try:
+        until(lambda: daemon.poll() is not None or all(can_connect(port) for port in ports.values()), "libvirtd listens")
+        with open(f"{place}/said", encoding="utf-8") as said:
+            assert daemon.poll() is None, said.read()
+        with hypervisors.session(other) as hypervisor:
+            yield hypervisor, ports
+    finally:
+        if daemon.poll() is None:
+            daemon.terminate()
+        daemon.wait()
+
+
+@pytest.mark.parametrize("transport", ["tls", "tcp"])
+def test_libvirt_by_its_own_protocols(authorities, far_session, repository, place, transport):
+    """Both of the daemon's; the disks come encrypted."""
+    hypervisor, ports = far_session
+    trusted, _ = authorities
+    if not os.path.exists(f"{trusted}/cacert.pem"):
+        os.symlink("authority-cert.pem", f"{trusted}/cacert.pem")
+    host = f"127.0.0.1:{ports[transport]}"
+    with VM(hypervisor, "far", [Disk("vda", 8 * MIB)]) as vm:
+        vm.start()
+        repository.add(vm, uri=f"qemu+{transport}://{host}/session?pkipath={trusted}&nbd-tls=yes&nbd-certificates={trusted}")
+        truth = Truth(repository, vm, place)
+        for number in (1, 2, 3):
+            vm.io("vda", f"write -P {number} {number}M 300k", "write -z -u 5M 64k")
+            truth.capture()
+            assert not vm.has_job() and not scratch_files(vm)
+        assert repository.kinds(vm, repository.points(vm)[-1]["name"]) == {"vda": "incremental"}
+        truth.check()
