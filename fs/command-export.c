@@ -85,8 +85,8 @@ static int export(const char *repository_path, const char *text, const char *tar
         if (rc < 0)
                 return rc;
         if (!path.point[0])
-                return fail(reterr, -EINVAL, "%s names a VM: what is exported is VM/POINT or VM/POINT/DISK, as in %s/latest", text,
-                            text);
+                return fail(reterr, -EINVAL, "%s names a VM: what is exported is VM/POINT or VM/POINT/DISK, as in %s/latest",
+                            text, text);
         if (strcmp(context->format, "vma") == 0) {
                 if (path.disk)
                         return fail(reterr, -EINVAL, "%s names a disk: a VMA archive has all of a point, VM/POINT", text);

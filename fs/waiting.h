@@ -1,7 +1,7 @@
 /* fs/waiting.h - a request that may have to wait until an archive has been unpacked as far as it reads.
  *
- * It stops waiting once its reader is interrupted or the mount ends. As whoever waits takes one of the threads that answer, only
- * half of them may. Threads: any; a Waiting belongs to the thread that began it. */
+ * It stops waiting once its reader is interrupted or the mount ends. As whoever waits takes one of the threads that answer,
+ * only half of them may. Threads: any; a Waiting belongs to the thread that began it. */
 #pragma once
 
 #include <stdbool.h>

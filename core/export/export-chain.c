@@ -139,7 +139,11 @@ static int name_image(const ChainExport *export, const char *point, char **ret, 
 /* One image, above that of the point before. */
 static int export_image(ChainExport *export, const char *below, Reason *reterr) {
         CLEANUP(freep) char *name = NULL, *backing = NULL, *path = NULL;
-        TargetRequest request = { .format = "qcow2", .replace = export->options->replace, .cancel = export->options->cancel };
+        TargetRequest request = {
+                .format = "qcow2",
+                .replace = export->options->replace,
+                .cancel = export->options->cancel,
+        };
         int rc;
 
         rc = name_image(export, export->point, &name, reterr);
@@ -167,7 +171,12 @@ static int export_image(ChainExport *export, const char *below, Reason *reterr) 
 
 int export_qcow2_chain(Vm *vm, const char *point, const char *disk, const char *directory, const ExportOptions *options,
                        Reason *reterr) {
-        CLEANUP(chain_export_clear) ChainExport export = { .vm = vm, .disk = disk, .directory = directory, .options = options };
+        CLEANUP(chain_export_clear) ChainExport export = {
+                .vm = vm,
+                .disk = disk,
+                .directory = directory,
+                .options = options,
+        };
         int rc = list_points(&export, point, reterr);
 
         if (rc < 0)

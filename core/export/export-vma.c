@@ -42,8 +42,8 @@ static void vma_export_clear(VmaExport *export) {
 static void tell(const VmaExport *export, const char *name, const char *why) {
         char line[REASON_MAX];
 
-        snprintf(line, sizeof line, "%s/%s: %s is left out of the archive: %s", vm_name(export->vm), export->manifest->name, name,
-                 why);
+        snprintf(line, sizeof line, "%s/%s: %s is left out of the archive: %s", vm_name(export->vm),
+                 export->manifest->name, name, why);
         if (export->options->tell)
                 export->options->tell(export->options->context, line);
 }
@@ -162,7 +162,8 @@ static int describe(VmaExport *export, Reason *reterr) {
         for (size_t i = 0; rc == 0 && i < manifest->file_count; i++)
                 rc = add_file(export, &manifest->files[i], reterr);
         if (rc == 0 && export->source_count == 0)
-                rc = fail(reterr, -EINVAL, "%s/%s has no disks: a VMA archive has to have one", vm_name(export->vm), manifest->name);
+                rc = fail(reterr, -EINVAL, "%s/%s has no disks: a VMA archive has to have one", vm_name(export->vm),
+                          manifest->name);
         return rc;
 }
 

@@ -22,11 +22,11 @@ typedef struct ExportOptions {
 } ExportOptions;
 
 /* A Proxmox VMA archive of the point: its disks, the files kept with it (a "vmstate" among them as RAM), and, where none is
- * kept, a qemu-server.conf made of its domain.xml, so that qmrestore takes it. Read by several threads, written front to back.
- * target: a path, or "-": standard output. -EEXIST, -ENOSPC, -EIO where some of the point cannot be read, -ECANCELED, … */
+ * kept, a qemu-server.conf made of its domain.xml, so that qmrestore takes it. Read by several threads, written front to
+ * back. target: a path, or "-": standard output. -EEXIST, -ENOSPC, -ECANCELED; -EIO where some of it cannot be read. */
 int export_vma(Vm *vm, const char *point, const char *target, const ExportOptions *options, Reason *reterr);
 
-/* One disk at the point and all the points that it rests on, as qcow2 images DISK.POINT.qcow2 in a directory, which is made where
- * there is none: each has what its point changed and the one before as its backing file. */
+/* One disk at the point and all the points that it rests on, as qcow2 images DISK.POINT.qcow2 in a directory, which is made
+ * where there is none: each has what its point changed and the one before as its backing file. */
 int export_qcow2_chain(Vm *vm, const char *point, const char *disk, const char *directory, const ExportOptions *options,
                        Reason *reterr);

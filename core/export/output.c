@@ -19,7 +19,8 @@ static int open_stdout(Output *output, Reason *reterr) {
         int fd;
 
         if (isatty(STDOUT_FILENO))
-                return fail(reterr, -EINVAL, "an archive is not written to a terminal: name a file, or send it to a program");
+                return fail(reterr, -EINVAL, "an archive is not written to a terminal: name a file, or send it to a "
+                                             "program");
         output->fd = STDOUT_FILENO;
         output->name = "standard output";
         if (fstat(STDOUT_FILENO, &st) == 0 && S_ISFIFO(st.st_mode)) {

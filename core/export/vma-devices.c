@@ -141,7 +141,10 @@ static void put_name(FILE *out, const char *name) {
         for (size_t i = 0; i < length; i++) {
                 bool inner = i > 0 && i + 1 < length;
 
-                fputc(isalnum((unsigned char) name[i]) || (inner && strchr("-.", name[i])) ? name[i] : inner ? '-' : 'x', out);
+                if (isalnum((unsigned char) name[i]) || (inner && strchr("-.", name[i])))
+                        fputc(name[i], out);
+                else
+                        fputc(inner ? '-' : 'x', out);
         }
         fputc('\n', out);
 }
@@ -160,7 +163,9 @@ static bool is_word(const char *text) {
 static void put_networks(FILE *out, const xmlNode *root) {
         unsigned number = 0;
 
-        for (xmlNode *card = xml_child(xml_child(root, "devices"), "interface"); card && number < 32; card = xml_next(card)) {
+        xmlNode *card = xml_child(xml_child(root, "devices"), "interface");
+
+        for (; card && number < 32; card = xml_next(card)) {
                 CLEANUP(freep) char *mac = xml_attribute(xml_child(card, "mac"), "address");
                 bool e1000 = xml_attribute_is(xml_child(card, "model"), "type", "e1000") ||
                              xml_attribute_is(xml_child(card, "model"), "type", "e1000e");

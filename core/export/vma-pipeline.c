@@ -41,10 +41,10 @@ typedef struct Pipeline {
         struct timespec told;
 } Pipeline;
 
-/* Reads what is no zeroes of [at, end), which begins at start, and notes its blocks. The blocks at the edges of a piece may be
- * filled from several. */
-static int read_data(const VmaSource *source, unsigned char *data, uint64_t start, uint64_t at, uint64_t end, uint16_t *stored,
-                     Reason *reterr) {
+/* Reads what is no zeroes of [at, end), which begins at start, and notes its blocks. The blocks at the edges of a piece may
+ * be filled from several. */
+static int read_data(const VmaSource *source, unsigned char *data, uint64_t start, uint64_t at, uint64_t end,
+                     uint16_t *stored, Reason *reterr) {
         uint64_t first = (at - start) / VMA_BLOCK_SIZE, last = (end - start - 1) / VMA_BLOCK_SIZE;
 
         for (uint64_t block = first; block <= last; block++) {

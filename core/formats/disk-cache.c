@@ -71,8 +71,8 @@ static int open_directory(const DiskCache *cache, bool make, int *ret, Reason *r
         struct stat st;
 
         if (!cache->path)
-                return fail(reterr, -ENOENT, "there is no cache directory, as neither XDG_CACHE_HOME nor HOME is set: name one "
-                                             "(mount option cache_dir=)");
+                return fail(reterr, -ENOENT, "there is no cache directory, as neither XDG_CACHE_HOME nor HOME is set: name "
+                                             "one (mount option cache_dir=)");
         for (char *slash = strchr(cache->path + 1, '/'); make; slash = strchr(slash + 1, '/')) {
                 CLEANUP(freep) char *parent =
                         slash ? strndup(cache->path, (size_t) (slash - cache->path)) : strdup(cache->path);
@@ -90,8 +90,8 @@ static int open_directory(const DiskCache *cache, bool make, int *ret, Reason *r
         if (fstat(fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot use the cache directory %s", cache->path);
         if (st.st_uid != geteuid() || (st.st_mode & 022))
-                return fail(reterr, -EPERM, "the cache directory %s is another user's, or others can write to it: name another "
-                                            "one (mount option cache_dir=)", cache->path);
+                return fail(reterr, -EPERM, "the cache directory %s is another user's, or others can write to it: name "
+                                            "another one (mount option cache_dir=)", cache->path);
         *ret = STEAL_FD(fd);
         return 0;
 }
@@ -216,8 +216,9 @@ int disk_draft_reserve(DiskDraft *draft, uint64_t length, Reason *reterr) {
                 if (length > limit || !*survey.oldest) {
                         if (length <= limit && others <= limit - length)
                                 return 0;
-                        return fail(reterr, -ENOSPC, "%" PRIu64 " MiB in the cache directory %s are not enough: raise the limit "
-                                                     "(mount option cache_dir_size=) or name another directory (cache_dir=)",
+                        return fail(reterr, -ENOSPC, "%" PRIu64 " MiB in the cache directory %s are not enough: raise the "
+                                                     "limit (mount option cache_dir_size=) or name another directory "
+                                                     "(cache_dir=)",
                                     limit >> 20, draft->cache->path);
                 }
                 if (!delete_unused(draft->directory_fd, survey.oldest))
@@ -276,7 +277,8 @@ int disk_draft_commit(DiskDraft *draft, Reason *reterr) {
 
         snprintf(partial, sizeof partial, "%s" PARTIAL, draft->name);
         /* From now on it is used like any other. */
-        if (fsync(draft->fd) < 0 || flock(draft->fd, LOCK_SH) < 0 || renameat(draft->directory_fd, partial, draft->directory_fd, draft->name) < 0 ||
+        if (fsync(draft->fd) < 0 || flock(draft->fd, LOCK_SH) < 0 ||
+            renameat(draft->directory_fd, partial, draft->directory_fd, draft->name) < 0 ||
             sync_directory(draft->directory_fd, ".") < 0)
                 return fail_errno(reterr, -errno, "cannot make %s/%s", draft->cache->path, draft->name);
         draft->committed = true;

@@ -2,8 +2,8 @@
  *
  *     DIR/KEY.KIND           whole; who uses it holds a shared lock (flock(2))
  *     DIR/KEY.KIND.partial   being made by whoever holds its exclusive lock; without a lock, a leftover
- * A file gets its name when all of it is on stable storage. The directory is made when the first file is, and used by any number
- * of processes. The sum of the files stays within a limit: those used longest ago go first.
+ * A file gets its name when all of it is on stable storage. The directory is made when the first file is, and used by any
+ * number of processes. The sum of the files stays within a limit: those used longest ago go first.
  * Threads: any. */
 #pragma once
 
@@ -17,8 +17,8 @@
 typedef struct DiskCache DiskCache;
 typedef struct DiskDraft DiskDraft; /* a file that is being made */
 
-/* path: NULL: $XDG_CACHE_HOME/virtbackupfs or ~/.cache/virtbackupfs, for root /var/cache/virtbackupfs. limit: bytes; 0: half of
- * what is free there or used by it. Nothing is looked at yet. -ENOMEM. */
+/* path: NULL: $XDG_CACHE_HOME/virtbackupfs or ~/.cache/virtbackupfs, for root /var/cache/virtbackupfs. limit: bytes; 0: half
+ * of what is free there or used by it. Nothing is looked at yet. -ENOMEM. */
 int disk_cache_new(const char *path, uint64_t limit, DiskCache **ret);
 DiskCache *disk_cache_free(DiskCache *cache); /* always NULL */
 DEFINE_CLEANUP(DiskCache, disk_cache_free)
@@ -29,8 +29,8 @@ int disk_cache_open(DiskCache *cache, const char *key, const char *kind, int *re
 /* For a file that is damaged: nobody shall find it again. */
 void disk_cache_delete(DiskCache *cache, const char *key, const char *kind);
 
-/* An empty file to be filled. -EBUSY while another process makes it (reterr is left alone); -EEXIST where it is there by now;
- * -ENOENT and words where no directory is known. */
+/* An empty file to be filled. -EBUSY while another process makes it (reterr is left alone); -EEXIST where it is there by
+ * now; -ENOENT and words where no directory is known. */
 int disk_draft_new(DiskCache *cache, const char *key, const char *kind, DiskDraft **ret, Reason *reterr);
 int disk_draft_fd(const DiskDraft *draft);
 

@@ -1,5 +1,5 @@
-/* tests/fuzz/fuzz-vma.c - a VMA archive: its header, its extents, the map of its clusters. MD5s are made to fit, as nothing behind
- * them would ever be reached. */
+/* tests/fuzz/fuzz-vma.c - a VMA archive: its header, its extents, the map of its clusters. MD5s are made to fit, as nothing
+ * behind them would ever be reached. */
 #include <stdatomic.h>
 
 #include "formats/vma/extent.h"

@@ -39,7 +39,8 @@ static uint8_t *make_content(void) {
 }
 
 /* Takes it out in pieces of random length. */
-static int unpack(const Packing *packing, const uint8_t *packed, size_t length, uint8_t *to, size_t *ret_length, Reason *reason) {
+static int unpack(const Packing *packing, const uint8_t *packed, size_t length, uint8_t *to, size_t *ret_length,
+                  Reason *reason) {
         MemoryStore store = memory_store(packed, length);
         CLEANUP(unpacker_freep) Unpacker *unpacker = NULL;
         size_t done = 0, got, wanted;
@@ -82,11 +83,11 @@ static size_t pack_zstd(const uint8_t *bytes, size_t length, uint8_t *to, size_t
 
 /* In as many parts as are wanted, one behind the other; the length. */
 static size_t pack_parts(const Packing *packing, const uint8_t *bytes, size_t part, uint8_t *to, size_t room) {
+        size_t (*pack)(const uint8_t *, size_t, uint8_t *, size_t) = packing == &packing_gzip ? pack_gzip : pack_zstd;
         size_t length = 0;
 
         for (size_t at = 0; at < LENGTH; at += part)
-                length += (packing == &packing_gzip ? pack_gzip : pack_zstd)(bytes + at, min_u64(part, LENGTH - at), to + length,
-                                                                            room - length);
+                length += pack(bytes + at, min_u64(part, LENGTH - at), to + length, room - length);
         return length;
 }
 
@@ -115,10 +116,10 @@ static void what_is_cut_off_is_told(void) {
                 size_t length = pack_parts(packings[p], content, LENGTH, packed, 2 * LENGTH), got;
 
                 for (unsigned i = 0; i < 20; i++) {
+                        size_t cut = i < 10 ? length - 1 - i : 20 + random_below(length - 30);
                         Reason reason = REASON_INIT;
 
-                        CHECK_INT(unpack(packings[p], packed, i < 10 ? length - 1 - i : 20 + random_below(length - 30), out, &got,
-                                         &reason), -EBADMSG);
+                        CHECK_INT(unpack(packings[p], packed, cut, out, &got, &reason), -EBADMSG);
                         CHECK_SAYS(reason, "it is cut off");
                 }
         }

@@ -1,5 +1,5 @@
-/* Archives in every legal shape show their disks byte for byte; what is wrong in one place is refused in words, or is an error
- * for that range and no other. */
+/* Archives in every legal shape show their disks byte for byte; what is wrong in one place is refused in words, or is an
+ * error for that range and no other. */
 #include <errno.h>
 #include <sched.h>
 
@@ -217,7 +217,7 @@ static void a_header_that_is_wrong_in_one_field_is_refused(void) {
                 { VMA_DEVICES + VMA_DEVICE_SIZE, 4, 3, true, "device 1 has no name" },
                 { VMA_DEVICES + VMA_DEVICE_SIZE + 8, 8, 0, true, "no devices" },
                 { VMA_DEVICES + VMA_DEVICE_SIZE + 8, 8, UINT64_MAX, true, "device 1 (drive-scsi0) cannot have" },
-                { VMA_DEVICES + VMA_DEVICE_SIZE + 8, 8, (UINT64_C(1) << 48) + 1, true, "device 1 (drive-scsi0) cannot have" },
+                { VMA_DEVICES + VMA_DEVICE_SIZE + 8, 8, (UINT64_C(1) << 48) + 1, true, "device 1 (drive-scsi0) cannot" },
                 { VMA_DEVICES + 9 * VMA_DEVICE_SIZE + 8, 8, 4096, true, "device 9 has no name" },
                 { VMA_HEADER_SIZE + 3 + 5, 1, '/', true, "no name that can be used" },
                 { VMA_HEADER_SIZE + 3, 1, '.', true, "no name that can be used" },

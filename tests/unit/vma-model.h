@@ -129,7 +129,8 @@ static inline void vma_model_extent(VmaModel *model, const uint64_t *clusters, s
 
         vma_model_grow(model, VMA_EXTENT_HEADER_SIZE);
         for (size_t i = 0; i < count; i++) {
-                const uint8_t *bytes = model->devices[clusters[i] >> 32].bytes + (clusters[i] & UINT32_MAX) * VMA_CLUSTER_SIZE;
+                const ModelDevice *device = &model->devices[clusters[i] >> 32];
+                const uint8_t *bytes = device->bytes + (clusters[i] & UINT32_MAX) * VMA_CLUSTER_SIZE;
                 uint64_t mask = 0;
 
                 for (unsigned b = 0; b < VMA_CLUSTER_BLOCKS; b++)

@@ -125,7 +125,8 @@ static int read_page(const ClusterMap *map, uint64_t number, unsigned char *page
         if (rc < 0)
                 return fail_errno(reterr, rc == -ENODATA ? -EIO : rc, "cannot read the map of its clusters");
         if (checksum(page, CHECKSUM_AT) != load_le64(page + CHECKSUM_AT) && !bytes_are_zero(page, CLUSTER_MAP_PAGE))
-                return fail(reterr, -EIO, "the map of its clusters in the cache directory is damaged: the next mount makes it anew");
+                return fail(reterr, -EIO, "the map of its clusters in the cache directory is damaged: the next mount makes "
+                                          "it anew");
         return 0;
 }
 

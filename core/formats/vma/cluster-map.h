@@ -7,8 +7,8 @@
  *     page 0          "vbfs-vma", version 1 (8), UUID of the archive (16), MD5 of its header (16), length of the archive
  *                     unpacked (8), pages behind this one (8); zeroes; checksum of the page before it (8)
  *     pages from 1 on those of device 1, of device 2, …: 511 entries, checksum. A page of zeroes: no cluster is there
- * All little-endian. An entry: bits 0–1: 0: not there, 1: there, 2: there several times; bits 2–47: where its first stored block
- * is, in units of 512 bytes; bits 48–63: which blocks are stored.
+ * All little-endian. An entry: bits 0–1: 0: not there, 1: there, 2: there several times; bits 2–47: where its first stored
+ * block is, in units of 512 bytes; bits 48–63: which blocks are stored.
  * Threads: one adds and saves; any look up meanwhile and see what has been added. */
 #pragma once
 

@@ -58,7 +58,11 @@ static int cached_file_new(int fd, bool owns_fd, uint64_t size, const char *name
                 free(copy);
                 return fail_oom(reterr);
         }
-        *file = (CachedFile) { .store = { .ops = &cached_file_ops, .size = size, .name = copy }, .fd = fd, .owns_fd = owns_fd };
+        *file = (CachedFile) {
+                .store = { .ops = &cached_file_ops, .size = size, .name = copy },
+                .fd = fd,
+                .owns_fd = owns_fd,
+        };
         *ret = &file->store;
         return 0;
 }
@@ -102,7 +106,8 @@ static int begin_unpacking(Content *content, ByteStore *file, const Packing *pac
         content->buffer = malloc(UNPACK_AT_ONCE);
         if (!content->buffer)
                 return fail_oom(reterr);
-        rc = cached_file_new(disk_draft_fd(content->draft), false, INT64_MAX, byte_store_name(file), &content->bytes, reterr);
+        rc = cached_file_new(disk_draft_fd(content->draft), false, INT64_MAX, byte_store_name(file), &content->bytes,
+                             reterr);
         content->owns_bytes = rc == 0;
         return rc;
 }

@@ -1,8 +1,8 @@
 /* core/formats/vma/content.h - the bytes of an archive, unpacked where it is packed.
  *
- * Not packed, they are the file itself. A zstd file of many frames is read in place. Any other is unpacked, once, into a file of
- * the disk cache, front to back: it grows as content_advance() is called, and can be read as far as it has come. What another
- * process unpacks is waited for.
+ * Not packed, they are the file itself. A zstd file of many frames is read in place. Any other is unpacked, once, into a
+ * file of the disk cache, front to back: it grows as content_advance() is called, and can be read as far as it has come.
+ * What another process unpacks is waited for.
  * Threads: one opens, advances and finishes it; any read meanwhile. */
 #pragma once
 

@@ -203,7 +203,8 @@ static int add_configs(FoundDirectory *directory, const FoundLayer *common, cons
 static int read_header(FoundDirectory *directory, const char *path, const Packing **ret_packing, VmaHeader **ret,
                        Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *file = NULL;
-        int rc = file_store_open(layer_store_root(directory->store), path, layer_store_files(directory->store), &file, reterr);
+        int rc = file_store_open(layer_store_root(directory->store), path, layer_store_files(directory->store), &file,
+                                 reterr);
 
         return rc < 0 ? rc : vma_peek(file, ret_packing, ret, reterr);
 }

@@ -30,7 +30,8 @@ int vma_header_length(const void *bytes, uint32_t *ret, Reason *reterr) {
                 return fail(reterr, -EBADMSG, "it does not begin as a VMA archive does");
         version = load_be32(header + 4);
         if (version != VMA_VERSION)
-                return fail(reterr, -ENOTSUP, "it is a VMA archive of version %" PRIu32 ": only version 1 is known", version);
+                return fail(reterr, -ENOTSUP, "it is a VMA archive of version %" PRIu32 ": only version 1 is known",
+                            version);
         size = load_be32(header + 56);
         if (size <= VMA_HEADER_SIZE || size > VMA_HEADER_MAX || size % 512 != 0)
                 return fail(reterr, -EBADMSG, "its header is damaged: it cannot have %" PRIu32 " bytes", size);
@@ -55,8 +56,8 @@ static int find_blobs(const unsigned char *header, uint32_t size, Blobs *ret, Re
         size_t at = 1;
 
         if (offset < VMA_HEADER_SIZE || offset > size || length > size - offset)
-                return fail(reterr, -EBADMSG, "its header is damaged: its names cannot be %" PRIu32 " bytes at %" PRIu32, length,
-                            offset);
+                return fail(reterr, -EBADMSG, "its header is damaged: its names cannot be %" PRIu32 " bytes at %" PRIu32,
+                            length, offset);
         ret->bytes = header + offset;
         ret->length = length;
         ret->starts = calloc(length / 8 + 1, 1);
@@ -110,8 +111,8 @@ static int load_devices(VmaHeader *header, const Blobs *blobs, Reason *reterr) {
                         return fail(reterr, -EBADMSG, "its header is damaged: device %u has no name that can be used", i);
                 device->clusters = divide_up(device->size, VMA_CLUSTER_SIZE);
                 if (device->clusters > CLUSTERS_MAX - clusters)
-                        return fail(reterr, -EBADMSG, "its header is damaged: device %u (%s) cannot have %" PRIu64 " bytes", i,
-                                    name, device->size);
+                        return fail(reterr, -EBADMSG, "its header is damaged: device %u (%s) cannot have %" PRIu64 " bytes",
+                                    i, name, device->size);
                 for (unsigned other = 1; other < i; other++)
                         if (header->devices[other].name && strcmp(header->devices[other].name, name) == 0)
                                 return fail(reterr, -EBADMSG, "its header is damaged: two devices are named %s", name);
@@ -133,9 +134,8 @@ static int load_configs(VmaHeader *header, const Blobs *blobs, Reason *reterr) {
                 config->name = get_name(blobs, name_at);
                 config->data = get_blob(blobs, data_at, &config->length);
                 if (!config->name || !config->data)
-                        return fail(reterr, -EBADMSG, "its header is damaged: configuration file %u has no name that can be used, "
-                                                      "or no content",
-                                    i);
+                        return fail(reterr, -EBADMSG, "its header is damaged: configuration file %u has no name that can "
+                                                      "be used, or no content", i);
                 for (unsigned other = 0; other < header->config_count; other++)
                         if (strcmp(header->configs[other].name, config->name) == 0)
                                 return fail(reterr, -EBADMSG, "its header is damaged: two configuration files are named %s",

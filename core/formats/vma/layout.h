@@ -16,8 +16,8 @@
  *   2044  1024  for each of 256 configuration files, where its name is: offset behind that of the blobs; 0: none
  *   3068  1024                                   and where its content is
  *   4096  8192  256 devices: where the name is (4), 0 (4), size in bytes (8; 0: none), 0 (16)
- * The first byte of the blobs is not used; from the second on, one behind the other: length, 2 bytes, little-endian, and that
- * many bytes. Names end with a NUL that the length counts.
+ * The first byte of the blobs is not used; from the second on, one behind the other: length, 2 bytes, little-endian, and
+ * that many bytes. Names end with a NUL that the length counts.
  *
  * EXTENT
  *      0     4  magic "VMAE"

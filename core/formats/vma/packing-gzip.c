@@ -31,8 +31,9 @@ static int begin_next(Gzip *gzip, const void *from, size_t length, Reason *reter
 
         if (gzip->padding || *bytes == 0) {
                 gzip->padding = true;
-                return bytes_are_zero(from, length) ? 1
-                                                    : fail(reterr, -EBADMSG, "behind its end is something that is not gzip's");
+                if (!bytes_are_zero(from, length))
+                        return fail(reterr, -EBADMSG, "behind its end is something that is not gzip's");
+                return 1;
         }
         gzip->ended = false;
         return inflateReset(&gzip->stream) == Z_OK ? 0 : fail_oom(reterr);

@@ -9,7 +9,8 @@
  *         1  length of the name, and the name
  *         4  checksum from the version on, Adler-32, with flag 0x1000 CRC-32
  *     With flag 0x40: 4 length, as many bytes, 4 checksum.
- *     Block: 4 length unpacked, 4 length packed; checksums of what is unpacked: with flag 1 Adler-32, with 0x100 CRC-32; and where
+ *     Block: 4 length unpacked, 4 length packed; checksums of what is unpacked: with flag 1 Adler-32, with 0x100 CRC-32; and
+ * where
  *     it is packed (the lengths differ), of that: with flag 2 Adler-32, with 0x200 CRC-32; the bytes. */
 #include <errno.h>
 #include <lzo/lzo1x.h>

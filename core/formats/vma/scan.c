@@ -80,7 +80,8 @@ static int add_extent(VmaScan *scan, const VmaExtent *extent, uint64_t available
         return 0;
 }
 
-int vma_scan_step(VmaScan *scan, ByteStore *bytes, uint64_t available, bool at_end, const atomic_bool *cancel, Reason *reterr) {
+int vma_scan_step(VmaScan *scan, ByteStore *bytes, uint64_t available, bool at_end, const atomic_bool *cancel,
+                  Reason *reterr) {
         for (unsigned i = 0; i < EXTENTS_AT_ONCE; i++) {
                 unsigned char header[VMA_EXTENT_HEADER_SIZE];
                 Reason reason = REASON_INIT;

@@ -25,4 +25,5 @@ void vma_scan_init(VmaScan *scan, const VmaHeader *header, ClusterMap *map);
 /* Goes on with what there is: the first `available` bytes of the archive, which at_end are all. 1: there may be more to do
  * (it returns from time to time, so that others hear of what has been found); 0: it waits for more bytes, or has come to the
  * end. An error where nothing can be read or remembered any more; -ECANCELED. */
-int vma_scan_step(VmaScan *scan, ByteStore *bytes, uint64_t available, bool at_end, const atomic_bool *cancel, Reason *reterr);
+int vma_scan_step(VmaScan *scan, ByteStore *bytes, uint64_t available, bool at_end, const atomic_bool *cancel,
+                  Reason *reterr);

@@ -20,8 +20,9 @@ typedef struct Packing {
         size_t magic_length;
         /* Makes *state, which unpack() and free() get. */
         int (*start)(void **ret_state, Reason *reterr);
-        /* Unpacks up to *to_length bytes from up to *from_length; both become what was done of it. With at_end there is nothing
-         * behind these. 1: all that has been begun is unpacked: the input may end here; 0: it goes on. -EBADMSG: damaged. */
+        /* Unpacks up to *to_length bytes from up to *from_length; both become what was done of it. With at_end there is
+         * nothing behind these. 1: all that has been begun is unpacked: the input may end here; 0: it goes on. -EBADMSG:
+         * damaged. */
         int (*unpack)(void *state, const void *from, size_t *from_length, void *to, size_t *to_length, Reason *reterr);
         void (*free)(void *state);
 } Packing;
