@@ -6,7 +6,7 @@
 #include "formats/virtnbdbackup/lz4-blocks.h"
 #include "util/bytes.h"
 
-#define PIECE_SIZE (256u << 10) /* bytes: a place in the cache takes a quarter of it */
+#define PIECE_SIZE (512u << 10) /* bytes: a place in the cache takes an eighth of it */
 #define PIECES_MAX 128u         /* of a frame: finding a place goes back this many steps at most */
 
 typedef struct Request {
@@ -16,6 +16,7 @@ typedef struct Request {
         unsigned char *to; /* where the piece before the place that is wanted belongs; or NULL */
         unsigned number;   /* of that piece */
         bool done;
+        bool keeps; /* pieces that are read in parts are kept */
 } Request;
 
 /* Bytes of each piece of a frame but the last. Whole blocks. */
@@ -121,9 +122,9 @@ static int load_piece(void *context, CacheKey key, void **ret, size_t *ret_cost,
 
 static const CacheLoader piece_loader = { load_piece, free };
 
-/* [start, end) of a piece that is damaged, where it can be had without what is damaged in it. */
-static int read_before_damage(Request *request, const Lz4Header *header, unsigned number, void *buffer, size_t start,
-                              size_t end, Reason *reterr) {
+/* [start, end) of a piece, unpacked as far as that: also where what lies behind is damaged. */
+static int read_part(Request *request, const Lz4Header *header, unsigned number, void *buffer, size_t start,
+                     size_t end, Reason *reterr) {
         size_t length = (size_t) min_u64(round_up(end, header->block_size), piece_length(header, number));
         CLEANUP(cache_releasep) CacheEntry *place = NULL;
         CLEANUP(freep) unsigned char *bytes = malloc(length);
@@ -151,9 +152,9 @@ static int read_piece(Request *request, const Lz4Header *header, unsigned number
 
         if (start == 0 && end == piece_length(header, number))
                 return unpack_piece(request, header, number, buffer, reterr);
-        rc = cache_get(request->memory->cache, key, &piece_loader, &piece, &cached, reterr);
+        rc = request->keeps ? cache_get(request->memory->cache, key, &piece_loader, &piece, &cached, reterr) : -EIO;
         if (rc == -EIO)
-                return read_before_damage(request, header, number, buffer, start, end, reterr);
+                return read_part(request, header, number, buffer, start, end, reterr);
         if (rc < 0)
                 return rc;
         memcpy(buffer, (const unsigned char *) cache_value(cached) + start, end - start);
@@ -161,8 +162,8 @@ static int read_piece(Request *request, const Lz4Header *header, unsigned number
 }
 
 int lz4_read(ByteStore *bytes, const Memory *memory, const Run *run, void *buffer, size_t length, uint64_t offset,
-             Reason *reterr) {
-        Request request = { .bytes = bytes, .memory = memory, .run = run };
+             bool keeps, Reason *reterr) {
+        Request request = { .bytes = bytes, .memory = memory, .run = run, .keeps = keeps };
         CLEANUP(cache_releasep) CacheEntry *begin = NULL;
         const Lz4Header *header;
         uint64_t size, end = offset + length;

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 typedef struct Member {
-        uint64_t grown_from; /* of an increment onto a smaller disk, the size of that: what no frame tells of behind it is zeroes,
-                              * as QEMU does not mark what a disk grows by. UINT64_MAX: it has not grown */
+        uint64_t grown_from; /* of an increment onto a smaller disk, the size of that: what no frame tells of behind it is
+                              * zeroes, as QEMU does not mark what a disk grows by. UINT64_MAX: it has not grown */
         const char *name;    /* in a zip file; NULL: the file itself */
 } Member;
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 
 #include "formats/virtnbdbackup/lz4-reader.h"
 #include "formats/virtnbdbackup/stream-index.h"
@@ -13,7 +14,10 @@ typedef struct StreamLayer {
         Memory memory;
         Shape shape;
         StreamIndex *index;
+        _Atomic uint64_t last; /* end of the last read, of whatever thread */
 } StreamLayer;
+
+#define NEAR (2u << 20) /* bytes: who reads no farther from the last read goes on from there */
 
 /* A range that no run tells of. */
 static int add_gap(const StreamLayer *stream, uint64_t start, uint64_t end, ExtentMap *map) {
@@ -53,10 +57,15 @@ static int stream_extents(Layer *layer, uint64_t start, uint64_t length, ExtentM
         return add_gap(stream, at, end, map) < 0 ? fail_oom(reterr) : 0;
 }
 
-static int read_run(const StreamLayer *stream, const Run *run, void *buffer, size_t length, uint64_t offset,
+/* Whether reads go through the disk rather than here and there. */
+static bool is_near(uint64_t last, uint64_t offset) {
+        return offset > last ? offset - last <= NEAR : last - offset <= NEAR;
+}
+
+static int read_run(const StreamLayer *stream, const Run *run, void *buffer, size_t length, uint64_t offset, bool keeps,
                     Reason *reterr) {
         if (stream->shape.compressed)
-                return lz4_read(stream->bytes, &stream->memory, run, buffer, length, offset - run->start, reterr);
+                return lz4_read(stream->bytes, &stream->memory, run, buffer, length, offset - run->start, keeps, reterr);
         return byte_store_read(stream->bytes, buffer, length, run->offset + (offset - run->start), reterr);
 }
 
@@ -64,6 +73,7 @@ static int stream_read(Layer *layer, void *buffer, size_t length, uint64_t offse
         StreamLayer *stream = (StreamLayer *) layer;
         CLEANUP(run_place_clear) RunPlace place = { 0 };
         uint64_t at = offset, end = offset + length;
+        bool keeps = is_near(atomic_exchange_explicit(&stream->last, end, memory_order_relaxed), offset);
         Run run;
         int rc = stream_index_find(stream->index, offset, &place, &run, reterr);
 
@@ -72,7 +82,7 @@ static int stream_read(Layer *layer, void *buffer, size_t length, uint64_t offse
 
                 if (run.start > at || run.is_zero)
                         break;
-                rc = read_run(stream, &run, (unsigned char *) buffer + (at - offset), (size_t) (to - at), at, reterr);
+                rc = read_run(stream, &run, (unsigned char *) buffer + (at - offset), (size_t) (to - at), at, keeps, reterr);
                 if (rc < 0)
                         return rc;
                 at = to;
@@ -112,6 +122,7 @@ int stream_open(LayerStore *store, ByteStore *bytes, uint64_t grown_from, Layer 
         }
         stream->layer.ops = &stream_ops;
         stream->bytes = bytes;
+        atomic_init(&stream->last, UINT64_MAX / 2);
         stream->memory = (Memory) { layer_store_memory(store), cache_new_owner() };
         if (byte_store_size(bytes) >= MEMORY_OFFSET_MAX)
                 return fail(reterr, -ENOTSUP, "%s is too large", byte_store_name(bytes));

@@ -1,0 +1,205 @@
+"""The bench's chain as other tools keep it, made from the native one, and what shows it or takes it back."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import time
+import types
+
+import measures
+import servers
+
+TEMPLATE = "%s %016x %016x\r\n"
+AT_ONCE = 32 << 20  # bytes in an LZ4 frame: what QEMU's NBD server takes in a request
+DOMAIN = ("<domain type='qemu'><name>bench</name><uuid>6f1c6a5e-0000-4000-8000-000000000003</uuid><memory>65536</memory><os>"
+          "<type>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
+          "<source file='/nowhere/restored.qcow2'/><target dev='vda'/></disk></devices></domain>")
+PLUGIN = "/usr/bin/virtnbd-nbdkit-plugin"
+
+
+class Stream:
+    """A stream of virtnbdbackup, as it writes it."""
+
+    def __init__(self, directory, number, size, extents, compressed):
+        name = "vda.full.data" if number == 0 else f"vda.inc.virtnbdbackup.{number}.data"
+        self.file = open(f"{directory}/{name}", "wb")
+        self.compressed, self.sizes = compressed, []
+        meta = json.dumps({
+            "virtualSize": size, "dataSize": sum(length for _, length, zero in extents if not zero),
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(1732064400 + 60 * number)), "diskName": "vda",
+            "diskFormat": "qcow2", "checkpointName": f"virtnbdbackup.{number}", "compressed": 2 if compressed else False,
+            "compressionMethod": "lz4", "parentCheckpoint": f"virtnbdbackup.{number - 1}" if number else "",
+            "incremental": number > 0, "streamVersion": 2}, indent=4).encode()
+        self.header("meta", 0, len(meta))
+        self.file.write(meta + b"\r\n")
+
+    def header(self, kind, start, length):
+        self.file.write((TEMPLATE % (kind, start, length)).encode())
+
+    def data(self, start, length, source):
+        self.header("data", start, length)
+        if not self.compressed:
+            for offset in range(start, start + length, AT_ONCE):
+                self.file.write(os.pread(source, min(AT_ONCE, start + length - offset), offset))
+        else:
+            import lz4.frame  # Debian's python3-lz4, which virtnbdbackup brings
+            sizes = [self.file.write(lz4.frame.compress(os.pread(source, min(AT_ONCE, start + length - offset), offset),
+                                                        content_checksum=True, block_checksum=True, compression_level=2))
+                     for offset in range(start, start + length, AT_ONCE)]
+            self.sizes.append(sizes[0] if length < AT_ONCE else {sum(sizes): sizes})
+        self.file.write(b"\r\n")
+
+    def end(self):
+        self.header("stop", 0, 0)
+        if self.compressed:
+            sizes = json.dumps(self.sizes).encode()
+            self.file.write(sizes + b"\r\n")
+            self.header("comp", 0, len(sizes))
+        self.file.close()
+
+
+def merged(extents):
+    """[start, length, zero], neighbours of one kind joined, as the tool does."""
+    found = []
+    for start, length, zero in extents:
+        if found and found[-1][2] == zero and found[-1][0] + found[-1][1] == start:
+            found[-1][1] += length
+        else:
+            found.append([start, length, zero])
+    return found
+
+
+class Chains:
+    """Of a Data: directories with streams, compressed or not, and an archive of the last point."""
+
+    def __init__(self, data, layers, increments):
+        self.data, self.layers, self.increments = data, layers, increments
+        self.plain = f"{data.place}/virtnbdbackup/plain-{layers}"
+        self.lz4 = f"{data.place}/virtnbdbackup/lz4-{layers}"
+        self.many = f"{data.place}/virtnbdbackup/many-{increments}"
+        self.vma = f"{data.place}/vma-{layers}"
+
+    def make(self):
+        self.data.once(f"streams-{self.layers}", self.make_streams)
+        self.data.once(f"increments-{self.increments}", self.make_increments)
+        self.data.once(f"vma-{self.layers}", self.make_archive)
+
+    def make_streams(self):
+        self.data.say("making streams of virtnbdbackup")
+        for directory in (self.plain, self.lz4):
+            os.makedirs(directory, exist_ok=True)
+            with open(f"{directory}/vmconfig.virtnbdbackup.0.xml", "w", encoding="utf-8") as file:
+                file.write(DOMAIN)
+        with servers.native(self.data.tools, self.data, self.layers) as server:
+            root = os.path.dirname(os.path.dirname(server.image))
+            for number in range(self.layers):
+                name = self.data.point(number + 1).split("/")[1]
+                with open(f"{root}/{name}/vda.map", encoding="utf-8") as file:
+                    lines = [line.split() for line in file][1:]
+                # An increment of the tool has no zeroes.
+                extents = merged([int(start), int(length), state == "zero"] for start, length, state, point in lines
+                                 if number == 0 or (point == name and state == "data"))
+                source = os.open(f"{root}/{name}/vda.raw", os.O_RDONLY)
+                for directory in (self.plain, self.lz4):
+                    stream = Stream(directory, number, self.data.size.disk, extents, directory == self.lz4)
+                    for start, length, zero in extents:
+                        if zero:
+                            stream.header("zero", start, length)
+                        else:
+                            stream.data(start, length, source)
+                    stream.end()
+                os.close(source)
+            for directory in (self.plain, self.lz4):
+                with shown(self.data.tools, directory, "bench") as other:
+                    subprocess.run(["cmp", server.image, other.image], check=True)
+
+    def make_increments(self):
+        """A full backup of which nothing is left to read, and many increments with a few blocks each."""
+        os.makedirs(self.many, exist_ok=True)
+        source = os.open(self.data.raw, os.O_RDONLY)
+        for number in range(self.increments + 1):
+            starts = range(number * 4096 % (1 << 20), self.data.size.disk, self.data.size.disk // 4)
+            extents = [[start, 4096, False] for start in starts] if number else [[0, self.data.size.disk, True]]
+            stream = Stream(self.many, number, self.data.size.disk, extents, True)
+            for start, length, zero in extents:
+                if zero:
+                    stream.header("zero", start, length)
+                else:
+                    stream.data(start, length, source)
+            stream.end()
+        os.close(source)
+
+    def make_archive(self):
+        os.makedirs(self.vma, exist_ok=True)
+        subprocess.run([self.data.tools.virtbackupfs, "export", self.data.repository, self.data.point(self.layers),
+                        f"{self.vma}/bench.vma", "--format", "vma"], check=True)
+
+
+@contextlib.contextmanager
+def shown(tools, directory, vm, disk="vda"):
+    """A directory, mounted as it lies: the newest point."""
+    with servers.place() as (path, log):
+        mount = f"{path}/mnt"
+        os.mkdir(mount)
+        with servers.running(f"{mount}/{vm}/latest/{disk}.raw", [mount], log) as server:
+            server.start(tools.virtbackupfs, "mount", "-f", directory, mount, log=log)
+            server.wait_for(lambda: servers.is_mounted(mount))
+            yield server
+
+
+def block_map(path):
+    """What virtnbdmap hands to its plugin: all frames of an uncompressed stream."""
+    found = []
+    with open(path, "rb") as file:
+        def header():
+            kind, start, length = file.read(40).split()
+            return kind, int(start, 16), int(length, 16)
+        _, _, length = header()
+        file.seek(length + 2, os.SEEK_CUR)
+        while True:
+            kind, start, length = header()
+            if kind == b"stop":
+                return found
+            found.append({"offset": file.tell(), "originalOffset": start, "nextOriginalOffset": start + length,
+                          "length": length, "data": kind == b"data", "file": path, "inc": False, "nextBlockOffset": None})
+            if kind == b"data":
+                file.seek(length + 2, os.SEEK_CUR)
+
+
+@contextlib.contextmanager
+def nbdkit(chains):
+    """The full backup alone, as virtnbdmap has nbdkit serve it: increments it would copy into a temporary file. Without the
+    filter "cow", behind which the plugin fails at frames of 64 KiB."""
+    with servers.place() as (path, log):
+        image, socket, blocks = f"{path}/image", f"{path}/socket", f"{path}/blocks"
+        full = f"{chains.plain}/vda.full.data"
+        with open(blocks, "w", encoding="utf-8") as file:
+            json.dump(block_map(full), file)
+        with open(image, "wb"):
+            pass
+        with servers.running(image, [image], log) as server:
+            server.start("nbdkit", "-f", "-U", socket, "--filter=blocksize", "python", PLUGIN, "maxlen=4096",
+                         f"blockmap={blocks}", f"disk={full}", "debug=0", "-t", "1", log=log)
+            server.wait_for(lambda: os.path.exists(socket))
+            server.start("nbdfuse", "-r", image, f"nbd+unix:///?socket={socket}", log=log)
+            server.wait_for(lambda: servers.is_mounted(image))
+            yield server
+
+
+def restored(chains):
+    """The whole chain, to an image, by virtnbdrestore: MiB/s of the disk's size. libvirt's test driver is enough for it."""
+    with servers.place() as (path, log):
+        target = f"{chains.data.place}/restored"
+        try:
+            client = measures.Client("virtnbdrestore", "-n", "-U", "test:///default", "-f", f"{path}/socket",
+                                     "-i", chains.lz4, "-o", target, "--logfile", f"{path}/restore.log", log=log)
+            subprocess.run(["qemu-img", "info", "-U", f"{target}/restored.qcow2"], check=True, stdout=subprocess.DEVNULL)
+        finally:
+            shutil.rmtree(target, ignore_errors=True)
+    return measures.Result(chains.data.size.disk / measures.MIB / client.seconds, client.cpu, 0, client.memory)
+
+
+SUBJECTS = types.SimpleNamespace(plain="virtnbd", lz4="virtnbd-lz4", many="virtnbd-many", vma="vma", native="native",
+                                 nbdkit="nbdkit", restore="virtnbdrestore")
