@@ -180,7 +180,7 @@ def nbdkit(chains):
         with open(image, "wb"):
             pass
         with servers.running(image, [image], log) as server:
-            server.start("nbdkit", "-f", "-U", socket, "--filter=blocksize", "python", PLUGIN, "maxlen=4096",
+            server.start("nbdkit", "-f", "-v", "-U", socket, "--filter=blocksize", "python", PLUGIN, "maxlen=4096",
                          f"blockmap={blocks}", f"disk={full}", "debug=0", "-t", "1", log=log)
             server.wait_for(lambda: os.path.exists(socket))
             server.start("nbdfuse", "-r", image, f"nbd+unix:///?socket={socket}", log=log)

@@ -269,7 +269,8 @@ int beside_add(const Survey *survey, const Backups *backups) {
 
                 if (backup_is_empty(backups, backup))
                         continue;
-                rc = keep_checkpoint(&beside, backup);
+                if (checkpoints)
+                        rc = keep_checkpoint(&beside, backup);
                 if (rc >= 0 && backup->level == NAME_COPY)
                         rc = keep_boot_files(&beside, backup);
         }
