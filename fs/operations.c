@@ -210,12 +210,13 @@ static void op_release(fuse_req_t req, fuse_ino_t number, struct fuse_file_info 
         fuse_reply_err(req, 0);
 }
 
-static void read_text(fuse_req_t req, OpenFile *file, size_t size, uint64_t offset) {
+static void read_text(fuse_req_t req, OpenFile *file, size_t size, uint64_t offset, Waiting *waiting) {
         void *buffer = scratch_get(SCRATCH_ANSWER, size);
         int64_t length = buffer ? open_file_copy(file, buffer, size, offset) : -ENOMEM;
+        int rc = waiting_end(waiting, length < 0 ? (int) length : 0);
 
-        if (length < 0)
-                reply_error(req, (int) length);
+        if (rc < 0)
+                reply_error(req, rc);
         else
                 fuse_reply_buf(req, buffer, (size_t) length);
 }
@@ -227,11 +228,11 @@ static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset
         int rc;
 
         (void) number;
+        begin_waiting(req, &waiting, false);
         if (!file->view.chain) {
-                read_text(req, file, size, (uint64_t) offset);
+                read_text(req, file, size, (uint64_t) offset, &waiting);
                 return;
         }
-        begin_waiting(req, &waiting, false);
         rc = waiting_end(&waiting, reader_read(file, size, (uint64_t) offset, &answer));
         if (rc < 0)
                 reply_error(req, rc == -EINTR || rc == -EAGAIN ? rc : -EIO);
