@@ -20,17 +20,19 @@ static void drop_image(xmlNode *node) {
                 xml_unset(node, attributes[i]);
 }
 
-static void add_backing(Rewrite *rewrite, xmlNode *node, const char *path) {
-        xmlNode *backing = xml_add(node, "backingStore", NULL, &rewrite->rc), *child;
+void disk_set_backing(xmlNode *disk, const char *path, int *rc) {
+        xmlNode *backing, *child;
 
+        xml_remove_children(disk, "backingStore");
+        backing = xml_add(disk, "backingStore", NULL, rc);
         if (!path)
-                return; /* an empty one: nothing is below it, and nothing is looked for */
-        xml_set(backing, "type", "file", &rewrite->rc);
-        child = xml_add(backing, "format", NULL, &rewrite->rc);
-        xml_set(child, "type", "raw", &rewrite->rc);
-        child = xml_add(backing, "source", NULL, &rewrite->rc);
-        xml_set(child, "file", path, &rewrite->rc);
-        xml_add(backing, "backingStore", NULL, &rewrite->rc);
+                return;
+        xml_set(backing, "type", "file", rc);
+        child = xml_add(backing, "format", NULL, rc);
+        xml_set(child, "type", "raw", rc);
+        child = xml_add(backing, "source", NULL, rc);
+        xml_set(child, "file", path, rc);
+        xml_add(backing, "backingStore", NULL, rc);
 }
 
 static void rewrite_driver(Rewrite *rewrite, xmlNode *node, const MachineDisk *disk) {
@@ -54,7 +56,7 @@ static void rewrite_disk(Rewrite *rewrite, xmlNode *node, const MachineDisk *dis
         source = xml_add(node, "source", NULL, &rewrite->rc);
         xml_set(source, disk->block ? "dev" : "file", disk->path, &rewrite->rc);
         rewrite_driver(rewrite, node, disk);
-        add_backing(rewrite, node, disk->backing);
+        disk_set_backing(node, disk->backing, &rewrite->rc);
         if (xml_child(node, "shareable") && strcmp(disk->format, "raw") != 0) {
                 xml_remove_children(node, "shareable");
                 rewrite_note(rewrite, "disk %s cannot be shared with other VMs as it was: its image is %s", disk->name,

@@ -25,4 +25,6 @@ void rewrite_note(Rewrite *rewrite, const char *format, ...) __attribute__((form
 bool rewrite_exists(const char *path);
 
 void rewrite_disks(Rewrite *rewrite);
+/* path: NULL: nothing is below it, and nothing is looked for. */
+void disk_set_backing(xmlNode *disk, const char *path, int *rc);
 void rewrite_devices(Rewrite *rewrite);

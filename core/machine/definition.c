@@ -232,6 +232,23 @@ int definition_make(const char *text, const DefinitionWish *wish, char **ret, St
         return 0;
 }
 
+int definition_set_backing(const char *text, const char *disk, const char *backing, char **ret, Reason *reterr) {
+        CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
+        xmlNode *node;
+        int rc;
+
+        rc = xml_parse(text, "domain", "the VM's definition", &doc, reterr);
+        if (rc < 0)
+                return rc;
+        node = xml_child(xml_child(xmlDocGetRootElement(doc), "devices"), "disk");
+        while (node && !xml_attribute_is(xml_child(node, "target"), "dev", disk))
+                node = xml_next(node);
+        if (!node)
+                return fail(reterr, -ENOENT, "the VM has no disk %s any more", disk);
+        disk_set_backing(node, backing, &rc);
+        return rc < 0 ? fail_errno(reterr, rc, "cannot write the VM's definition") : xml_dump(doc, ret, reterr);
+}
+
 int definition_identity(const char *text, char **ret_name, char ret_uuid[static UUID_STR_LEN], Reason *reterr) {
         CLEANUP(xml_free_docp) xmlDoc *doc = NULL;
         CLEANUP(freep) char *name = NULL, *uuid = NULL;

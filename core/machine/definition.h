@@ -43,6 +43,9 @@ typedef struct DefinitionWish {
 /* *ret is the new text, *ret_notes what the user has to know of it. -EBADMSG: it is no definition. The caller frees both. */
 int definition_make(const char *text, const DefinitionWish *wish, char **ret, Strings *ret_notes, Reason *reterr);
 
+/* The definition of a VM with a raw image below one of its disks. The caller frees *ret. */
+int definition_set_backing(const char *text, const char *disk, const char *backing, char **ret, Reason *reterr);
+
 /* Name and UUID (in lower case) of a definition. The caller frees *ret_name. -EBADMSG. */
 int definition_identity(const char *text, char **ret_name, char ret_uuid[static UUID_STR_LEN], Reason *reterr);
 

@@ -233,6 +233,16 @@ void hypervisor_refresh_pool(Hypervisor *hypervisor, const char *pool) {
 
 /* ---- a VM's life ---- */
 
+int hypervisor_definition(Hypervisor *hypervisor, const char *uuid, char **ret, Reason *reterr) {
+        CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
+        int rc = find(hypervisor, uuid, &domain, reterr);
+
+        if (rc < 0)
+                return rc;
+        *ret = virDomainGetXMLDesc(domain, VIR_DOMAIN_XML_INACTIVE | VIR_DOMAIN_XML_SECURE);
+        return *ret ? 0 : fail_libvirt(reterr, -EIO, "cannot get the VM's definition");
+}
+
 int hypervisor_define(Hypervisor *hypervisor, const char *definition, Reason *reterr) {
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
         int rc = connect_again(hypervisor, reterr);
@@ -254,10 +264,31 @@ int hypervisor_start(Hypervisor *hypervisor, const char *uuid, Reason *reterr) {
 
 int hypervisor_resume(Hypervisor *hypervisor, const char *uuid, Reason *reterr) {
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
+        int state = VIR_DOMAIN_NOSTATE, reason;
         int rc = find(hypervisor, uuid, &domain, reterr);
 
         if (rc < 0)
                 return rc;
+        if (virDomainGetState(domain, &state, &reason, 0) == 0 && state == VIR_DOMAIN_RUNNING)
+                return 0;
+        return virDomainResume(domain) == 0 ? 0 : fail_libvirt(reterr, -EIO, "the VM does not go on");
+}
+
+int hypervisor_settle(Hypervisor *hypervisor, const char *uuid, Reason *reterr) {
+        CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
+        int state = VIR_DOMAIN_NOSTATE, reason;
+        int rc = find(hypervisor, uuid, &domain, reterr);
+
+        if (rc < 0)
+                return rc;
+        if (virDomainGetState(domain, &state, &reason, 0) < 0)
+                return fail_libvirt(reterr, -EIO, "cannot get the VM's state");
+        if (state == VIR_DOMAIN_PAUSED)
+                return fail(reterr, -EAGAIN, "the VM is paused");
+        if (state != VIR_DOMAIN_RUNNING)
+                return fail(reterr, -EHOSTDOWN, "the VM has ended");
+        if (virDomainSuspend(domain) < 0)
+                return fail_libvirt(reterr, -EIO, "the VM's disks cannot be brought to rest");
         return virDomainResume(domain) == 0 ? 0 : fail_libvirt(reterr, -EIO, "the VM does not go on");
 }
 

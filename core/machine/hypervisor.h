@@ -36,10 +36,15 @@ int hypervisor_pool_directory(Hypervisor *hypervisor, const char *pool, char **r
 /* Has it see new files. Failing is no harm. */
 void hypervisor_refresh_pool(Hypervisor *hypervisor, const char *pool);
 
+/* As it will be when it is started next, secrets too. The caller frees *ret. */
+int hypervisor_definition(Hypervisor *hypervisor, const char *uuid, char **ret, Reason *reterr);
 int hypervisor_define(Hypervisor *hypervisor, const char *definition, Reason *reterr);
 int hypervisor_start(Hypervisor *hypervisor, const char *uuid, Reason *reterr);
-/* Has one go on that was stopped. */
+/* Has one go on that was stopped; 0 also where it runs. */
 int hypervisor_resume(Hypervisor *hypervisor, const char *uuid, Reason *reterr);
+/* Has QEMU write down all that it keeps in memory of the images of a VM that runs, which stands still for that moment.
+ * -EAGAIN: it is paused; -EHOSTDOWN: it is off. */
+int hypervisor_settle(Hypervisor *hypervisor, const char *uuid, Reason *reterr);
 /* Starts a VM that is not defined and ends with this connection, whatever happens to this process. */
 int hypervisor_run(Hypervisor *hypervisor, const char *definition, Reason *reterr);
 /* Pulls the plug; 0 also where it is off or unknown. */

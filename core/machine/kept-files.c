@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SYSTEM_TPM_DIRECTORY "/var/lib/libvirt/swtpm"
+#include "sources/tpm-place.h"
 
 void kept_files_clear(KeptFiles *files) {
         for (size_t i = 0; i < files->count; i++) {
@@ -96,21 +96,6 @@ static const char *tpm_version(const char *name) {
         return strncmp(name, "tpm-", 4) == 0 ? "tpm1.2" : NULL;
 }
 
-/* NULL without memory. */
-static char *tpm_root(const KeptWish *wish) {
-        const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-        char *path = NULL;
-        int rc;
-
-        if (!hypervisor_is_session(wish->hypervisor))
-                rc = asprintf(&path, SYSTEM_TPM_DIRECTORY "/%s", wish->uuid);
-        else if (config && config[0] == '/')
-                rc = asprintf(&path, "%s/libvirt/qemu/swtpm/%s", config, wish->uuid);
-        else
-                rc = asprintf(&path, "%s/.config/libvirt/qemu/swtpm/%s", home ?: "", wish->uuid);
-        return rc < 0 ? NULL : path;
-}
-
 /* swtpm of the system's instance is a user of its own; which, its packages tell. */
 static int give_to_swtpm(const KeptWish *wish, const char *path) {
         const struct passwd *user;
@@ -145,11 +130,11 @@ static int make_directories(const KeptWish *wish, const char *path, mode_t mode,
 }
 
 static int place_tpm_file(const KeptWish *wish, const char *name, KeptFiles *files, Reason *reterr) {
-        CLEANUP(freep) char *root = tpm_root(wish), *directory = NULL, *path = NULL;
+        CLEANUP(freep) char *directory = tpm_place(hypervisor_is_session(wish->hypervisor), wish->uuid, tpm_version(name));
+        CLEANUP(freep) char *path = NULL;
         int rc;
 
-        if (!root || asprintf(&directory, "%s/%s", root, tpm_version(name)) < 0 ||
-            asprintf(&path, "%s/%s", directory, name) < 0)
+        if (!directory || asprintf(&path, "%s/%s", directory, name) < 0)
                 return fail_oom(reterr);
         rc = make_directories(wish, directory, 0700, files);
         if (rc < 0)

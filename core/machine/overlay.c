@@ -30,3 +30,11 @@ int overlay_make(const char *path, const char *backing, uint64_t size, const ato
                 return fail_errno(reterr, -errno, "cannot close %s to others", path);
         return 0;
 }
+
+int overlay_attach(const char *path, const char *backing, const atomic_bool *cancel, Reason *reterr) {
+        const char *argv[] = { "qemu-img", "rebase", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", backing, path, NULL };
+        CLEANUP(freep) char *output = NULL;
+        int rc = program_output(argv, OUTPUT_MAX, cancel, &output, reterr);
+
+        return rc < 0 ? fail_within(reterr, rc, "cannot put %s below %s again", backing, path) : 0;
+}

@@ -33,9 +33,10 @@ static json_t *disks_json(const RecoveryNote *note) {
 
         for (size_t i = 0; i < note->disk_count; i++) {
                 const RecoveryDisk *disk = &note->disks[i];
+                json_t *object = json_pack("{s:s, s:s, s:s, s:I, s:b}", "name", disk->name, "path", disk->path, "backing",
+                                           disk->backing, "size", (json_int_t) disk->size, "settled", (int) disk->settled);
 
-                if (json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:I}", "name", disk->name, "path", disk->path,
-                                                          "backing", disk->backing, "size", (json_int_t) disk->size)) < 0) {
+                if (json_array_append_new(list, object) < 0) {
                         json_decref(list);
                         return NULL;
                 }
@@ -58,9 +59,10 @@ int recovery_note_write(int directory_fd, const RecoveryNote *note, Reason *rete
         CLEANUP(json_decrefp) json_t *object = document_new(KIND, VERSION);
         CLEANUP(json_decrefp) json_t *more = NULL;
 
-        more = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:o}", "name", note->name, "uuid", note->uuid, "uri",
+        more = json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:b, s:b, s:o, s:o}", "name", note->name, "uuid", note->uuid, "uri",
                          note->uri, "repository", note->repository, "vm", note->vm, "point", note->point, "started",
-                         (int) note->started, "disks", disks_json(note), "made", made_json(note));
+                         (int) note->started, "paused", (int) note->paused, "disks", disks_json(note), "made",
+                         made_json(note));
         if (!more)
                 return fail(reterr, -EINVAL, "the recovery cannot be written down: a path is no UTF-8");
         if (!object || json_object_update(object, more) < 0)
@@ -86,7 +88,10 @@ static int take_disk(const json_t *object, RecoveryDisk *disk, Reason *reterr) {
                 rc = take_text(object, "path", &disk->path, reterr);
         if (rc == 0)
                 rc = take_text(object, "backing", &disk->backing, reterr);
-        return rc == 0 ? json_take_size(object, "size", &disk->size, reterr) : rc;
+        if (rc == 0)
+                rc = json_take_size(object, "size", &disk->size, reterr);
+        disk->settled = json_is_true(json_object_get(object, "settled"));
+        return rc;
 }
 
 static int take_disks(const json_t *object, RecoveryNote *note, Reason *reterr) {
@@ -140,6 +145,7 @@ static int take_note(const json_t *object, RecoveryNote *note, Reason *reterr) {
         if (rc == 0)
                 rc = take_made(object, note, reterr);
         note->started = json_is_true(json_object_get(object, "started"));
+        note->paused = json_is_true(json_object_get(object, "paused"));
         return rc;
 }
 

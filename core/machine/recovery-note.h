@@ -3,8 +3,9 @@
  *
  * DIRECTORY/NAME.recovery/
  *     recovery.json    sealed JSON: {"format": "virtbackupfs recovery", "version": 1, "features": [], "name", "uuid",
- *                      "uri", "repository", "vm", "point", "started" (whether the VM has run), "disks": [{"name", "path",
- *                      "backing", "size"}], "made": [PATH, …]}
+ *                      "uri", "repository", "vm", "point", "started" (whether the VM has run), "paused" (whether it
+ *                      may stand still because of us), "disks": [{"name", "path", "backing", "size", "settled"}],
+ *                      "made": [PATH, …]}
  *     lock             locked by the process that works on it
  *     mnt/             the mount of the repository
  * Overlays are written down before they are made, other files right after. */
@@ -22,13 +23,14 @@ typedef struct RecoveryDisk {
         char *path;    /* of the overlay, absolute */
         char *backing; /* in the mount, absolute */
         uint64_t size; /* bytes */
+        bool settled;  /* all of it is in the overlay, and on stable storage */
 } RecoveryDisk;
 
 typedef struct RecoveryNote {
         char *name, *uuid; /* of the VM that is made */
         char *uri;         /* of its hypervisor */
         char *repository, *vm, *point;
-        bool started;
+        bool started, paused;
         RecoveryDisk *disks;
         size_t disk_count;
         Strings made; /* files beside the disks */

@@ -36,7 +36,7 @@ int recovery_build(Recovery *recovery, Reason *reterr);
 /* Takes away all that the note names, the VM first: a VM that cannot be ended keeps the rest. */
 int recovery_take_away(Recovery *recovery, Reason *reterr);
 
-/* Streams what is not streamed yet, of a VM that runs. */
+/* Streams what is not streamed yet, of a VM that runs, and sees to it that it is on stable storage. */
 int recovery_stream(Recovery *recovery, Reason *reterr);
 /* Ends the mount and removes what only the recovery needed. */
 int recovery_finish(Recovery *recovery, Reason *reterr);

@@ -7,6 +7,7 @@
 #include "machine/point-mount.h"
 
 #define LOOK_EVERY_MS 200
+#define SYNC_EVERY 25 /* looks */
 #define HARDLY_ANY (16u << 20) /* bytes: less is no room */
 
 typedef struct Stream {
@@ -41,6 +42,13 @@ static int look_at_vm(Stream *stream, Reason *reterr) {
         return 0;
 }
 
+static int check_cancelled(const Recovery *recovery, Reason *reterr) {
+        if (!atomic_load(recovery->wish->cancel))
+                return 0;
+        return fail(reterr, -ECANCELED, "%s runs, but its disks still need the mount on %s: the same command goes on, "
+                                        "--abort takes all away", recovery->note.name, recovery->mountpoint);
+}
+
 static int begin(Stream *stream, const RecoveryDisk *disk, Reason *reterr) {
         const Recovery *recovery = stream->recovery;
         uint64_t done, total;
@@ -55,14 +63,13 @@ static int begin(Stream *stream, const RecoveryDisk *disk, Reason *reterr) {
 static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RestoreProgress *progress, Reason *reterr) {
         const Recovery *recovery = stream->recovery;
 
-        for (;;) {
+        for (unsigned i = 0;; i++) {
                 uint64_t done, total;
                 int rc;
 
-                if (atomic_load(recovery->wish->cancel))
-                        return fail(reterr, -ECANCELED, "%s runs, but its disks still need the mount on %s: the same "
-                                                        "command goes on, --abort takes all away", recovery->note.name,
-                                    recovery->mountpoint);
+                rc = check_cancelled(recovery, reterr);
+                if (rc < 0)
+                        return rc;
                 rc = hypervisor_pull_progress(recovery->hypervisor, recovery->note.uuid, disk->name, &done, &total, reterr);
                 if (rc <= 0)
                         return rc;
@@ -73,17 +80,65 @@ static int wait_for_end(Stream *stream, const RecoveryDisk *disk, RestoreProgres
                 if (rc < 0)
                         return rc;
                 usleep(LOOK_EVERY_MS * 1000);
+                if (i % SYNC_EVERY == SYNC_EVERY - 1)
+                        (void) syncfs(recovery->directory_fd); /* so that little is left for the end */
         }
 }
 
-static int stream_disk(Stream *stream, const RecoveryDisk *disk, RestoreProgress *progress, Reason *reterr) {
+/* Of a paused VM QEMU writes nothing down, and it is not ours to have it go on. */
+static int settle_vm(Stream *stream, Reason *reterr) {
+        const Recovery *recovery = stream->recovery;
+        int rc;
+
+        while ((rc = hypervisor_settle(recovery->hypervisor, recovery->note.uuid, reterr)) == -EAGAIN) {
+                if (!stream->warned)
+                        recovery_warn(recovery, "the VM is paused: its disks are done once it goes on");
+                stream->warned = true;
+                rc = check_cancelled(recovery, reterr);
+                if (rc == 0)
+                        rc = look_at_vm(stream, reterr);
+                if (rc < 0)
+                        return rc;
+                usleep(LOOK_EVERY_MS * 1000);
+        }
+        return rc == -EHOSTDOWN ? look_at_vm(stream, reterr) ?: rc : rc;
+}
+
+/* QEMU keeps tables of a qcow2 image in memory, and says that it has streamed a disk without having written them: killed
+ * then, the disk would lack what is in the backing file that it no longer has (until it gets it again: recovery.c). The bulk
+ * is synced before the VM waits. */
+static int settle(Stream *stream, RecoveryDisk *disk, Reason *reterr) {
+        Recovery *recovery = stream->recovery;
+        RecoveryNote *note = &recovery->note;
+        int rc;
+
+        if (syncfs(recovery->directory_fd) < 0)
+                return fail_errno(reterr, -errno, "cannot sync %s", recovery->directory);
+        note->paused = true;
+        rc = recovery_note_write(recovery->own_fd, note, reterr);
+        if (rc == 0)
+                rc = settle_vm(stream, reterr);
+        if (rc == 0 && syncfs(recovery->directory_fd) < 0)
+                rc = fail_errno(reterr, -errno, "cannot sync %s", recovery->directory);
+        if (rc < 0)
+                return rc;
+        note->paused = false;
+        disk->settled = true;
+        return recovery_note_write(recovery->own_fd, note, reterr);
+}
+
+static int stream_disk(Stream *stream, RecoveryDisk *disk, RestoreProgress *progress, Reason *reterr) {
         const Recovery *recovery = stream->recovery;
         bool needs = true;
         int rc;
 
+        if (disk->settled)
+                return 0;
         rc = hypervisor_disk_has_backing(recovery->hypervisor, recovery->note.uuid, disk->name, &needs, reterr);
-        if (rc < 0 || !needs)
+        if (rc < 0)
                 return rc;
+        if (!needs)
+                return settle(stream, disk, reterr);
         rc = begin(stream, disk, reterr);
         if (rc == 0)
                 rc = wait_for_end(stream, disk, progress, reterr);
@@ -92,8 +147,10 @@ static int stream_disk(Stream *stream, const RecoveryDisk *disk, RestoreProgress
                 rc = look_at_vm(stream, reterr) ?: rc;
         if (rc == 0)
                 rc = hypervisor_disk_has_backing(recovery->hypervisor, recovery->note.uuid, disk->name, &needs, reterr);
-        if (rc < 0 || !needs)
+        if (rc < 0)
                 return rc;
+        if (!needs)
+                return settle(stream, disk, reterr);
         if (is_full(recovery->directory))
                 return fail(reterr, -ENOSPC, "%s: there is no room left in %s: %s still needs the mount; make room, and the "
                                              "same command goes on", disk->name, recovery->directory, recovery->note.name);
@@ -102,7 +159,7 @@ static int stream_disk(Stream *stream, const RecoveryDisk *disk, RestoreProgress
 }
 
 int recovery_stream(Recovery *recovery, Reason *reterr) {
-        const RecoveryNote *note = &recovery->note;
+        RecoveryNote *note = &recovery->note;
         CLEANUP(freep) RestoreProgress *progress = calloc(note->disk_count + 1, sizeof *progress);
         Stream stream = { .recovery = recovery, .progress = progress };
 

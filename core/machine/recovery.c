@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "machine/definition.h"
+#include "machine/overlay.h"
 #include "machine/place.h"
 #include "machine/point-mount.h"
 #include "machine/recovery-private.h"
@@ -74,18 +76,6 @@ static int find_place(Recovery *recovery, Reason *reterr) {
         return 0;
 }
 
-static int begin(const RecoveryWish *wish, Recovery *recovery, Reason *reterr) {
-        int rc;
-
-        *recovery = (Recovery) { .wish = wish, .directory_fd = -1, .hold_fd = -1, .own_fd = -1, .lock_fd = -1 };
-        rc = origin_read(wish->vm, wish->point, &recovery->origin, reterr);
-        if (rc == 0)
-                rc = origin_open_hypervisor(&recovery->origin, wish->uri, &recovery->hypervisor, reterr);
-        if (rc == 0)
-                rc = describe(recovery, reterr);
-        return rc == 0 ? find_place(recovery, reterr) : rc;
-}
-
 /* ---- one that was cut off ---- */
 
 /* 1 where there is one: its note takes the place of what was asked for, and it is locked. One that had not written down
@@ -111,6 +101,21 @@ static int find_earlier(Recovery *recovery, Reason *reterr) {
         return 1;
 }
 
+/* 1 where there is one that was cut off. */
+static int begin(const RecoveryWish *wish, Recovery *recovery, Reason *reterr) {
+        int rc;
+
+        *recovery = (Recovery) { .wish = wish, .directory_fd = -1, .hold_fd = -1, .own_fd = -1, .lock_fd = -1 };
+        rc = origin_read(wish->vm, wish->point, &recovery->origin, reterr);
+        if (rc == 0)
+                rc = origin_open_hypervisor(&recovery->origin, wish->uri, &recovery->hypervisor, reterr);
+        if (rc == 0)
+                rc = describe(recovery, reterr);
+        if (rc == 0)
+                rc = find_place(recovery, reterr);
+        return rc == 0 ? find_earlier(recovery, reterr) : rc;
+}
+
 /* That the one that was cut off is what is asked for now. */
 static int check_same(const Recovery *recovery, Reason *reterr) {
         const RecoveryNote *note = &recovery->note;
@@ -124,6 +129,24 @@ static int check_same(const Recovery *recovery, Reason *reterr) {
         return fail(reterr, -EEXIST, "a VM %s is being recovered in %s already, at %s and from %s/%s of %s: name that to go "
                                      "on with it, with --abort to take it away", note->name, recovery->directory, note->uri,
                     note->vm, note->point, note->repository);
+}
+
+/* A disk that had been streamed but was not on stable storage yet has its backing file put below it again: what QEMU did not
+ * come to write is taken from there, once more. What the guest has zeroed is marked in the image, and stays so. */
+static int attach_again(Recovery *recovery, const RecoveryDisk *disk, Reason *reterr) {
+        CLEANUP(freep) char *definition = NULL, *changed = NULL;
+        bool has = false;
+        int rc;
+
+        rc = overlay_attach(disk->path, disk->backing, recovery->wish->cancel, reterr);
+        if (rc == 0)
+                rc = hypervisor_disk_has_backing(recovery->hypervisor, recovery->note.uuid, disk->name, &has, reterr);
+        if (rc < 0 || has)
+                return rc;
+        rc = hypervisor_definition(recovery->hypervisor, recovery->note.uuid, &definition, reterr);
+        if (rc == 0)
+                rc = definition_set_backing(definition, disk->name, disk->backing, &changed, reterr);
+        return rc == 0 ? hypervisor_define(recovery->hypervisor, changed, reterr) : rc;
 }
 
 /* The VM needs the mount where it is started, and where it runs it has it open. */
@@ -145,7 +168,7 @@ static int start_again(Recovery *recovery, Reason *reterr) {
                             note->name);
         if (mount == POINT_MOUNT_LIVES)
                 recovery_hold_mount(recovery);
-        if (state == MACHINE_STOPPED)
+        if (state == MACHINE_STOPPED || (state == MACHINE_RUNS && note->paused))
                 return hypervisor_resume(recovery->hypervisor, note->uuid, reterr);
         if (state != MACHINE_OFF)
                 return 0;
@@ -153,6 +176,9 @@ static int start_again(Recovery *recovery, Reason *reterr) {
                 rc = point_mount_end(recovery->mountpoint, reterr);
         if (rc == 0 && mount != POINT_MOUNT_LIVES)
                 rc = recovery_mount(recovery, reterr);
+        for (size_t i = 0; i < note->disk_count && rc == 0; i++)
+                if (!note->disks[i].settled)
+                        rc = attach_again(recovery, &note->disks[i], reterr);
         return rc == 0 ? hypervisor_start(recovery->hypervisor, note->uuid, reterr) : rc;
 }
 
@@ -216,8 +242,6 @@ int recovery_run(const RecoveryWish *wish, char **ret_name, Reason *reterr) {
         int rc;
 
         rc = begin(wish, &recovery, reterr);
-        if (rc == 0)
-                rc = find_earlier(&recovery, reterr);
         if (rc < 0)
                 return rc;
         if (rc == 1 && recovery.note.started) {
@@ -246,8 +270,6 @@ int recovery_abort(const RecoveryWish *wish, char **ret_name, Reason *reterr) {
         int rc;
 
         rc = begin(wish, &recovery, reterr);
-        if (rc == 0)
-                rc = find_earlier(&recovery, reterr);
         if (rc < 0)
                 return rc;
         if (rc == 0)

@@ -5,9 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sources/tpm-place.h"
+
 #define FILE_LIMIT (256u << 20) /* bytes: a manifest takes no longer ones */
 #define TPM_FILES_MAX 16
-#define SYSTEM_TPM_DIRECTORY "/var/lib/libvirt/swtpm"
 
 static int add_file(SourceVm *vm, const char *name, char *content, size_t length) {
         SourceFile *grown = reallocarray(vm->files, vm->file_count + 1, sizeof *grown);
@@ -82,24 +83,6 @@ static int take_file(const LibvirtSource *source, const DomainFile *file, Source
         return add_file(vm, file->name, content, length);
 }
 
-/* Where libvirt has swtpm keep the state of the VM's TPM: NULL without memory. */
-static char *tpm_directory(const LibvirtSource *source) {
-        const char *config = getenv("XDG_CONFIG_HOME"), *home = getenv("HOME");
-        const Domain *domain = &source->domain;
-        char *path = NULL;
-        int rc;
-
-        if (domain->tpm_path)
-                return strdup(domain->tpm_path);
-        if (!source->uri.session)
-                rc = asprintf(&path, SYSTEM_TPM_DIRECTORY "/%s/%s", source->uuid, domain->tpm);
-        else if (config && config[0] == '/')
-                rc = asprintf(&path, "%s/libvirt/qemu/swtpm/%s/%s", config, source->uuid, domain->tpm);
-        else
-                rc = asprintf(&path, "%s/.config/libvirt/qemu/swtpm/%s/%s", home ?: "", source->uuid, domain->tpm);
-        return rc < 0 ? NULL : path;
-}
-
 static int open_tpm(const char *path, Strings *ret_names, int *ret, Reason *reterr) {
         CLEANUP(close_fd) int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
         int rc;
@@ -129,7 +112,8 @@ static int take_tpm(const LibvirtSource *source, SourceVm *vm) {
 
         if (!source->domain.tpm)
                 return 0;
-        path = tpm_directory(source);
+        path = source->domain.tpm_path ? strdup(source->domain.tpm_path)
+                                       : tpm_place(source->uri.session, source->uuid, source->domain.tpm);
         if (!path)
                 return -ENOMEM;
         if (!source->uri.local)

@@ -13,7 +13,7 @@ static void fill(RecoveryNote *note) {
                 .disk_count = 1,
         };
         note->disks[0] = (RecoveryDisk) {
-                strdup("vda"), strdup("/d/vm1-vda.qcow2"), strdup("/m/vda.raw"), UINT64_C(1) << 41,
+                strdup("vda"), strdup("/d/vm1-vda.qcow2"), strdup("/m/vda.raw"), UINT64_C(1) << 41, true,
         };
         CHECK_INT(strings_add(&note->made, "/d/vm1-nvram"), 0);
 }
@@ -31,7 +31,7 @@ static void note_that_was_written_is_read(void) {
         CHECK_TEXT(again.repository, note.repository);
         CHECK_TEXT(again.vm, note.vm);
         CHECK_TEXT(again.point, note.point);
-        CHECK(again.started);
+        CHECK(again.started && !again.paused && again.disks[0].settled);
         CHECK_INT(again.disk_count, 1);
         CHECK_TEXT(again.disks[0].path, "/d/vm1-vda.qcow2");
         CHECK_TEXT(again.disks[0].backing, "/m/vda.raw");
