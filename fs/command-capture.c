@@ -111,8 +111,8 @@ static int capture_in_thread(void *argument) {
 
 /* It hangs somewhere: its guardian takes down what it began, as if it had been killed. */
 static void leave_to_guardian(Context *context) {
-        fail(&context->reason, 0, "%s: interrupted; what was begun is taken down in the background, as something does not answer",
-             context->vm);
+        fail(&context->reason, 0, "%s: interrupted; something does not answer, and what was begun is taken down in the "
+                                 "background", context->vm);
         if (context->triggered)
                 log_line(LOG_ERR, "%s", context->reason.text);
         progress_clear();

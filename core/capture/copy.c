@@ -75,7 +75,7 @@ static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
         if (rc < 0)
                 return rc;
         plan = plan_disk(copy, disk, readers_size(readers));
-        /* A disk shrunk and grown again is clean and has zeroes where the parent has data: less than a threshold is not known
+        /* A disk shrunk and grown again is clean and has zeroes where the parent has data: less than a threshold is unknown
          * without its map. */
         rc = survey_disk(readers, &plan, base->chain, base->gaps || copy->options->threshold > 0, &totals, &why, reterr);
         if (rc == 0) {

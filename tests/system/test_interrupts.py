@@ -29,13 +29,17 @@ def image(repository, place):
     return path
 
 
+def guardians(repository, vm="vm"):
+    return processes_of(repository.program.program.path, "guardian", repository.path, vm)
+
+
 def ends(process, repository, vm="vm"):
     """It ends soon, saying so, and nothing of it is left; what it said."""
     _, err = process.communicate(timeout=SECONDS)
     assert process.returncode == 1, err
     said = [line for line in err.splitlines() if ": warning: " not in line]
     assert len(said) == 1 and "interrupted" in said[0], err
-    until(lambda: not processes_of(repository.program.program.path, "guardian", repository.path, vm), "its guardian has ended")
+    until(lambda: not guardians(repository, vm), "its guardian has ended")
     return said[0]
 
 
@@ -114,14 +118,14 @@ def test_a_libvirtd_that_hangs(slow_case, session, repository, moment):
     else:
         os.kill(daemon, signal.SIGSTOP)
         process = repository.start_capture(vm, "--full")
-        until(lambda: processes_of(repository.program.program.path, "guardian", repository.path, "vm"), "the capture has begun")
+        until(lambda: guardians(repository), "the capture has begun")
     try:
         process.send_signal(signal.SIGTERM)
         _, err = process.communicate(timeout=SECONDS)
         assert process.returncode == 1 and "interrupted" in err.splitlines()[-1] and "background" in err, err
     finally:
         os.kill(daemon, signal.SIGCONT)
-    until(lambda: not processes_of(repository.program.program.path, "guardian", repository.path, "vm"), "its guardian has ended")
+    until(lambda: not guardians(repository), "its guardian has ended")
     assert not vm.has_job()
     vm.io("vda", "write -P 3 1M 1M")
     truth.capture("--incremental")

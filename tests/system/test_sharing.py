@@ -108,7 +108,8 @@ def test_a_handle_never_becomes_another_points(program, repository, points, plac
     newest = list(points)[-1]
     with mounted(program, repository.path, place) as mount:
         names = ("", "/vda.raw", "/info.json")
-        handles, number = [handle_of(mount / f"disk/{newest}{name}") for name in names], os.stat(mount / f"disk/{newest}").st_ino
+        handles = [handle_of(mount / f"disk/{newest}{name}") for name in names]
+        number = os.stat(mount / f"disk/{newest}").st_ino
     os.unlink(f"{repository.directory('disk')}/points/{newest}.json")
     again = repository.capture("disk")
     with mounted(program, repository.path, place) as mount:

@@ -171,8 +171,8 @@ static void comparing_finds_what_differs(void) {
         capture_case_end(&test);
 }
 
-/* What the point leaves to its parent is compared as well. The look at the disk reads each of its 39 blocks once at most, and
- * its first MiB in 16 parts; comparing takes 25 reads at least. */
+/* What the point leaves to its parent is compared as well. The look at the disk reads each of its 39 blocks once at most,
+ * and its first MiB in 16 parts; comparing takes 25 reads at least. */
 static void comparing_finds_what_differs_in_the_parent(void) {
         CaptureCase test;
 
