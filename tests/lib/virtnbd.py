@@ -1,8 +1,11 @@
 """virtnbdbackup and virtnbdrestore, as a person runs them."""
 
 import os
+import secrets
 import shutil
 import subprocess
+
+from wait import until
 
 
 def needs(*programs):
@@ -17,8 +20,8 @@ class Tool:
         self.vm, self.directory, self.person = vm, directory, vm.person
 
     def _call(self, program, *arguments, **options):
-        # Sockets have short names; what the tool prints goes into its log as well.
-        socket = f"{self.person.runtime}/{os.path.basename(self.vm.directory)}.nbd"
+        # A socket of its own: the server of the call before may still be ending.
+        socket = f"{self.person.runtime}/{secrets.token_hex(4)}.nbd"
         return self.person.run(program, "-U", self.vm.hypervisor.uri, "-f", socket, *arguments, timeout=300,
                                cwd=self.person.directory, **options)
 
@@ -37,7 +40,11 @@ class Tool:
         assert process.returncode == 0, err
         return path
 
-    def restore(self, target, *options):
-        """All disks into the directory, by virtnbdrestore."""
-        return self._call("virtnbdrestore", "-n", "-i", self.directory, "-o", target, "--logfile",
-                          f"{self.person.directory}/restore.log", *options)
+    def restore(self, disk, target, *options):
+        """One disk into the directory, by virtnbdrestore: the image, named as it was."""
+        self._call("virtnbdrestore", "-n", "-i", self.directory, "-o", target, "-d", disk, "--logfile",
+                   f"{self.person.directory}/restore.log", *options)
+        image = f"{target}/{os.path.basename(self.vm.disk(disk).path)}"
+        until(lambda: subprocess.run(["qemu-img", "info", image], capture_output=True, check=False).returncode == 0,
+              f"the server that wrote {image} has let go of it")
+        return image

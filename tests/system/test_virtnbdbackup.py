@@ -94,10 +94,8 @@ def test_each_backup_of_a_chain_is_a_point_that_shows_the_disks_of_its_moment(pr
         os.unlink(path)
     with mounted(program, history.tool.directory, place) as mount:
         for until, point, targets in ((None, names[5], ["vda", "vdb"]), ("virtnbdbackup.1", names[1], ["vda"])):
-            restored = f"{place}/restored-{until}"
-            history.tool.restore(restored, *(["--until", until] if until else []))
             for target in targets:
-                image = f"{restored}/{os.path.basename(vm.disk(target).path)}"  # named as it was
+                image = history.tool.restore(target, f"{place}/restored-{until}", *(["--until", until] if until else []))
                 subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", image,
                                 mount / f"kept/{point}/{target}.raw"], check=True)
 

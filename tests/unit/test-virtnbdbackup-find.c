@@ -208,6 +208,19 @@ static void runs_that_lack_disks_are_told_apart_by_their_logs(void) {
         CHECK(is_one_point("vda.diff.1732100401.data", "vdb.diff.1732100400.data"));
 }
 
+static void runs_that_follow_each_other_within_a_second_are_told_apart(void) {
+        put_full("vda.full.data", "vda", "10:00:05.9");
+        put_full("vdb.full.data", "vdb", "10:00:06.1");
+        put("backup.full.11202024100005.log", "");
+        put("backup.inc.11202024100006.log", ""); /* after vdb was begun */
+        put_inc("vda", 1, "10:00:07");
+        put_inc("vdb", 1, "10:00:08");
+        put("backup.inc.11202024100008.log", "");
+        find();
+        CHECK(is_one_point("vda.full.data", "vdb.full.data"));
+        CHECK(is_one_point("vda.inc.virtnbdbackup.1.data", "vdb.inc.virtnbdbackup.1.data"));
+}
+
 static void an_increment_of_a_vm_that_was_off_is_nobodys_parent(void) {
         put_full("vda.full.data", "vda", "01:00:00");
         put_stream("vda.inc.virtnbdbackup.0.data", "vda", "virtnbdbackup.0", "virtnbdbackup.0", true, "02:00:00");
@@ -440,6 +453,7 @@ int main(void) {
         RUN(a_base_in_mid_chain_needs_nothing_and_is_of_its_increments_point);
         RUN(differential_backups_are_leaves_of_their_own_moments);
         RUN(runs_that_lack_disks_are_told_apart_by_their_logs);
+        RUN(runs_that_follow_each_other_within_a_second_are_told_apart);
         RUN(an_increment_of_a_vm_that_was_off_is_nobodys_parent);
         RUN(a_replaced_increment_is_told_of_where_it_is_missed);
         RUN(missing_parents_are_told);

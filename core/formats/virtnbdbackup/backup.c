@@ -92,6 +92,16 @@ static bool has_begun_between(const Times *times, time_t before, time_t behind) 
         return low < times->count && times->items[low] <= behind;
 }
 
+/* Whether the stream is of a later run than the last. Logs tell whole seconds: one of the second in which the stream was
+ * begun may be of a run behind it, and counts only for differentials, which have nothing else to tell them apart. */
+static bool is_of_later_run(const Times *times, const Stream *last, const Stream *stream) {
+        time_t before = last->date.tv_sec, until = stream->date.tv_sec;
+
+        if (stream->name.level != NAME_DIFFERENTIAL || until - before <= 1)
+                until--;
+        return has_begun_between(times, before, until);
+}
+
 /* Whether the run of these streams has the disk already. */
 static const BackupStream *find_disk(const Backups *backups, const Backup *backup, const char *disk) {
         for (size_t i = backup->first; i < backup->first + backup->count; i++)
@@ -107,7 +117,7 @@ static bool goes_on(const Backups *backups, const Backup *backup, const Times *t
 
         if (compare_runs(last, stream) != 0)
                 return false;
-        if (stream->item->place == 0 && has_begun_between(times, last->date.tv_sec, stream->date.tv_sec))
+        if (stream->item->place == 0 && is_of_later_run(times, last, stream))
                 return false;
         same = find_disk(backups, backup, stream->metadata.disk);
         next->is_double = same && compare_times(&same->stream->date, &stream->date) == 0;
