@@ -28,6 +28,16 @@ static const Command *const commands[] = {
 };
 #define COMMAND_COUNT (sizeof commands / sizeof *commands)
 
+#define USAGE_WIDTH 26 /* characters; all usages are shorter */
+
+static int character_count(const char *text) {
+        int count = 0;
+
+        for (; *text; text++)
+                count += ((unsigned char) *text & 0xc0) != 0x80; /* what goes on in UTF-8 is none */
+        return count;
+}
+
 static int print_help(void) {
         printf("virtbackupfs %s: backups of virtual machines, as files\n\n"
                "Usage: virtbackupfs COMMAND [OPTIONS] ARGUMENTS\n\n",
@@ -38,7 +48,7 @@ static int print_help(void) {
                 if (!commands[i]->summary)
                         continue;
                 snprintf(usage, sizeof usage, "%s %s", commands[i]->name, commands[i]->arguments);
-                printf("  %-26s %s\n", usage, commands[i]->summary);
+                printf("  %s%*s %s\n", usage, USAGE_WIDTH - character_count(usage), "", commands[i]->summary);
         }
         printf("\n'virtbackupfs COMMAND --help' tells the options of a command.\n"
                "A PATH is VM, VM/POINT or VM/POINT/DISK, where POINT may be 'latest'.\n"

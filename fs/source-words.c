@@ -1,6 +1,7 @@
 #include "source-words.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -62,8 +63,11 @@ static int take_input(char **source, Reason *reterr) {
 }
 
 int source_words_take(char *word, char **source, Reason *reterr) {
-        int rc = strcmp(word, "-") == 0 ? take_input(source, reterr) : *word ? append(word, source, reterr) : 0;
+        bool input = strcmp(word, "-") == 0;
+        int rc = input ? take_input(source, reterr) : *word ? append(word, source, reterr) : 0;
 
         hide(word);
-        return rc == 0 && !*source ? fail(reterr, -EINVAL, "the source is empty") : rc;
+        if (rc == 0 && !*source)
+                return fail(reterr, -EINVAL, input ? "standard input is empty: it has to tell a URI" : "the URI is empty");
+        return rc;
 }
