@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 from nbd_server import WrongServer
@@ -64,6 +65,7 @@ def test_a_server_that_does_not_greet(repository, image, place):
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(f"{place}/s")
         listener.listen(1)
+        listener.settimeout(SECONDS)
         process = repository.start_capture("vm")
         connection, _ = listener.accept()
         with connection:
@@ -73,17 +75,20 @@ def test_a_server_that_does_not_greet(repository, image, place):
 
 
 def test_a_connection_that_is_to_replace_a_lost_one(repository, image, place):
+    replaced = threading.Event()
     with WrongServer(image, f"{place}/s") as server:
-        server.cause("hang up", lambda request: request >= 2)
+        server.cause("hang up", lambda request: request >= 2 and replaced.wait(SECONDS))
         with socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"{place}/other")
             listener.listen(16)
+            listener.settimeout(SECONDS)
             os.rename(f"{place}/s", f"{place}/first")
             os.symlink("first", f"{place}/s")
             process = repository.start_capture("vm", "--on-source-error", "retry")
             until(lambda: server.count >= 1 or process.poll() is not None, "the server is asked")
             os.symlink("other", f"{place}/next")
             os.rename(f"{place}/next", f"{place}/s")
+            replaced.set()
             connection, _ = listener.accept()
             with connection:
                 process.send_signal(signal.SIGTERM)
