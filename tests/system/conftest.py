@@ -28,6 +28,7 @@ SANITIZER_LOGS = os.environ.get("VIRTBACKUPFS_SANITIZER_LOGS")
 def pytest_configure(config):
     # A shell starts what runs in the background deaf to SIGINT, and so would all programs under test be, which keep to that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup
     config.addinivalue_line("markers", "needs_root: can only be run by root")
 
 
