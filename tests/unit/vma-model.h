@@ -24,7 +24,7 @@ typedef struct VmaModel {
         unsigned device_count;
         unsigned entries; /* in an extent */
         uint8_t *bytes;   /* the archive */
-        size_t length;
+        size_t length, capacity;
         uint32_t header_size;
         size_t first_extent_length;
         int64_t lost;     /* (device << 32 | cluster) of one that is left out; -1: none */
@@ -41,8 +41,12 @@ static inline void vma_model_md5(uint8_t *bytes, size_t length, size_t at) {
 }
 
 static inline uint8_t *vma_model_grow(VmaModel *model, size_t more) {
-        model->bytes = realloc(model->bytes, model->length + more);
-        CHECK(model->bytes);
+        /* Twice as much each time: sanitizers copy all with each realloc(). */
+        if (model->capacity < model->length + more) {
+                model->capacity = 2 * (model->length + more);
+                model->bytes = realloc(model->bytes, model->capacity);
+                CHECK(model->bytes);
+        }
         memset(model->bytes + model->length, 0, more);
         model->length += more;
         return model->bytes + model->length - more;
@@ -102,13 +106,15 @@ static inline void vma_model_header(VmaModel *model) {
 
 /* All clusters, as device << 32 | number, shuffled unless in order. */
 static inline uint64_t *vma_model_clusters(const VmaModel *model, size_t *ret_count) {
-        uint64_t *clusters = NULL;
-        size_t count = 0;
+        uint64_t *clusters;
+        size_t room = 0, count = 0;
 
         for (unsigned i = 1; i <= model->device_count; i++)
+                room += divide_up(model->devices[i].size, VMA_CLUSTER_SIZE);
+        clusters = calloc(room + 1, sizeof *clusters);
+        CHECK(clusters);
+        for (unsigned i = 1; i <= model->device_count; i++)
                 for (uint64_t n = 0; n < divide_up(model->devices[i].size, VMA_CLUSTER_SIZE); n++) {
-                        clusters = reallocarray(clusters, count + 1, sizeof *clusters);
-                        CHECK(clusters);
                         clusters[count] = (uint64_t) i << 32 | n;
                         count += (int64_t) clusters[count] != model->lost;
                 }
