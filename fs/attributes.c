@@ -51,13 +51,10 @@ static uint64_t allocated(const Item *item) {
 }
 
 static int set_partition_blocks(struct stat *st, const Item *item) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
         uint64_t blocks;
-        int rc;
+        int rc = point_image_allocated(item->vm->vm, item->point->name, item_disk(item), item_partition(item), allocated(item),
+                                       &blocks, NULL);
 
-        rc = item_open_chain(item, &chain);
-        if (rc >= 0)
-                rc = partition_allocated(chain, item_partition(item), allocated(item), &blocks, NULL);
         if (rc < 0)
                 return rc;
         st->st_blocks = (blkcnt_t) divide_up(blocks, 512);

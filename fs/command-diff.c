@@ -58,7 +58,7 @@ static int show_progress(void *data, uint64_t done, uint64_t total) {
         return 0;
 }
 
-static int open_view(Repository *repository, const char *text, ChainView *ret, Reason *reterr) {
+static int open_view(Repository *repository, const char *text, ChainView **ret, Reason *reterr) {
         CLEANUP(path_clear) Path path = { 0 };
         int rc = path_resolve(repository, text, &path, reterr);
 
@@ -72,8 +72,8 @@ static int open_view(Repository *repository, const char *text, ChainView *ret, R
 static int diff(const char *repository_path, const char *before, const char *after, bool maps_only, Context *context,
                 Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
-        CLEANUP(point_image_close) ChainView left = { 0 };
-        CLEANUP(point_image_close) ChainView right = { 0 };
+        CLEANUP(chain_view_freep) ChainView *left = NULL;
+        CLEANUP(chain_view_freep) ChainView *right = NULL;
         ChainDiff work = { .maps_only = maps_only, .see = see, .progress = show_progress, .context = context };
         int rc;
 

@@ -71,26 +71,14 @@ static bool is_asked_for(const char *only, const char *name) {
         return strncmp(only, name, length) == 0 && (!name[length] || name[length] == '.');
 }
 
-/* Whether it is a physical volume whose logical ones are known: these are what is mounted. */
-static bool has_volumes(const PartitionTable *table, const Partition *partition) {
-        for (size_t i = 0; !partition->volume && i < table->count; i++)
-                if (table->partitions[i].volume && table->partitions[i].number == partition->number)
-                        return true;
-        return false;
-}
-
 /* The file systems of one disk: of the partition alone where one is named. *ret_seen: the disk, or the partition, is there. */
 static int find_on_disk(Vm *vm, const char *point, const char *disk, const char *only, Volumes *volumes,
                         bool *ret_seen, Reason *reterr) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
         CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
         bool whole = !only || strcmp(only, disk) == 0;
         char name[NAME_MAX + 1];
-        int rc;
+        int rc = partitions_find(vm, point, disk, &table, reterr);
 
-        rc = chain_open(vm, point, disk, &chain, reterr);
-        if (rc >= 0)
-                rc = partitions_find(chain, &table, reterr);
         if (rc < 0)
                 return rc;
         *ret_seen |= whole;
@@ -105,10 +93,10 @@ static int find_on_disk(Vm *vm, const char *point, const char *disk, const char 
                 *ret_seen = true;
                 if (!partition->readable && partition->volume)
                         warn_of(name, partition->trouble);
-                else if (partition->readable && !has_volumes(table, partition))
+                else if (partition->readable)
                         rc = add_filesystem(volumes, name, &partition->filesystem);
         }
-        if (table->trouble && whole)
+        if (table->trouble && (whole || volumes->count == 0))
                 warn_of(disk, table->trouble);
         return rc < 0 ? fail_oom(reterr) : 0;
 }

@@ -16,7 +16,7 @@ static int make_map(const char *repository_path, const char *text, bool json, ch
                     Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
-        CLEANUP(point_image_close) ChainView view = { 0 };
+        CLEANUP(chain_view_freep) ChainView *view = NULL;
         int rc;
 
         rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
@@ -30,7 +30,7 @@ static int make_map(const char *repository_path, const char *text, bool json, ch
         rc = point_image_open(path.vm, path.point, path.disk, &view, reterr);
         if (rc < 0)
                 return rc;
-        return json ? chain_map_json(&view, ret, ret_length, reterr) : chain_map_text(&view, ret, ret_length, reterr);
+        return json ? chain_map_json(view, ret, ret_length, reterr) : chain_map_text(view, ret, ret_length, reterr);
 }
 
 static int run(const Command *command, int argc, char **argv) {

@@ -6,18 +6,14 @@
 #include "chain/allocation.h"
 #include "chain/chain-diff.h"
 #include "chain/chain-map.h"
+#include "partitions/point-image.h"
 #include "repository/point.h"
 
 static int make_map(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
-        ChainView view;
-        int rc;
+        CLEANUP(chain_view_freep) ChainView *view = NULL;
+        int rc = point_image_open_disk(item->vm->vm, item->point->name, item_disk(item)->name, &view, reterr);
 
-        rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, &chain, reterr);
-        if (rc < 0)
-                return rc;
-        view = chain_view_whole(chain);
-        return chain_map_text(&view, ret, ret_length, reterr);
+        return rc < 0 ? rc : chain_map_text(view, ret, ret_length, reterr);
 }
 
 static int print_change(void *context, const ChainExtent *extent, bool absent) {
@@ -28,8 +24,8 @@ static int print_change(void *context, const ChainExtent *extent, bool absent) {
 /* What was stored of the disk since the parent point: all of it where that had no such disk. Nothing is read for it, so that
  * it takes as long as the map. */
 static int make_changes(const Item *item, char **ret, size_t *ret_length, Reason *reterr) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
-        CLEANUP(chain_unrefp) Chain *parent = NULL;
+        CLEANUP(chain_view_freep) ChainView *view = NULL;
+        CLEANUP(chain_view_freep) ChainView *parent = NULL;
         CLEANUP(freep) char *text = NULL;
         const char *disk = item_disk(item)->name;
         ChainDiff diff = { .maps_only = true, .see = print_change };
@@ -37,17 +33,16 @@ static int make_changes(const Item *item, char **ret, size_t *ret_length, Reason
         FILE *f;
         int rc;
 
-        rc = chain_open(item->vm->vm, item->point->name, disk, &chain, reterr);
+        rc = point_image_open_disk(item->vm->vm, item->point->name, disk, &view, reterr);
         if (rc >= 0)
-                rc = chain_open(item->vm->vm, item->point->manifest->parent, disk, &parent, reterr);
-        if (rc < 0 && !(chain && rc == -ENOENT))
+                rc = point_image_open_disk(item->vm->vm, item->point->manifest->parent, disk, &parent, reterr);
+        if (rc < 0 && !(view && rc == -ENOENT))
                 return rc;
         f = open_memstream(&text, &length);
         if (!f)
                 return fail_oom(reterr);
-        diff.after = chain_view_whole(chain);
-        if (parent)
-                diff.before = chain_view_whole(parent);
+        diff.after = view;
+        diff.before = parent;
         diff.context = f;
         fputs(chain_printer_text.head, f);
         rc = chain_diff(&diff, NULL);

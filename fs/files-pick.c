@@ -118,19 +118,18 @@ static int add_choice(Strings *names, Strings *notes, const char *name, uint64_t
         return strings_add(names, name) < 0 || strings_add(notes, note) < 0 ? -ENOMEM : 0;
 }
 
-static int add_disk(Vm *vm, const char *point, const char *disk, Strings *names, Strings *notes) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
+static int add_disk(Vm *vm, const char *point, const ManifestDisk *disk, Strings *names, Strings *notes) {
         CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
         char name[NAME_MAX + 1];
-        int rc = 0;
+        int rc;
 
-        if (chain_open(vm, point, disk, &chain, NULL) < 0 || partitions_find(chain, &table, NULL) < 0)
+        if (partitions_find(vm, point, disk->name, &table, NULL) < 0)
                 return 0; /* the others may be what is wanted */
-        rc = add_choice(names, notes, disk, chain_size(chain), &table->filesystem);
+        rc = add_choice(names, notes, disk->name, disk->size, &table->filesystem);
         for (size_t i = 0; rc >= 0 && i < table->count; i++) {
                 if (!table->partitions[i].readable)
                         continue;
-                partition_name(disk, &table->partitions[i], name, sizeof name);
+                partition_name(disk->name, &table->partitions[i], name, sizeof name);
                 rc = add_choice(names, notes, name, table->partitions[i].size, &table->partitions[i].filesystem);
         }
         return rc;
@@ -149,7 +148,7 @@ static int pick_partition(Vm *vm, const char *point, char **ret, Reason *reterr)
         if (strings_add(&names, "all") < 0 || strings_add(&notes, "of them") < 0)
                 return fail_oom(reterr);
         for (size_t i = 0; rc >= 0 && i < manifest->disk_count; i++)
-                rc = add_disk(vm, point, manifest->disks[i].name, &names, &notes);
+                rc = add_disk(vm, point, &manifest->disks[i], &names, &notes);
         if (rc < 0)
                 return fail_oom(reterr);
         if (names.count == 1)

@@ -55,7 +55,6 @@ static const Way ways[] = {
 static const struct {
         const char *type, *words;
 } others[] = {
-        { "LVM2_member", "a physical volume of LVM whose volumes are not known: guestfish --ro -i may show what is in it" },
         { "crypto_LUKS", "encrypted (LUKS): cryptsetup open --readonly asks for the key" },
         { "BitLocker", "encrypted (BitLocker): cryptsetup open --type bitlk --readonly asks for the key" },
         { "linux_raid_member", "a part of a RAID: mdadm puts it together" },
@@ -63,7 +62,7 @@ static const struct {
 };
 
 bool filesystem_has_files(const char *type) {
-        return strcmp(type, "swap") != 0 && strcmp(type, "swsuspend") != 0;
+        return strcmp(type, "swap") != 0 && strcmp(type, "swsuspend") != 0 && strcmp(type, "LVM2_member") != 0;
 }
 
 static int try_way(const Way *way, const char *image, const char *target, const atomic_bool *cancel, Reason *reterr) {

@@ -10,7 +10,7 @@
 
 #include "util/reason.h"
 
-/* Whether files can be in it at all: swap space has none. */
+/* Whether files can be in it at all: swap space has none, and a physical volume of LVM has volumes. */
 bool filesystem_has_files(const char *type);
 
 /* type: as blkid(8) names it. -ENOTSUP where nothing here can mount it: the words name what could. */

@@ -11,7 +11,8 @@
 OpenFile *open_file_free(OpenFile *file) {
         if (file->prefetch)
                 prefetch_free(file->prefetch);
-        chain_unref(file->view.chain);
+        if (file->view)
+                chain_view_free(file->view);
         layer_unref(file->kept);
         if (file->trigger)
                 trigger_close(file->trigger);
@@ -20,20 +21,6 @@ OpenFile *open_file_free(OpenFile *file) {
         free(file->text);
         free(file);
         return NULL;
-}
-
-static int open_image(OpenFile *file) {
-        Chain *chain;
-        int rc = item_open_chain(&file->item, &chain);
-
-        if (rc < 0)
-                return rc;
-        file->view = chain_view_whole(chain);
-        if (file->item.node.kind == NODE_PARTITION) {
-                file->view.start = item_partition(&file->item)->start;
-                file->view.size = item_partition(&file->item)->size;
-        }
-        return 0;
 }
 
 static int open_kept(const Item *item, Layer **ret) {
@@ -57,7 +44,7 @@ static int fill(Tree *tree, OpenFile *file) {
                 return trigger_open(file->item.vm, &file->trigger);
         case NODE_RAW:
         case NODE_PARTITION:
-                return open_image(file);
+                return item_open_view(&file->item, &file->view);
         case NODE_KEPT:
                 return open_kept(&file->item, &file->kept);
         case NODE_INFO:
@@ -109,8 +96,8 @@ int64_t open_file_copy(OpenFile *file, void *buffer, size_t size, uint64_t offse
 int64_t open_file_seek(OpenFile *file, uint64_t offset, int whence) {
         uint64_t end;
 
-        if (file->view.chain)
-                return chain_view_seek(&file->view, offset, whence);
+        if (file->view)
+                return chain_view_seek(file->view, offset, whence);
         if (file->trigger)
                 return -EINVAL; /* its length is not known: whoever asks has to read */
         end = file->kept ? layer_disk_size(file->kept) : file->length;

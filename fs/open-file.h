@@ -15,7 +15,7 @@
 typedef struct OpenFile OpenFile;
 struct OpenFile {
         Item item;
-        ChainView view;            /* images; owns its chain */
+        ChainView *view;           /* images */
         bool direct;               /* the kernel reads it past its page cache */
         Prefetch *prefetch;        /* where it is read directly; or NULL */
         TriggerFile *trigger;      /* NODE_TRIGGER */

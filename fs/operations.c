@@ -185,7 +185,7 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
         info->noflush = 1;
         file->direct = node_is_image(node.kind) && reads_directly(mount_of(req)->tree.options);
         if (file->direct)
-                (void) prefetch_new(mount_of(req)->prefetcher, file->view.chain, &file->prefetch); /* it reads without, too */
+                (void) prefetch_new(mount_of(req)->prefetcher, file->view, &file->prefetch); /* it reads without, too */
         info->direct_io = file->direct || is_made_up(node.kind);
         info->keep_cache = !is_made_up(node.kind);
         reply_open(req, file, info);
@@ -229,7 +229,7 @@ static void op_read(fuse_req_t req, fuse_ino_t number, size_t size, off_t offset
 
         (void) number;
         begin_waiting(req, &waiting, false);
-        if (!file->view.chain) {
+        if (!file->view) {
                 read_text(req, file, size, (uint64_t) offset, &waiting);
                 return;
         }

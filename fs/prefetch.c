@@ -36,7 +36,7 @@ struct PrefetchRange {
 
 struct Prefetch {
         Prefetcher *prefetcher;
-        Chain *chain;
+        const ChainView *view;
         atomic_uint_fast64_t next; /* where the last read ended */
         atomic_uint_fast64_t streak; /* bytes read without a gap */
         PrefetchRange ranges[RANGES]; /* guarded by the prefetcher's lock, but the bytes of those in use */
@@ -83,13 +83,13 @@ Prefetcher *prefetcher_free(Prefetcher *prefetcher) {
         return NULL;
 }
 
-int prefetch_new(Prefetcher *prefetcher, Chain *chain, Prefetch **ret) {
+int prefetch_new(Prefetcher *prefetcher, const ChainView *view, Prefetch **ret) {
         Prefetch *prefetch = calloc(1, sizeof *prefetch);
 
         if (!prefetch)
                 return -ENOMEM;
         prefetch->prefetcher = prefetcher;
-        prefetch->chain = chain;
+        prefetch->view = view;
         for (size_t i = 0; i < RANGES; i++)
                 prefetch->ranges[i].prefetch = prefetch;
         *ret = prefetch;
@@ -136,10 +136,10 @@ static void give_up(Prefetcher *prefetcher, PrefetchRange *range) {
 }
 
 static RangeState fill(const PrefetchRange *range) {
-        Chain *chain = range->prefetch->chain;
+        const ChainView *view = range->prefetch->view;
 
-        if (chain_is_zero(chain, range->start, range->length) != 0 ||
-            chain_read(chain, range->buffer, range->length, range->start, NULL) < 0)
+        if (chain_view_is_zero(view, range->start, range->length) != 0 ||
+            chain_view_read(view, range->buffer, range->length, range->start, NULL) < 0)
                 return RANGE_USELESS;
         return RANGE_READY;
 }
@@ -216,11 +216,11 @@ static void look_ahead(Prefetch *prefetch, uint64_t end, size_t length) {
                 ahead = max_u64(ahead, range->start + range->length);
                 there++;
         }
-        for (size_t i = 0; i < RANGES && there < AHEAD && ahead < chain_size(prefetch->chain); i++) {
+        for (size_t i = 0; i < RANGES && there < AHEAD && ahead < chain_view_size(prefetch->view); i++) {
                 if (prefetch->ranges[i].state != RANGE_FREE)
                         continue;
                 queue(prefetch->prefetcher, &prefetch->ranges[i], ahead,
-                      (size_t) min_u64(step, chain_size(prefetch->chain) - ahead));
+                      (size_t) min_u64(step, chain_view_size(prefetch->view) - ahead));
                 ahead += step;
                 there++;
         }

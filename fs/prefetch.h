@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "chain/chain.h"
+#include "chain/chain-view.h"
 #include "util/cleanup.h"
 
 #define PREFETCH_SIZE (1u << 20) /* bytes: the longest request of the kernel */
@@ -26,13 +26,13 @@ int prefetcher_new(Prefetcher **ret);
 /* No Prefetch may be left. Always NULL. */
 Prefetcher *prefetcher_free(Prefetcher *prefetcher);
 
-/* The chain is borrowed. */
-int prefetch_new(Prefetcher *prefetcher, Chain *chain, Prefetch **ret);
+/* The view is borrowed. */
+int prefetch_new(Prefetcher *prefetcher, const ChainView *view, Prefetch **ret);
 /* Waits for what is being made ready, and for answers that go on: a file may be closed by another thread as soon as the
  * kernel has the answer. Always NULL. */
 Prefetch *prefetch_free(Prefetch *prefetch);
 
-/* A read of [offset, offset + length), which lies within the disk: tells what may be wanted next, and returns the range that
+/* A read of [offset, offset + length), which lies within the view: tells what may be wanted next, and returns the range that
  * holds all of it where that is ready, or soon will be: its bytes from offset on are *ret_bytes until
  * prefetch_release(). NULL: the caller has to read by itself. */
 PrefetchRange *prefetch_read(Prefetch *prefetch, uint64_t offset, size_t length, const void **ret_bytes);

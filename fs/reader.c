@@ -13,13 +13,13 @@
 static char zeroes[ZEROES] __attribute__((aligned(4096)));
 
 /* How much can be read from the beginning of a range of which not all can. */
-static size_t readable_start(Chain *chain, unsigned char *buffer, size_t size, uint64_t offset) {
+static size_t readable_start(const ChainView *view, unsigned char *buffer, size_t size, uint64_t offset) {
         uint64_t end = offset + size, at = offset;
 
         while (at < end) {
                 uint64_t next = min_u64(round_down(at, PIECE) + PIECE, end);
 
-                if (chain_read(chain, buffer + (at - offset), next - at, at, NULL) < 0)
+                if (chain_view_read(view, buffer + (at - offset), next - at, at, NULL) < 0)
                         break;
                 at = next;
         }
@@ -32,29 +32,28 @@ int reader_read(OpenFile *file, size_t size, uint64_t offset, Answer *ret) {
         void *buffer;
         int rc;
 
-        if (offset >= file->view.size)
+        if (offset >= chain_view_size(file->view))
                 return 0;
-        size = (size_t) min_u64(size, file->view.size - offset);
-        offset += file->view.start;
+        size = (size_t) min_u64(size, chain_view_size(file->view) - offset);
         if (file->prefetch && size > 0)
                 ret->range = prefetch_read(file->prefetch, offset, size, &ret->bytes);
         ret->length = size;
         ret->end = offset + size;
         if (ret->range)
                 return 0;
-        if (size <= sizeof zeroes && chain_is_zero(file->view.chain, offset, size) == 1) {
+        if (size <= sizeof zeroes && chain_view_is_zero(file->view, offset, size) == 1) {
                 ret->bytes = zeroes;
                 return 0;
         }
         buffer = scratch_get(SCRATCH_ANSWER, size);
         if (!buffer)
                 return -ENOMEM;
-        rc = chain_read(file->view.chain, buffer, size, offset, &reason);
+        rc = chain_view_read(file->view, buffer, size, offset, &reason);
         if (rc < 0) {
                 item_subject(&file->item, subject);
                 if (!patience_is_over())
                         log_once(node_number(file->item.node), "%s: %s", subject, reason.text);
-                ret->length = file->direct ? readable_start(file->view.chain, buffer, size, offset) : 0;
+                ret->length = file->direct ? readable_start(file->view, buffer, size, offset) : 0;
         }
         ret->bytes = buffer;
         return ret->length > 0 ? 0 : rc;

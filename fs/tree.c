@@ -64,21 +64,22 @@ int item_log_failure(const Item *item, int rc, const Reason *reason) {
         return rc;
 }
 
-int item_open_chain(const Item *item, Chain **ret) {
+int item_open_view(const Item *item, ChainView **ret) {
+        const char *point = item->point->name, *disk = item_disk(item)->name;
+        Vm *vm = item->vm->vm;
         Reason reason = REASON_INIT;
-        int rc = chain_open(item->vm->vm, item->point->name, item_disk(item)->name, ret, &reason);
+        int rc = item->node.kind == NODE_PARTITION
+                         ? point_image_open_partition(vm, point, disk, item_partition(item), ret, &reason)
+                         : point_image_open_disk(vm, point, disk, ret, &reason);
 
         return rc < 0 ? item_log_failure(item, rc, &reason) : 0;
 }
 
 int tree_find_partitions(const Item *item, const char *disk, PartitionTable **ret, Reason *reterr) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
         CLEANUP(patience_unlimit) PatienceLimit limit;
-        int rc;
 
         patience_limit(&limit, PARTITIONS_WAIT);
-        rc = chain_open(item->vm->vm, item->point->name, disk, &chain, reterr);
-        return rc < 0 ? rc : partitions_find(chain, ret, reterr);
+        return partitions_find(item->vm->vm, item->point->name, disk, ret, reterr);
 }
 
 static int find_table(Item *item) {

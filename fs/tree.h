@@ -12,7 +12,7 @@
 #include "completeness.h"
 #include "mount-options.h"
 #include "node.h"
-#include "partitions/partitions.h"
+#include "partitions/point-image.h"
 #include "util/io.h"
 
 /* How often what is never cached was asked for lately; see attributes.c. */
@@ -47,8 +47,8 @@ int tree_find(Tree *tree, const Item *parent, const char *name, Item *ret);
 /* The directory that something is in; the root's is the root. */
 int tree_parent(const Item *item, Item *ret);
 
-/* The disk of what is one, or made of one. What goes wrong is logged. */
-int item_open_chain(const Item *item, Chain **ret);
+/* What an image shows: a disk or a partition. What goes wrong is logged. */
+int item_open_view(const Item *item, ChainView **ret);
 
 /* The partitions of a disk in the same point. They are not waited for long: where an archive has to be unpacked first, there
  * may be none yet. */

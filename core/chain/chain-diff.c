@@ -24,6 +24,7 @@ typedef struct Piece {
 
 typedef struct Walk {
         const ChainDiff *diff;
+        uint64_t size; /* of the longer one */
         bool is_one_disk; /* the same layer at the same place is the same bytes */
         ChainExtent before, after; /* that the walk is in; length 0: not asked for yet */
         ChainExtent pending;       /* to be seen */
@@ -99,8 +100,8 @@ static void compare_piece(void *context, size_t index) {
         piece->error = buffers ? 0 : -ENOMEM;
         if (!buffers)
                 return;
-        read_side(&walk->diff->before, &walk->before, piece, buffers);
-        read_side(&walk->diff->after, &walk->after, piece, buffers + PIECE);
+        read_side(walk->diff->before, &walk->before, piece, buffers);
+        read_side(walk->diff->after, &walk->after, piece, buffers + PIECE);
         for (size_t at = 0, i = 0; at < piece->length; at += DIFF_BLOCK, i++)
                 if (piece->verdicts[i] == SAME &&
                     memcmp(buffers + at, buffers + PIECE + at, min_u64(DIFF_BLOCK, piece->length - at)) != 0)
@@ -127,7 +128,7 @@ static int add_piece(Walk *walk, const Piece *piece) {
 static int tell(const Walk *walk, uint64_t done) {
         const ChainDiff *diff = walk->diff;
 
-        return diff->progress ? diff->progress(diff->context, done, max_u64(diff->before.size, diff->after.size)) : 0;
+        return diff->progress ? diff->progress(diff->context, done, walk->size) : 0;
 }
 
 /* Blocks begin at multiples of their size, whatever the range. */
@@ -165,8 +166,8 @@ static void explain(Walk *walk, uint64_t start, uint64_t end) {
         size_t length = (size_t) min_u64(sizeof bytes, end - start);
         Reason reason = REASON_INIT;
 
-        if (!walk->unreadable && (chain_view_read(&diff->before, bytes, length, start, &reason) < 0 ||
-                                  chain_view_read(&diff->after, bytes, length, start, &reason) < 0))
+        if (!walk->unreadable && (chain_view_read(diff->before, bytes, length, start, &reason) < 0 ||
+                                  chain_view_read(diff->after, bytes, length, start, &reason) < 0))
                 note_unreadable(walk, reason.text);
         walk->unreadable = true;
 }
@@ -196,8 +197,8 @@ static int enter(const ChainView *view, uint64_t offset, ChainExtent *extent, Re
 }
 
 static int step(Walk *walk, uint64_t *offset, Reason *reterr) {
-        const ChainView *before = &walk->diff->before, *after = &walk->diff->after;
-        bool was = before->chain && *offset < before->size, is = *offset < after->size;
+        const ChainView *before = walk->diff->before, *after = walk->diff->after;
+        bool was = before && *offset < chain_view_size(before), is = *offset < chain_view_size(after);
         uint64_t start = *offset, end = UINT64_MAX;
         int rc = 0;
 
@@ -221,14 +222,13 @@ static int step(Walk *walk, uint64_t *offset, Reason *reterr) {
 
 int chain_diff(const ChainDiff *diff, Reason *reterr) {
         CLEANUP(freep) Piece *pieces = calloc(PIECES, sizeof *pieces);
-        uint64_t size = max_u64(diff->before.chain ? diff->before.size : 0, diff->after.size);
-        Walk walk = { .diff = diff, .pieces = pieces, .reason = REASON_INIT };
+        uint64_t size = max_u64(diff->before ? chain_view_size(diff->before) : 0, chain_view_size(diff->after));
+        Walk walk = { .diff = diff, .size = size, .pieces = pieces, .reason = REASON_INIT };
         int rc = 0;
 
         if (!pieces)
                 return fail_oom(reterr);
-        walk.is_one_disk = diff->before.chain && chain_is_same_disk(diff->before.chain, diff->after.chain) &&
-                           diff->before.start == diff->after.start;
+        walk.is_one_disk = diff->before && chain_view_is_same_place(diff->before, diff->after);
         for (uint64_t offset = 0; rc >= 0 && offset < size;) {
                 rc = step(&walk, &offset, reterr);
                 if (rc >= 0)

@@ -10,7 +10,7 @@
 #define DIFF_BLOCK 4096
 
 typedef struct ChainDiff {
-        ChainView before, after; /* before.chain NULL: there was no such disk */
+        const ChainView *before, *after; /* before NULL: there was no such disk */
         bool maps_only;          /* what was stored anew counts as different, without reading it */
         /* An extent that differs, as it is after, neighbours joined; absent: after is shorter. Less than 0 ends it. */
         int (*see)(void *context, const ChainExtent *extent, bool absent);

@@ -41,7 +41,7 @@ static int print_map(const ChainView *view, const ChainPrinter *printer, char **
         if (!f)
                 return fail_oom(reterr);
         fputs(printer->head, f);
-        for (uint64_t offset = 0; rc >= 0 && offset < view->size;) {
+        for (uint64_t offset = 0; rc >= 0 && offset < chain_view_size(view);) {
                 ChainExtent extent;
 
                 rc = chain_view_next_extent(view, offset, &extent, reterr);

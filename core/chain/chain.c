@@ -418,9 +418,7 @@ int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *ret
         return 0;
 }
 
-/* As chain_extent_at(), but as far as a wide region tells where it can: for walks over the disk, which would else
- * flatten it piece by piece however little is in it. */
-static int wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
+int chain_wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
         CacheKey key = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
         const Region *region;
@@ -441,10 +439,10 @@ static int wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reaso
 
 int chain_next_extent(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
         ChainExtent extent, next;
-        int rc = wide_extent_at(chain, offset, &extent, reterr);
+        int rc = chain_wide_extent_at(chain, offset, &extent, reterr);
 
         while (rc >= 0 && extent.start + extent.length < chain->size) {
-                rc = wide_extent_at(chain, extent.start + extent.length, &next, reterr);
+                rc = chain_wide_extent_at(chain, extent.start + extent.length, &next, reterr);
                 /* Several layers of one point have the same name at different places. */
                 if (rc < 0 || next.state != extent.state || !next.point != !extent.point ||
                     (next.point && strcmp(next.point, extent.point) != 0))
@@ -537,7 +535,7 @@ int64_t chain_seek(Chain *chain, uint64_t offset, int whence) {
                 return -ENXIO;
         while (offset < chain->size) {
                 ChainExtent extent;
-                int rc = wide_extent_at(chain, offset, &extent, NULL);
+                int rc = chain_wide_extent_at(chain, offset, &extent, NULL);
 
                 if (rc < 0)
                         return rc;

@@ -4,97 +4,34 @@
 #include <stdbool.h>
 #include <string.h>
 
-#include "partitions/lvm-text.h"
 #include "util/bytes.h"
 
 #define SECTOR 512
-#define LABEL_SECTORS 4      /* in one of which the label is */
-#define ID_LENGTH 32
-#define AREAS_MAX 16
-#define TEXT_MAX (4u << 20)  /* bytes; the area for it is 1 MiB mostly */
-#define AREA_HEADER 512
-static const char area_magic[] = " LVM2 x[5A%r0N*>"; /* 16 bytes */
+#define SEGMENTS_MAX 100000
+#define STRIPES_MAX 128
+#define NAME_LENGTH_MAX 127 /* as LVM has it */
 
-typedef struct Volume {
-        const DiskBytes *disk;
-        uint64_t start, size; /* of the physical volume */
-        char id[ID_LENGTH + 1];
-        LvmVolumes *volumes;
-} Volume;
+/* What is known of a volume's group, and where its physical volumes are. */
+typedef struct Group {
+        const LvmMembers *members;
+        const LvmMember *own;
+        const char *name;
+        const json_t *physical, *logical;
+        uint64_t extent; /* bytes */
+} Group;
 
-void lvm_clear(LvmVolumes *volumes) {
+static void volume_clear(LvmVolume *volume) {
+        view_pieces_free(volume->pieces, volume->piece_count);
+        free(volume->name);
+        free(volume->trouble);
+        *volume = (LvmVolume) { 0 };
+}
+
+void lvm_volumes_clear(LvmVolumes *volumes) {
         for (size_t i = 0; i < volumes->count; i++)
-                free(volumes->items[i].name);
+                volume_clear(&volumes->items[i]);
         free(volumes->items);
         *volumes = (LvmVolumes) { 0 };
-}
-
-static int damaged(Reason *reterr) {
-        return fail(reterr, -EBADMSG, "the metadata of LVM is damaged");
-}
-
-static int read_at(const Volume *pv, void *buffer, uint64_t length, uint64_t offset, Reason *reterr) {
-        if (offset > pv->size || length > pv->size - offset)
-                return damaged(reterr);
-        return pv->disk->read(pv->disk->context, buffer, (size_t) length, pv->start + offset, reterr);
-}
-
-/* Of the label: where the metadata is. Two lists of places, each with an empty one at its end: data, and metadata. */
-static int find_area(Volume *pv, uint64_t *ret_start, uint64_t *ret_size, Reason *reterr) {
-        unsigned char sectors[LABEL_SECTORS * SECTOR];
-        int rc = read_at(pv, sectors, sizeof sectors, 0, reterr);
-
-        for (size_t i = 0; rc >= 0 && i < LABEL_SECTORS; i++) {
-                const unsigned char *label = sectors + i * SECTOR;
-                size_t at = load_le32(label + 20), lists = 0;
-
-                if (memcmp(label, "LABELONE", 8) != 0 || at > SECTOR - ID_LENGTH - 8)
-                        continue;
-                memcpy(pv->id, label + at, ID_LENGTH);
-                for (at += ID_LENGTH + 8; at + 16 <= SECTOR; at += 16) {
-                        if (load_le64(label + at) == 0)
-                                lists++;
-                        else if (lists == 1) {
-                                *ret_start = load_le64(label + at);
-                                *ret_size = load_le64(label + at + 8);
-                                return 0;
-                        }
-                        if (lists == 2)
-                                return fail(reterr, -EBADMSG, "this physical volume of LVM has no metadata");
-                }
-        }
-        return rc < 0 ? rc : damaged(reterr);
-}
-
-/* The text lies in a ring behind the area's header. The caller frees *ret. */
-static int read_text(const Volume *pv, uint64_t area, uint64_t area_size, char **ret, size_t *ret_length, Reason *reterr) {
-        unsigned char header[AREA_HEADER];
-        CLEANUP(freep) char *text = NULL;
-        uint64_t offset, length, first;
-        int rc;
-
-        if (area > pv->size || area_size > pv->size - area)
-                return damaged(reterr);
-        rc = read_at(pv, header, sizeof header, area, reterr);
-        if (rc < 0)
-                return rc;
-        offset = load_le64(header + 40);
-        length = load_le64(header + 48);
-        if (memcmp(header + 4, area_magic, 16) != 0 || area_size <= AREA_HEADER || offset < AREA_HEADER ||
-            offset >= area_size || length == 0 || length > TEXT_MAX || length > area_size - AREA_HEADER)
-                return damaged(reterr);
-        text = malloc(length);
-        if (!text)
-                return fail_oom(reterr);
-        first = min_u64(length, area_size - offset);
-        rc = read_at(pv, text, first, area + offset, reterr);
-        if (rc >= 0 && first < length)
-                rc = read_at(pv, text + first, length - first, area + AREA_HEADER, reterr);
-        if (rc < 0)
-                return rc;
-        *ret = STEAL_PTR(text);
-        *ret_length = length;
-        return 0;
 }
 
 static bool take_number(const json_t *object, const char *key, uint64_t *ret) {
@@ -106,149 +43,317 @@ static bool take_number(const json_t *object, const char *key, uint64_t *ret) {
         return true;
 }
 
-/* "aBcDeF-…" in the text, without dashes in the label. */
-static bool is_id(const char *text, const char *id) {
-        for (; text && *text; text++)
-                if (*text != '-' && *text != *id++)
-                        return false;
-        return text && !*id;
+static const char *text_of(const json_t *value) {
+        return json_string_value(value) ?: "";
 }
 
-static const char *own_name(const json_t *volumes, const char *id, uint64_t *ret_data_start) {
-        const char *name;
-        json_t *volume;
-
-        json_object_foreach((json_t *) volumes, name, volume)
-                if (is_id(json_string_value(json_object_get(volume, "id")), id) &&
-                    take_number(volume, "pe_start", ret_data_start))
-                        return name;
-        return NULL;
+/* "aBcDeF-…" in the text, without dashes in the label. */
+static bool is_id(const char *text, const char *id) {
+        for (; *text; text++)
+                if (*text != '-' && *text != *id++)
+                        return false;
+        return !*id;
 }
 
 /* Names are parts of file names. */
 static bool is_name(const char *name) {
-        return *name && *name != '.' && strlen(name) <= 127 &&
+        return *name && *name != '.' && strlen(name) <= NAME_LENGTH_MAX &&
                strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+_.-") == strlen(name);
 }
 
-/* Where the segments lie, in extents, should they follow each other on this physical volume. */
-static bool find_piece(const json_t *volume, const char *pv_name, uint64_t *ret_start, uint64_t *ret_count) {
-        uint64_t segments, count = 0, start = 0;
-
-        if (!take_number(volume, "segment_count", &segments) || segments == 0 || segments > 10000)
-                return false;
-        for (uint64_t i = 1; i <= segments; i++) {
-                char key[32];
-                uint64_t stripes, extents, from;
-                const json_t *segment, *places;
-
-                snprintf(key, sizeof key, "segment%u", (unsigned) i);
-                segment = json_object_get(volume, key);
-                places = json_object_get(segment, "stripes");
-                if (strcmp(json_string_value(json_object_get(segment, "type")) ?: "", "striped") != 0 ||
-                    !take_number(segment, "stripe_count", &stripes) || stripes != 1 ||
-                    !take_number(segment, "extent_count", &extents) || json_array_size(places) != 2 ||
-                    strcmp(json_string_value(json_array_get(places, 0)) ?: "", pv_name) != 0 ||
-                    !json_is_integer(json_array_get(places, 1)) || json_integer_value(json_array_get(places, 1)) < 0)
-                        return false;
-                from = (uint64_t) json_integer_value(json_array_get(places, 1));
-                if (i == 1)
-                        start = from;
-                else if (from != start + count)
-                        return false;
-                if (__builtin_add_overflow(count, extents, &count))
-                        return false;
-        }
-        *ret_start = start;
-        *ret_count = count;
-        return count > 0;
-}
-
-static bool is_visible(const json_t *volume) {
-        const json_t *status = json_object_get(volume, "status");
-
-        for (size_t i = 0; i < json_array_size(status); i++)
-                if (strcmp(json_string_value(json_array_get(status, i)) ?: "", "VISIBLE") == 0)
+static bool has_word(const json_t *list, const char *word) {
+        for (size_t i = 0; i < json_array_size(list); i++)
+                if (strcmp(text_of(json_array_get(list, i)), word) == 0)
                         return true;
         return false;
 }
 
-static int add(Volume *pv, const char *group, const char *name, uint64_t start, uint64_t size) {
-        LvmVolumes *volumes = pv->volumes;
-        LvmVolume *grown = reallocarray(volumes->items, volumes->count + 1, sizeof *grown);
+/* ---- the group ---- */
 
-        if (!grown)
-                return -ENOMEM;
-        volumes->items = grown;
-        grown[volumes->count] = (LvmVolume) { NULL, start, size };
-        if (asprintf(&grown[volumes->count].name, "%s-%s", group, name) < 0)
-                return -ENOMEM;
-        volumes->count++;
-        return 0;
-}
-
-/* Extents into bytes of the disk; false where they pass the physical volume's end. */
-static bool make_range(const Volume *pv, uint64_t data_start, uint64_t extent, uint64_t first, uint64_t count,
-                       uint64_t *ret_start, uint64_t *ret_size) {
-        uint64_t bytes, start, size, end;
-
-        if (__builtin_mul_overflow(extent, SECTOR, &bytes) || __builtin_mul_overflow(first, bytes, &start) ||
-            __builtin_mul_overflow(count, bytes, &size) || __builtin_mul_overflow(data_start, SECTOR, &data_start) ||
-            __builtin_add_overflow(start, data_start, &start) || __builtin_add_overflow(start, size, &end) ||
-            end > pv->size)
-                return false;
-        *ret_start = pv->start + start;
-        *ret_size = size;
-        return true;
-}
-
-static int add_all(Volume *pv, const char *group_name, const json_t *group, Reason *reterr) {
-        uint64_t data_start = 0, extent, first, count;
-        const char *pv_name = own_name(json_object_get(group, "physical_volumes"), pv->id, &data_start);
+static bool has_physical(const json_t *metadata, const char *id) {
         const char *name;
+        json_t *physical;
+
+        json_object_foreach(json_object_get(metadata, "physical_volumes"), name, physical)
+                if (is_id(text_of(json_object_get(physical, "id")), id))
+                        return true;
+        return false;
+}
+
+/* Who tells most recently of the group that the own one is in. Another that is in the same disk may be a copy of it. */
+static const LvmMember *find_teller(const LvmMembers *members, const LvmMember *own) {
+        const LvmMember *newest = NULL;
+        uint64_t newest_seqno = 0, seqno;
+
+        for (size_t i = 0; i < members->count; i++) {
+                const LvmMember *member = &members->items[i];
+
+                if (!take_number(member->metadata, "seqno", &seqno))
+                        seqno = 0;
+                if (has_physical(member->metadata, own->id) &&
+                    (!newest || seqno > newest_seqno || (seqno == newest_seqno && member == own))) {
+                        newest = member;
+                        newest_seqno = seqno;
+                }
+        }
+        return newest;
+}
+
+/* The physical volume that the metadata calls so: the one on the own one's disk where there are copies of it. */
+static const LvmMember *find_member(const Group *group, const char *name) {
+        const char *id = text_of(json_object_get(json_object_get(group->physical, name), "id"));
+        const LvmMember *found = NULL;
+
+        for (size_t i = 0; i < group->members->count; i++) {
+                const LvmMember *member = &group->members->items[i];
+
+                if (!is_id(id, member->id))
+                        continue;
+                if (member == group->own)
+                        return member;
+                if (!found || (found->disk != group->own->disk && member->disk == group->own->disk))
+                        found = member;
+        }
+        return found;
+}
+
+/* ---- volumes ---- */
+
+static const json_t *segment_of(const json_t *volume, uint64_t number) {
+        char key[32];
+
+        snprintf(key, sizeof key, "segment%u", (unsigned) number);
+        return json_object_get(volume, key);
+}
+
+/* Where a snapshot is being merged into the volume, that is not what its places have. */
+static int refuse_merging(const Group *group, const char *name, Reason *reterr) {
+        const char *other;
         json_t *volume;
 
-        if (!pv_name || !take_number(group, "extent_size", &extent) || !is_name(group_name))
-                return damaged(reterr);
-        json_object_foreach(json_object_get(group, "logical_volumes"), name, volume) {
-                uint64_t start = 0, size = 0;
+        json_object_foreach((json_t *) group->logical, other, volume) {
+                const json_t *segment = segment_of(volume, 1);
 
-                if (!is_name(name) || !is_visible(volume) || pv->volumes->count == LVM_VOLUMES_MAX)
-                        continue;
-                if (find_piece(volume, pv_name, &first, &count))
-                        (void) make_range(pv, data_start, extent, first, count, &start, &size);
-                if (add(pv, group_name, name, start, size) < 0)
-                        return fail_oom(reterr);
+                if (json_object_get(segment, "merging_store") &&
+                    strcmp(text_of(json_object_get(segment, "origin")), name) == 0)
+                        return fail(reterr, -ENOTSUP, "a snapshot is being merged into it, and LVM alone knows how to read "
+                                                      "both");
         }
         return 0;
 }
 
-int lvm_read(const DiskBytes *disk, uint64_t start, uint64_t size, LvmVolumes *ret, Reason *reterr) {
-        CLEANUP(lvm_clear) LvmVolumes volumes = { 0 };
-        CLEANUP(json_decrefp) json_t *root = NULL;
-        CLEANUP(freep) char *text = NULL;
-        Volume pv = { disk, start, size, "", &volumes };
-        uint64_t area = 0, area_size = 0;
-        const char *name;
-        json_t *value;
-        size_t length = 0;
-        int rc;
+static int place_stripe(const Group *group, const json_t *stripes, size_t index, uint64_t share, ViewPlace *ret,
+                        Reason *reterr) {
+        const char *name = text_of(json_array_get(stripes, 2 * index));
+        const json_t *first = json_array_get(stripes, 2 * index + 1);
+        const LvmMember *member = find_member(group, name);
+        uint64_t data_start, start, end;
 
-        rc = find_area(&pv, &area, &area_size, reterr);
-        if (rc >= 0)
-                rc = read_text(&pv, area, area_size, &text, &length, reterr);
-        if (rc >= 0)
-                rc = lvm_text_parse(text, length, &root, reterr);
-        if (rc < 0)
-                return rc;
-        /* The volume group is the one section; beside it stand numbers and words. */
-        json_object_foreach(root, name, value)
-                if (json_is_object(value)) {
-                        rc = add_all(&pv, name, value, reterr);
-                        break;
+        if (!json_object_get(group->physical, name))
+                return fail(reterr, -ENOTSUP, "it lies on another volume, %.127s, as while it is being moved", name);
+        if (!member)
+                return fail(reterr, -ENOENT, "some of it is on the physical volume %.127s, which no disk of the point has",
+                            name);
+        if (!json_is_integer(first) || json_integer_value(first) < 0 ||
+            !take_number(json_object_get(group->physical, name), "pe_start", &data_start) ||
+            __builtin_mul_overflow(data_start, SECTOR, &data_start) ||
+            __builtin_mul_overflow((uint64_t) json_integer_value(first), group->extent, &start) ||
+            __builtin_add_overflow(start, data_start, &start) || __builtin_add_overflow(start, share, &end) ||
+            end > member->size)
+                return fail(reterr, -EBADMSG, "it does not lie within the disk");
+        *ret = (ViewPlace) { member->disk, member->start + start };
+        return 0;
+}
+
+/* One segment. Its size counts in *extents. */
+static int take_piece(const Group *group, const json_t *segment, uint64_t *extents, ViewPiece *piece, Reason *reterr) {
+        const json_t *stripes = json_object_get(segment, "stripes");
+        const char *type = text_of(json_object_get(segment, "type"));
+        uint64_t start, count, stripe_count, stripe_size = 0;
+        int rc = 0;
+
+        if (*type && strcmp(type, "striped") != 0)
+                return fail(reterr, -ENOTSUP, "it is of the kind \"%.40s\", of which LVM alone knows how to read it", type);
+        if (!take_number(segment, "start_extent", &start) || start != *extents ||
+            !take_number(segment, "extent_count", &count) || count == 0 ||
+            !take_number(segment, "stripe_count", &stripe_count) || stripe_count == 0 || stripe_count > STRIPES_MAX ||
+            json_array_size(stripes) != 2 * stripe_count || count % stripe_count != 0 ||
+            (stripe_count > 1 && !take_number(segment, "stripe_size", &stripe_size)) ||
+            __builtin_mul_overflow(stripe_size, SECTOR, &piece->stripe_size) ||
+            __builtin_mul_overflow(count, group->extent, &piece->size) || __builtin_add_overflow(start, count, extents))
+                return fail(reterr, -EBADMSG, "the metadata of LVM is damaged");
+        if (stripe_count > 1 && (stripe_size == 0 || piece->size / stripe_count % piece->stripe_size != 0))
+                return fail(reterr, -ENOTSUP, "its stripes do not fit its extents");
+        piece->places = calloc(stripe_count, sizeof *piece->places);
+        if (!piece->places)
+                return fail_oom(reterr);
+        for (size_t i = 0; rc >= 0 && i < stripe_count; i++)
+                rc = place_stripe(group, stripes, i, piece->size / stripe_count, &piece->places[i], reterr);
+        piece->place_count = stripe_count;
+        return rc;
+}
+
+/* Whether the piece lies right behind the last one. */
+static bool goes_on(const LvmVolume *volume, const ViewPiece *piece) {
+        const ViewPiece *last = volume->piece_count > 0 ? &volume->pieces[volume->piece_count - 1] : NULL;
+
+        return last && last->place_count == 1 && piece->place_count == 1 && last->places->disk == piece->places->disk &&
+               last->places->start + last->size == piece->places->start;
+}
+
+static int take_pieces(const Group *group, const json_t *json, uint64_t count, LvmVolume *volume, Reason *reterr) {
+        uint64_t extents = 0;
+        int rc = 0;
+
+        for (uint64_t i = 1; rc >= 0 && i <= count; i++) {
+                ViewPiece piece = { 0 };
+
+                rc = take_piece(group, segment_of(json, i), &extents, &piece, reterr);
+                if (rc >= 0 && __builtin_add_overflow(volume->size, piece.size, &volume->size))
+                        rc = fail(reterr, -EBADMSG, "it does not lie within the disk");
+                if (rc >= 0 && !goes_on(volume, &piece)) {
+                        volume->pieces[volume->piece_count++] = piece;
+                        continue;
                 }
+                if (rc >= 0)
+                        volume->pieces[volume->piece_count - 1].size += piece.size;
+                free(piece.places);
+        }
+        return rc;
+}
+
+/* Where the volume's bytes are. -ENOMEM alone is a failure of ours. */
+static int take_places(const Group *group, const char *name, const json_t *json, LvmVolume *volume, Reason *reterr) {
+        uint64_t count;
+        int rc = refuse_merging(group, name, reterr);
+
         if (rc < 0)
                 return rc;
+        if (!take_number(json, "segment_count", &count) || count == 0 || count > SEGMENTS_MAX ||
+            count > json_object_size(json))
+                return fail(reterr, -EBADMSG, "the metadata of LVM is damaged");
+        volume->pieces = calloc(count, sizeof *volume->pieces);
+        if (!volume->pieces)
+                return fail_oom(reterr);
+        return take_pieces(group, json, count, volume, reterr);
+}
+
+/* The first physical volume that has some of it and is there: it is listed with that. NULL: none is. */
+static const LvmMember *find_first(const Group *group, const json_t *json) {
+        uint64_t count;
+
+        if (!take_number(json, "segment_count", &count))
+                return NULL;
+        for (uint64_t i = 1; i <= count && i <= json_object_size(json); i++) {
+                const json_t *stripes = json_object_get(segment_of(json, i), "stripes");
+
+                for (size_t stripe = 0; stripe < json_array_size(stripes); stripe += 2) {
+                        const LvmMember *member = find_member(group, text_of(json_array_get(stripes, stripe)));
+
+                        if (member)
+                                return member;
+                }
+        }
+        return NULL;
+}
+
+/* Those that have no places of their own, such as thin ones, are listed with the first physical volume that is there. */
+static bool is_listed_here(const Group *group, const json_t *json) {
+        const LvmMember *first = find_first(group, json);
+        const char *name;
+        json_t *physical;
+
+        if (first)
+                return first == group->own;
+        json_object_foreach((json_t *) group->physical, name, physical) {
+                first = find_member(group, name);
+                if (first)
+                        return first == group->own;
+        }
+        return false;
+}
+
+/* Takes what is in the volume over, also where it fails. */
+static int add(LvmVolumes *volumes, const Group *group, const char *name, LvmVolume *volume) {
+        LvmVolume *grown = reallocarray(volumes->items, volumes->count + 1, sizeof *grown);
+
+        if (grown)
+                volumes->items = grown;
+        if (!grown || asprintf(&volume->name, "%s-%s", group->name, name) < 0) {
+                volume->name = NULL;
+                volume_clear(volume);
+                return -ENOMEM;
+        }
+        grown[volumes->count++] = *volume;
+        return 0;
+}
+
+static int add_volume(LvmVolumes *volumes, const Group *group, const char *name, const json_t *json) {
+        LvmVolume volume = { 0 };
+        Reason reason = REASON_INIT;
+        int rc = take_places(group, name, json, &volume, &reason);
+
+        if (rc < 0) {
+                volume_clear(&volume);
+                volume.trouble = rc == -ENOMEM ? NULL : strdup(reason.text);
+                if (!volume.trouble)
+                        return -ENOMEM;
+        }
+        return add(volumes, group, name, &volume);
+}
+
+static bool is_snapshot(const json_t *json) {
+        return strcmp(text_of(json_object_get(segment_of(json, 1), "type")), "snapshot") == 0;
+}
+
+/* Such a section says of another volume, which is not visible, that it has what a third one had. */
+static int add_snapshot(LvmVolumes *volumes, const Group *group, const json_t *json) {
+        const json_t *segment = segment_of(json, 1);
+        const json_t *store = json_object_get(segment, "cow_store") ?: json_object_get(segment, "merging_store");
+        const char *name = text_of(store);
+        LvmVolume volume = { 0 };
+
+        if (!is_name(name) || !is_listed_here(group, json_object_get(group->logical, name)))
+                return 0;
+        if (asprintf(&volume.trouble, "it is a snapshot of %.127s, which LVM alone knows how to read",
+                     text_of(json_object_get(segment, "origin"))) < 0)
+                return -ENOMEM;
+        return add(volumes, group, name, &volume);
+}
+
+static int add_if_shown(LvmVolumes *volumes, const Group *group, const char *name, const json_t *json) {
+        if (volumes->count == LVM_VOLUMES_MAX)
+                return 0;
+        if (is_snapshot(json))
+                return add_snapshot(volumes, group, json);
+        if (!is_name(name) || !has_word(json_object_get(json, "status"), "VISIBLE") || !is_listed_here(group, json))
+                return 0;
+        return add_volume(volumes, group, name, json);
+}
+
+int lvm_volumes_find(const LvmMembers *members, size_t own, LvmVolumes *ret, Reason *reterr) {
+        CLEANUP(lvm_volumes_clear) LvmVolumes volumes = { 0 };
+        const LvmMember *teller = find_teller(members, &members->items[own]);
+        Group group = { .members = members, .own = &members->items[own] };
+        const char *name;
+        json_t *json;
+        int rc = 0;
+
+        if (!teller && !members->items[own].metadata) { /* in no group yet */
+                *ret = (LvmVolumes) { 0 };
+                return 0;
+        }
+        if (!teller || !is_name(teller->group) || !take_number(teller->metadata, "extent_size", &group.extent) ||
+            __builtin_mul_overflow(group.extent, SECTOR, &group.extent))
+                return fail(reterr, -EBADMSG, "the metadata of LVM is damaged");
+        group.name = teller->group;
+        group.physical = json_object_get(teller->metadata, "physical_volumes");
+        group.logical = json_object_get(teller->metadata, "logical_volumes");
+        json_object_foreach((json_t *) group.logical, name, json)
+                if (rc >= 0)
+                        rc = add_if_shown(&volumes, &group, name, json);
+        if (rc < 0)
+                return fail_oom(reterr);
         *ret = volumes;
         volumes = (LvmVolumes) { 0 };
         return 0;

@@ -1,17 +1,22 @@
-/* core/partitions/lvm.h - the logical volumes of an LVM physical volume, as its own metadata tells them.
+/* core/partitions/lvm.h - the logical volumes of LVM, as the metadata of their physical volumes tells them.
  *
- * Nothing is activated: a volume that lies in one piece on one physical volume is a range of the disk like a partition, and
- * only those can be read. libblkid tells that something is a physical volume; no library of Debian's can read what is in it.
+ * Nothing is activated: a volume is a list of ranges of the disks, linear or striped, and those can be read. Others
+ * (mirrors, RAID, thin, snapshots, caches) are known by name, and it is said why they are not read.
+ * Of what several physical volumes say of their group the newest counts.
  * Threads: any. */
 #pragma once
 
-#include "partitions/sketch.h"
+#include "chain/chain-view.h"
+#include "partitions/lvm-member.h"
 
 #define LVM_VOLUMES_MAX 128
 
 typedef struct LvmVolume {
-        char *name;           /* "VG-LV" */
-        uint64_t start, size; /* bytes, on the disk; 0: it is not in one piece there */
+        char *name;        /* "VG-LV" */
+        char *trouble;     /* why it cannot be read; or NULL */
+        uint64_t size;     /* bytes; 0 where it cannot be read, as is the rest */
+        ViewPiece *pieces; /* their disks are the members' */
+        size_t piece_count;
 } LvmVolume;
 
 typedef struct LvmVolumes {
@@ -19,6 +24,7 @@ typedef struct LvmVolumes {
         size_t count;
 } LvmVolumes;
 
-/* Of the physical volume in [start, start + size) of the disk. -EBADMSG where its metadata is damaged. */
-int lvm_read(const DiskBytes *disk, uint64_t start, uint64_t size, LvmVolumes *ret, Reason *reterr);
-void lvm_clear(LvmVolumes *volumes);
+/* The volumes that begin on one of the members. Those of which no member has the beginning are told with the first that has
+ * any of it, or else with the first of the group. -EBADMSG where the metadata is damaged. */
+int lvm_volumes_find(const LvmMembers *members, size_t own, LvmVolumes *ret, Reason *reterr);
+void lvm_volumes_clear(LvmVolumes *volumes);

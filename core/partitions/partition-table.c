@@ -5,7 +5,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-#include "partitions/lvm.h"
 #include "util/bytes.h"
 
 #define HEAD (1u << 20) /* bytes at both ends of a disk where tables lie */
@@ -18,7 +17,9 @@
 #define MBR_GPT 0xee
 #define MBR_REACH (UINT64_C(1) << 33) /* sectors: of 32 bits each, the start and the length */
 
-static void partition_clear(Partition *partition) {
+void partition_clear(Partition *partition) {
+        view_pieces_free(partition->pieces, partition->piece_count);
+        strings_free(&partition->disks);
         free(partition->volume);
         free(partition->scheme);
         free(partition->type);
@@ -47,11 +48,10 @@ PartitionTable *partition_table_unref(PartitionTable *table) {
         return NULL;
 }
 
-/* The first trouble is told. */
-static int set_trouble(char **trouble, const char *words) {
+bool partition_set_trouble(char **trouble, const char *words) {
         if (!*trouble)
                 *trouble = strdup(words);
-        return *trouble ? 0 : -ENOMEM;
+        return *trouble;
 }
 
 /* false: no memory. text may be NULL. */
@@ -198,7 +198,7 @@ static int place(Partition *partition, blkid_partition from, uint64_t disk_size)
         if (__builtin_mul_overflow(start, SECTOR, &partition->start) ||
             __builtin_mul_overflow(size, SECTOR, &partition->size) ||
             __builtin_add_overflow(partition->start, partition->size, &end) || end > disk_size || partition->size == 0)
-                return set_trouble(&partition->trouble, "it does not lie within the disk");
+                return partition_set_trouble(&partition->trouble, "it does not lie within the disk") ? 0 : -ENOMEM;
         partition->readable = !blkid_partition_is_extended(from);
         return 0;
 }
@@ -235,7 +235,7 @@ static int take_partitions(const DiskBytes *disk, blkid_partlist list, Partition
                 return 0;
         if (count > PARTITIONS_MAX) {
                 count = PARTITIONS_MAX;
-                if (set_trouble(&table->trouble, "it has more partitions than are shown") < 0)
+                if (!partition_set_trouble(&table->trouble, "it has more partitions than are shown"))
                         return fail_oom(reterr);
         }
         table->partitions = calloc((size_t) count, sizeof *table->partitions);
@@ -244,61 +244,6 @@ static int take_partitions(const DiskBytes *disk, blkid_partlist list, Partition
         for (int i = 0; rc >= 0 && i < count; i++)
                 rc = take_partition(disk, blkid_partlist_get_partition(list, i), &table->partitions[table->count++], reterr);
         qsort(table->partitions, table->count, sizeof *table->partitions, compare_numbers);
-        return rc;
-}
-
-/* ---- volumes ---- */
-
-static int take_volume(const DiskBytes *disk, const LvmVolume *volume, unsigned number, PartitionTable *table,
-                       Reason *reterr) {
-        Partition *grown = reallocarray(table->partitions, table->count + 1, sizeof *grown), *partition;
-
-        if (!grown)
-                return fail_oom(reterr);
-        table->partitions = grown;
-        partition = &grown[table->count++];
-        *partition = (Partition) {
-                .number = number, .start = volume->start, .size = volume->size, .readable = volume->size > 0,
-        };
-        if (!copy_text(volume->name, &partition->volume) || !copy_text("lvm", &partition->scheme) ||
-            (!partition->readable && set_trouble(&partition->trouble, "it does not lie on this disk in one piece") < 0))
-                return fail_oom(reterr);
-        if (!partition->readable)
-                return 0;
-        return filesystem_identify(disk, partition->start, partition->size, &partition->filesystem, &partition->trouble,
-                                   reterr);
-}
-
-/* Those of the range, if that is a physical volume. What is damaged is told, and no failure. */
-static int take_volumes(const DiskBytes *disk, const Filesystem *filesystem, uint64_t start, uint64_t size, unsigned number,
-                        PartitionTable *table, Reason *reterr) {
-        CLEANUP(lvm_clear) LvmVolumes volumes = { 0 };
-        Reason reason = REASON_INIT;
-        int rc;
-
-        if (!filesystem->type || strcmp(filesystem->type, "LVM2_member") != 0)
-                return 0;
-        rc = lvm_read(disk, start, size, &volumes, &reason);
-        if (rc == -ENOMEM)
-                return fail_oom(reterr);
-        if (rc < 0)
-                return set_trouble(&table->trouble, reason.text) < 0 ? fail_oom(reterr) : 0;
-        for (size_t i = 0; rc >= 0 && i < volumes.count && table->count < PARTITIONS_MAX; i++)
-                rc = take_volume(disk, &volumes.items[i], number, table, reterr);
-        return rc;
-}
-
-static int take_all_volumes(const DiskBytes *disk, PartitionTable *table, Reason *reterr) {
-        size_t count = table->count;
-        int rc = take_volumes(disk, &table->filesystem, 0, disk->size, 0, table, reterr);
-
-        for (size_t i = 0; rc >= 0 && i < count; i++) {
-                const Partition partition = table->partitions[i]; /* they may move */
-
-                if (partition.readable)
-                        rc = take_volumes(disk, &partition.filesystem, partition.start, partition.size, partition.number,
-                                          table, reterr);
-        }
         return rc;
 }
 
@@ -333,7 +278,7 @@ static int take_table(const DiskBytes *disk, blkid_partlist list, PartitionTable
             !copy_text(blkid_parttable_get_id(scheme), &table->id))
                 return fail_oom(reterr);
         if (is_copy(scheme, disk->size) &&
-            set_trouble(&table->trouble, "the first GPT is broken: the copy at the disk's end was taken") < 0)
+            !partition_set_trouble(&table->trouble, "the first GPT is broken: the copy at the disk's end was taken"))
                 return fail_oom(reterr);
         return take_partitions(disk, list, table, reterr);
 }
@@ -366,7 +311,7 @@ static int read_with(const DiskBytes *disk, unsigned sector_size, PartitionTable
                 table->passing = true;
                 words = sketch_trouble(sketch);
         }
-        if (words && set_trouble(&table->trouble, words) < 0)
+        if (words && !partition_set_trouble(&table->trouble, words))
                 return fail_oom(reterr);
         *ret = STEAL_PTR(table);
         return 0;
@@ -383,7 +328,7 @@ static int identify_whole(const DiskBytes *disk, PartitionTable *table, Reason *
                 free(table->trouble);
                 table->trouble = NULL;
         }
-        return trouble && set_trouble(&table->trouble, trouble) < 0 ? fail_oom(reterr) : 0;
+        return trouble && !partition_set_trouble(&table->trouble, trouble) ? fail_oom(reterr) : 0;
 }
 
 static size_t count_known(const PartitionTable *table) {
@@ -432,8 +377,6 @@ int partition_table_read(const DiskBytes *disk, PartitionTable **ret, Reason *re
         }
         if (!table->scheme)
                 rc = identify_whole(disk, table, reterr);
-        if (rc >= 0)
-                rc = take_all_volumes(disk, table, reterr);
         if (rc < 0)
                 return rc;
         *ret = STEAL_PTR(table);

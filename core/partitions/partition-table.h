@@ -10,16 +10,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "chain/chain-view.h"
 #include "partitions/filesystem.h"
 #include "partitions/sketch.h"
+#include "util/io.h"
 
 #define PARTITIONS_MAX 252 /* in a table; the others are left out, and it says so */
 
-/* Or a logical volume of LVM, which is a range of the disk as well. */
+/* Or a logical volume of LVM, which is a range of the disk as well, or pieces of it and of others. */
 typedef struct Partition {
         unsigned number;      /* from 1 on; of a volume: that of the partition it is in, or 0 */
         char *volume;         /* "VG-LV"; NULL: a partition */
-        uint64_t start, size; /* bytes */
+        uint64_t start, size; /* bytes; start: on the disk, of a volume in pieces that of its first one */
+        ViewPiece *pieces;    /* of a volume that is not all of [start, start + size); or NULL */
+        size_t piece_count;
+        Strings disks;        /* of a volume: those that it is on, as the places count them; the first is the table's */
         bool readable;        /* it lies within the disk, and is no mere container of logical partitions */
         char *scheme;         /* "gpt", "dos", "bsd", "lvm": of the table that it stands in */
         char *type;           /* GPT: a UUID; else "0x83"; a volume has none */
@@ -41,8 +46,12 @@ typedef struct PartitionTable {
         bool passing;          /* trouble that may be over next time */
 } PartitionTable;
 
-/* That the disk has no table, or a broken one, is no failure. */
+/* Without volumes: volumes_add() does that. That the disk has no table, or a broken one, is no failure. */
 int partition_table_read(const DiskBytes *disk, PartitionTable **ret, Reason *reterr);
 PartitionTable *partition_table_ref(PartitionTable *table);
 PartitionTable *partition_table_unref(PartitionTable *table); /* always NULL */
 DEFINE_CLEANUP(PartitionTable, partition_table_unref)
+
+void partition_clear(Partition *partition);
+/* The first trouble is told; false: no memory. */
+bool partition_set_trouble(char **trouble, const char *words);

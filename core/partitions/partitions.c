@@ -4,28 +4,31 @@
 #include <errno.h>
 #include <string.h>
 
-#include "util/bytes.h"
+#include "partitions/volumes.h"
 #include "util/sealed-json.h"
 
-#define KIND_PARTITIONS 1 /* of what is made of a chain */
+#define KIND_PARTITIONS 1 /* of what is made of a chain; see volumes.c */
 
-static int read_chain(void *context, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
-        return chain_read(context, buffer, length, offset, reterr);
-}
-
-static int chain_has_zeroes(void *context, uint64_t offset, size_t length) {
-        return chain_is_zero(context, offset, length);
-}
+typedef struct Request {
+        Vm *vm;
+        const char *point, *disk;
+        Chain *chain;
+} Request;
 
 static int load(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
-        DiskBytes disk = { chain_size(context), read_chain, chain_has_zeroes, context };
-        PartitionTable *table;
+        const Request *request = context;
+        CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
+        DiskBytes disk = disk_bytes_of_chain(request->chain);
         int rc = partition_table_read(&disk, &table, reterr);
 
+        if (rc >= 0)
+                rc = volumes_add(request->vm, request->point, request->disk, request->chain, table, reterr);
         if (rc < 0)
                 return rc;
-        *ret_cost = sizeof *table + table->count * (sizeof *table->partitions + 300);
-        *ret = table;
+        *ret_cost = sizeof *table;
+        for (size_t i = 0; i < table->count; i++)
+                *ret_cost += sizeof *table->partitions + 300 + table->partitions[i].piece_count * 100;
+        *ret = STEAL_PTR(table);
         return 0;
 }
 
@@ -33,11 +36,16 @@ static void release(void *table) {
         partition_table_unref(table);
 }
 
-int partitions_find(Chain *chain, PartitionTable **ret, Reason *reterr) {
+int partitions_find(Vm *vm, const char *point, const char *disk, PartitionTable **ret, Reason *reterr) {
         static const CacheLoader loader = { load, release };
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
-        int rc = chain_get_made(chain, KIND_PARTITIONS, &loader, chain, &entry, reterr);
+        Request request = { vm, point, disk, NULL };
+        int rc = chain_open(vm, point, disk, &chain, reterr);
 
+        request.chain = chain;
+        if (rc >= 0)
+                rc = chain_get_made(chain, KIND_PARTITIONS, &loader, &request, &entry, reterr);
         if (rc < 0)
                 return rc;
         *ret = partition_table_ref(cache_value(entry));
@@ -57,42 +65,6 @@ int partition_name(const char *disk, const Partition *partition, char *ret, size
         return snprintf(ret, size, "%s%s%s%s", disk, number, partition->volume ? "." : "", partition->volume ?: "");
 }
 
-/* Bytes in [start, end) that are no hole. */
-static int count_allocated(Chain *chain, uint64_t start, uint64_t end, uint64_t *ret, Reason *reterr) {
-        uint64_t allocated = 0;
-
-        while (start < end) {
-                ChainExtent extent;
-                uint64_t next;
-                int rc = chain_next_extent(chain, start, &extent, reterr);
-
-                if (rc < 0)
-                        return rc;
-                next = min_u64(extent.start + extent.length, end);
-                if (extent.state != EXTENT_ZERO)
-                        allocated += next - start;
-                start = next;
-        }
-        *ret = allocated;
-        return 0;
-}
-
-/* Of the partition, or of what is around it: whichever is shorter. */
-int partition_allocated(Chain *chain, const Partition *partition, uint64_t disk_allocated, uint64_t *ret, Reason *reterr) {
-        uint64_t end = partition->start + partition->size, before, behind;
-        int rc;
-
-        if (partition->size <= chain_size(chain) / 2)
-                return count_allocated(chain, partition->start, end, ret, reterr);
-        rc = count_allocated(chain, 0, partition->start, &before, reterr);
-        if (rc >= 0)
-                rc = count_allocated(chain, end, chain_size(chain), &behind, reterr);
-        if (rc < 0)
-                return rc;
-        *ret = min_u64(disk_allocated - min_u64(disk_allocated, before + behind), partition->size);
-        return 0;
-}
-
 static int set_text(json_t *object, const char *key, const char *text) {
         return text ? json_object_set_new(object, key, json_text(text)) : 0;
 }
@@ -100,6 +72,37 @@ static int set_text(json_t *object, const char *key, const char *text) {
 static int describe_filesystem(json_t *object, const Filesystem *filesystem) {
         return set_text(object, "filesystem", filesystem->type) | set_text(object, "label", filesystem->label) |
                set_text(object, "uuid", filesystem->uuid);
+}
+
+/* {"size": 4194304, "places": [{"disk": "vda", "start": 1048576}]}, and "stripe_size" where there are several. */
+static json_t *describe_piece(const Partition *volume, const ViewPiece *piece) {
+        json_t *places = json_array(), *object = json_pack("{s:I}", "size", (json_int_t) piece->size);
+        int bad = 0;
+
+        for (size_t i = 0; i < piece->place_count; i++) {
+                const ViewPlace *place = &piece->places[i];
+
+                bad |= json_array_append_new(places, json_pack("{s:o, s:I}", "disk",
+                                                               json_text(volume->disks.items[place->disk]), "start",
+                                                               (json_int_t) place->start));
+        }
+        if (piece->place_count > 1)
+                bad |= json_object_set_new(object, "stripe_size", json_integer((json_int_t) piece->stripe_size));
+        bad |= json_object_set_new(object, "places", places);
+        if (bad) {
+                json_decref(object);
+                return NULL;
+        }
+        return object;
+}
+
+static int describe_pieces(json_t *object, const Partition *volume) {
+        json_t *list = json_array();
+        int bad = 0;
+
+        for (size_t i = 0; i < volume->piece_count; i++)
+                bad |= json_array_append_new(list, describe_piece(volume, &volume->pieces[i]));
+        return bad | json_object_set_new(object, "pieces", list);
 }
 
 static json_t *describe(const char *disk, const Partition *partition) {
@@ -116,6 +119,8 @@ static json_t *describe(const char *disk, const Partition *partition) {
                                  describe_filesystem(object, &partition->filesystem) |
                                  json_object_set_new(object, "readable", json_boolean(partition->readable)) |
                                  set_text(object, "reason", partition->trouble);
+        if (!bad && partition->pieces)
+                bad = describe_pieces(object, partition);
         if (bad) {
                 json_decref(object);
                 return NULL;

@@ -11,18 +11,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "partitions/disk-bytes.h"
 #include "util/cleanup.h"
 #include "util/reason.h"
 
 #define SKETCH_LIMIT (32u << 20) /* bytes */
-
-/* The disk, whatever it is. */
-typedef struct DiskBytes {
-        uint64_t size;
-        int (*read)(void *context, void *buffer, size_t length, uint64_t offset, Reason *reterr);
-        int (*is_zero)(void *context, uint64_t offset, size_t length); /* 1: yes; else it is read */
-        void *context;
-} DiskBytes;
 
 typedef struct Sketch Sketch;
 

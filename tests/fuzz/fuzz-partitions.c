@@ -5,7 +5,9 @@
 #include <errno.h>
 
 #include "fuzz.h"
+#include "partitions/lvm.h"
 #include "partitions/partitions.h"
+#include "partitions/volumes.h"
 #include "util/bytes.h"
 
 typedef struct Disk {
@@ -40,10 +42,26 @@ static int is_zero(void *context, uint64_t offset, size_t length) {
         return offset >= disk->head_length && offset + length <= disk->size - disk->tail_length;
 }
 
+static void look_for_volumes(const LvmMembers *members, size_t own, uint64_t disk_size) {
+        CLEANUP(lvm_volumes_clear) LvmVolumes volumes = { 0 };
+
+        (void) lvm_volumes_find(members, own, &volumes, NULL);
+        for (size_t i = 0; i < volumes.count; i++)
+                for (size_t piece = 0; piece < volumes.items[i].piece_count; piece++) {
+                        const ViewPiece *found = &volumes.items[i].pieces[piece];
+
+                        for (size_t place = 0; place < found->place_count; place++)
+                                if (found->places[place].start > disk_size ||
+                                    found->size / found->place_count > disk_size - found->places[place].start)
+                                        abort();
+                }
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         Disk disk = { 0 };
         DiskBytes bytes = { 0, read_disk, is_zero, &disk };
         CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
+        CLEANUP(lvm_members_clear) LvmMembers members = { 0 };
         json_t *object;
 
         if (size < 1)
@@ -62,6 +80,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 if (table->partitions[i].readable && (table->partitions[i].start > disk.size ||
                                                       table->partitions[i].size > disk.size - table->partitions[i].start))
                         abort();
+        (void) volumes_gather(&bytes, 0, table, &members, NULL);
+        for (size_t i = 0; i < members.count; i++)
+                look_for_volumes(&members, i, disk.size);
         object = json_object();
         (void) partitions_describe("vda", table, object);
         json_decref(object);

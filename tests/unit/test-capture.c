@@ -8,6 +8,7 @@
 #include "capture-case.h"
 #include "chain/chain.h"
 #include "chain/chain-map.h"
+#include "partitions/point-image.h"
 #include "repository/capture-lock.h"
 #include "repository/point.h"
 #include "unit.h"
@@ -510,7 +511,7 @@ static void a_disk_shrunk_and_grown_again_counts_for_the_threshold(void) {
 }
 
 static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        CLEANUP(chain_view_freep) ChainView *view = NULL;
         CLEANUP(freep) char *map = NULL;
         CLEANUP(json_decrefp) json_t *described = NULL;
         unsigned char byte[1];
@@ -521,12 +522,12 @@ static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length)
         CHECK_INT(point_describe(test->vm, test->newest->name, &described, NULL), 0);
         CHECK_INT(json_integer_value(json_object_get(json_array_get(json_object_get(described, "disks"), 0), "unreadable")),
                   length);
-        CHECK_INT(chain_open(test->vm, test->newest->name, "vda", &chain, NULL), 0);
-        CHECK_INT(chain_read(chain, byte, 1, start - 1, NULL), 0);
-        CHECK_INT(chain_read(chain, byte, 1, start, NULL), -EIO);
-        CHECK_INT(chain_read(chain, byte, 1, start + length - 1, NULL), -EIO);
-        CHECK_INT(chain_read(chain, byte, 1, start + length, NULL), 0);
-        CHECK_INT(chain_map_json(&(ChainView) { chain, 0, chain_size(chain) }, &map, &map_length, NULL), 0);
+        CHECK_INT(point_image_open_disk(test->vm, test->newest->name, "vda", &view, NULL), 0);
+        CHECK_INT(chain_view_read(view, byte, 1, start - 1, NULL), 0);
+        CHECK_INT(chain_view_read(view, byte, 1, start, NULL), -EIO);
+        CHECK_INT(chain_view_read(view, byte, 1, start + length - 1, NULL), -EIO);
+        CHECK_INT(chain_view_read(view, byte, 1, start + length, NULL), 0);
+        CHECK_INT(chain_map_json(view, &map, &map_length, NULL), 0);
         snprintf(words, sizeof words, "{\"start\": %llu, \"length\": %llu, \"data\": true, \"zero\": false, \"unreadable\": true",
                  (unsigned long long) start, (unsigned long long) length);
         CHECK(strstr(map, words));
