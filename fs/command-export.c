@@ -9,6 +9,7 @@
 #include "export/export.h"
 #include "path.h"
 #include "progress.h"
+#include "repository/points-lock.h"
 #include "restore/restore.h"
 
 enum { OPTION_FORMAT, OPTION_CHAIN, OPTION_FORCE, OPTION_JSON };
@@ -70,6 +71,7 @@ static int export_images(const Path *path, const char *target, Context *context,
 static int export(const char *repository_path, const char *text, const char *target, Context *context, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
+        CLEANUP(close_fd) int lock_fd = -1;
         ExportOptions wanted = {
                 .replace = context->replace,
                 .cancel = context->cancel,
@@ -87,6 +89,9 @@ static int export(const char *repository_path, const char *text, const char *tar
         if (!path.point[0])
                 return fail(reterr, -EINVAL, "%s names a VM: what is exported is VM/POINT or VM/POINT/DISK, as in %s/latest",
                             text, text);
+        rc = points_lock_share(path.vm, &lock_fd, reterr);
+        if (rc < 0)
+                return rc;
         if (strcmp(context->format, "vma") == 0) {
                 if (path.disk)
                         return fail(reterr, -EINVAL, "%s names a disk: a VMA archive has all of a point, VM/POINT", text);

@@ -5,6 +5,7 @@
 
 #include "command.h"
 #include "repository/capture-lock.h"
+#include "repository/points-lock.h"
 #include "repository/vm.h"
 #include "sources/source.h"
 
@@ -53,7 +54,7 @@ static int delete_checkpoints(Vm *vm, Reason *reterr) {
 static int forget(const char *path, const char *name, bool points, bool force, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(vm_freep) Vm *vm = NULL;
-        CLEANUP(close_fd) int lock_fd = -1;
+        CLEANUP(close_fd) int lock_fd = -1, points_fd = -1;
         Reason reason;
         int rc;
 
@@ -66,6 +67,8 @@ static int forget(const char *path, const char *name, bool points, bool force, R
         if (!vm_source(vm) && !vm_damage(vm) && !points)
                 return fail(reterr, -EINVAL, "%s is not registered", name);
         rc = capture_lock_take(vm, &lock_fd, reterr);
+        if (rc == 0 && points)
+                rc = points_lock_take(vm, &points_fd, reterr);
         if (rc < 0)
                 return rc;
         rc = vm_is_captured(vm) ? delete_checkpoints(vm, &reason) : 0;

@@ -10,6 +10,7 @@
 #include "machine/restoration.h"
 #include "path.h"
 #include "progress.h"
+#include "repository/points-lock.h"
 #include "restore/restore.h"
 #include "restore/target.h"
 #include "source-words.h"
@@ -94,6 +95,7 @@ static int restore(const char *repository_path, const char *text, const char *ta
                    uint64_t *ret_skipped, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(path_clear) Path path = { 0 };
+        CLEANUP(close_fd) int lock_fd = -1;
         int rc;
 
         rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
@@ -107,6 +109,9 @@ static int restore(const char *repository_path, const char *text, const char *ta
                             text, text);
         if (path.disk && context->define)
                 return fail(reterr, -EINVAL, "%s is a disk: a VM is made of a point", text);
+        rc = points_lock_share(path.vm, &lock_fd, reterr);
+        if (rc < 0)
+                return rc;
         if (path.disk)
                 return restore_disk(path.vm, path.point, path.disk, target, &context->options, ret_skipped, reterr);
         if (context->define)

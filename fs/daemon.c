@@ -30,6 +30,7 @@ static void mount_clear(Mount *mount) {
                 catalogue_free(mount->tree.catalogue);
         if (mount->tree.repository)
                 repository_free(mount->tree.repository);
+        holding_end(&mount->holding);
         pthread_mutex_destroy(&mount->files.lock);
 }
 
@@ -99,7 +100,7 @@ static int serve(struct fuse_session *session, Lifetime *lifetime, const MountOp
 
 int daemon_run(const char *repository_path, const char *mountpoint, const MountOptions *options, int ready_fd,
                Reason *reterr) {
-        CLEANUP(mount_clear) Mount mount = { .files = OPEN_FILES_INIT };
+        CLEANUP(mount_clear) Mount mount = { .files = OPEN_FILES_INIT, .holding = HOLDING_INIT };
         CLEANUP(lifetime_clear) Lifetime lifetime = {
                 .mountpoint = mountpoint, .open_files = &mount.files.count, .hold = options->hold, .ready_fd = ready_fd,
                 .signals = -1, .stop = -1, .loop_ended = -1, .reason = REASON_INIT,

@@ -178,6 +178,11 @@ static void op_open(fuse_req_t req, fuse_ino_t number, struct fuse_file_info *in
         if (rc >= 0)
                 rc = open_file_new(&mount_of(req)->tree, number, &file);
         rc = waiting_end(&waiting, rc);
+        if (rc >= 0 && node_is_image(node.kind) && mount_of(req)->tree.options->hold) {
+                rc = holding_add(&mount_of(req)->holding, file->item.vm->vm);
+                if (rc < 0)
+                        open_file_free(file);
+        }
         if (rc < 0) {
                 reply_error(req, rc);
                 return;

@@ -3,6 +3,7 @@
  * Threads: any number of requests run at once; there is no lock on the path of a read but the cache's own. */
 #pragma once
 
+#include "holding.h"
 #include "open-file.h"
 #include "tree.h"
 #include "trigger.h"
@@ -15,6 +16,7 @@ typedef struct Mount {
         Tree tree;
         Triggers *triggers;
         OpenFiles files;
+        Holding holding;
         Prefetcher *prefetcher;
         struct fuse_session *session;
 } Mount;

@@ -7,6 +7,7 @@
 #include "capture/leftovers.h"
 #include "import/import-point.h"
 #include "repository/capture-lock.h"
+#include "repository/points-lock.h"
 #include "repository/lineage.h"
 
 typedef struct Import {
@@ -205,11 +206,13 @@ int import_vm(Repository *repository, Vm *from, const char *name, const ImportOp
               Reason *reterr) {
         CLEANUP(import_clear) Import import = { .from = from, .options = options, .totals = totals };
         CLEANUP(vm_freep) Vm *vm = NULL;
-        CLEANUP(close_fd) int lock_fd = -1;
+        CLEANUP(close_fd) int lock_fd = -1, from_fd = -1;
         const char *uuid = NULL;
         int rc;
 
-        rc = lineage_of_vm(from, &import.lineage, reterr);
+        rc = points_lock_share(from, &from_fd, reterr);
+        if (rc >= 0)
+                rc = lineage_of_vm(from, &import.lineage, reterr);
         if (rc < 0)
                 return rc;
         for (size_t i = 0; !uuid && i < import.lineage.count; i++)

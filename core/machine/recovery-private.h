@@ -21,6 +21,7 @@ typedef struct Recovery {
         int hold_fd;      /* of the mount's root, which keeps it from being unmounted; -1: it is not held */
         int own_fd;       /* of own_name; -1: there is none */
         int lock_fd;
+        int points_fd;    /* of the lock that keeps the point; -1: none is to be had */
 } Recovery;
 
 void recovery_tell(const Recovery *recovery, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -12,6 +12,7 @@
 #include "machine/place.h"
 #include "machine/point-mount.h"
 #include "machine/recovery-private.h"
+#include "repository/points-lock.h"
 
 static void recovery_clear(Recovery *recovery) {
         origin_clear(&recovery->origin);
@@ -25,6 +26,7 @@ static void recovery_clear(Recovery *recovery) {
         close_fd(&recovery->hold_fd);
         close_fd(&recovery->own_fd);
         close_fd(&recovery->lock_fd);
+        close_fd(&recovery->points_fd);
 }
 
 void recovery_tell(const Recovery *recovery, const char *format, ...) {
@@ -105,8 +107,11 @@ static int find_earlier(Recovery *recovery, Reason *reterr) {
 static int begin(const RecoveryWish *wish, Recovery *recovery, Reason *reterr) {
         int rc;
 
-        *recovery = (Recovery) { .wish = wish, .directory_fd = -1, .hold_fd = -1, .own_fd = -1, .lock_fd = -1 };
-        rc = origin_read(wish->vm, wish->point, &recovery->origin, reterr);
+        *recovery = (Recovery) { .wish = wish, .directory_fd = -1, .hold_fd = -1, .own_fd = -1, .lock_fd = -1,
+                                 .points_fd = -1 };
+        rc = points_lock_share(wish->vm, &recovery->points_fd, reterr);
+        if (rc == 0)
+                rc = origin_read(wish->vm, wish->point, &recovery->origin, reterr);
         if (rc == 0)
                 rc = origin_open_hypervisor(&recovery->origin, wish->uri, &recovery->hypervisor, reterr);
         if (rc == 0)

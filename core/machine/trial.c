@@ -17,6 +17,7 @@
 #include "machine/place.h"
 #include "machine/point-mount.h"
 #include "machine/recovery-note.h"
+#include "repository/points-lock.h"
 
 #define DEFAULT_PLACE "/var/tmp"
 #define PREFIX "virtbackupfs-test-"
@@ -33,6 +34,7 @@ typedef struct Trial {
         char *name;
         char uuid[UUID_STR_LEN];
         int lock_fd;
+        int points_fd; /* of the lock that keeps the point; -1: none is to be had */
         bool runs;
         KeptFiles kept;
         MachineDisk *disks;
@@ -140,6 +142,7 @@ static void trial_clear(Trial *trial) {
         if (trial->hypervisor)
                 trial->hypervisor = hypervisor_free(trial->hypervisor);
         close_fd(&trial->lock_fd);
+        close_fd(&trial->points_fd);
 }
 
 /* ---- the VM ---- */
@@ -306,10 +309,12 @@ static int watch(Trial *trial, TrialResult *result, Reason *reterr) {
 }
 
 int trial_run(const TrialWish *wish, TrialResult *ret, Reason *reterr) {
-        CLEANUP(trial_clear) Trial trial = { .wish = wish, .lock_fd = -1 };
+        CLEANUP(trial_clear) Trial trial = { .wish = wish, .lock_fd = -1, .points_fd = -1 };
         int rc;
 
-        rc = origin_read(wish->vm, wish->point, &trial.origin, reterr);
+        rc = points_lock_share(wish->vm, &trial.points_fd, reterr);
+        if (rc == 0)
+                rc = origin_read(wish->vm, wish->point, &trial.origin, reterr);
         if (rc == 0)
                 rc = origin_open_hypervisor(&trial.origin, wish->uri, &trial.hypervisor, reterr);
         if (rc == 0)

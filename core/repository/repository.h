@@ -6,11 +6,13 @@
  *     └── vms/NAME/
  *         ├── vm.json                sealed JSON: the registration (vm.h)
  *         ├── lock                   held while a capture runs (capture-lock.h)
+ *         ├── readers                held while points are restored or recovered, or deleted (points-lock.h)
  *         ├── state.json             sealed JSON: how the capture goes (capture-state.h)
  *         ├── points/POINT.json      sealed JSON: one manifest a restore point (manifest.h); creating it is the commit
  *         └── data/CAPTURE/          what one capture wrote: DISK.layer, domain.xml, …; a leftover where no manifest names it
  *
- * Every JSON file but `state.json` and `vm.json` is immutable once made. Readers take no locks.
+ * Every JSON file but `state.json` and `vm.json` is immutable once made. Who reads takes no lock, but for
+ * the one that keeps points from being deleted.
  * Threads: a Repository may be used by any number of threads. */
 #pragma once
 

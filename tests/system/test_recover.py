@@ -326,6 +326,27 @@ def test_qemu_that_dies_before_it_has_written_down_what_it_streamed_loses_nothin
     assert compared.returncode == 0, compared.stdout
 
 
+def test_points_that_a_recovery_needs_are_not_deleted(small):
+    vm, repository, reference = small
+
+    def is_refused():
+        result = repository.program.run("forget", "--points", "--force", repository.path, "small", check=False)
+        assert result.returncode == 1 and "its points are in use by a recovery" in result.stderr, result.stderr
+
+    recovery = start_recovery(repository, vm, *SLOWLY)
+    wait_running(recovery, vm)
+    is_refused()
+    recovery.kill()
+    recovery.wait(60)
+    is_refused()
+    vm.destroy()  # with its disks closed
+    is_refused()
+    recover(repository, vm)
+    is_recovered(vm, reference)
+    repository.program.run("forget", "--points", "--force", repository.path, "small")
+    assert repository.program.json("list", repository.path) == {"vms": []}
+
+
 def test_a_recovery_can_be_taken_away(small):
     vm, repository, _ = small
     recovery = start_recovery(repository, vm, *SLOWLY)

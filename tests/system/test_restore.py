@@ -184,6 +184,18 @@ def test_a_killed_restore_goes_on_where_it_was(long, program, place):
     assert os.listdir(place) == ["vda.raw"]
 
 
+def test_points_that_are_restored_are_not_deleted(person, program, place):
+    mine = Made(person, place, "--points", "1", "--disk", "vda=64M", "--codec", "none", name="mine")
+    process = program.start("restore", mine.path, "vm1/latest/vda", f"{place}/vda.raw")
+    stop_when(process, lambda: os.path.exists(f"{place}/vda.raw.partial"))
+    result = program.run("forget", "--points", mine.path, "vm1", check=False)
+    assert result.returncode == 1 and "its points are in use by a recovery, restore, export or import" in result.stderr
+    process.kill()
+    process.communicate()
+    program.run("forget", "--points", mine.path, "vm1")
+    assert program.json("list", mine.path) == {"vms": []}
+
+
 @pytest.mark.parametrize("form", ["raw", "qcow2"])
 def test_what_is_left_of_another_disk_is_not_gone_on_with(made, long, program, restore, place, form):
     target = f"{place}/vda.{form}"
