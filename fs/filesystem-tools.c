@@ -9,6 +9,7 @@
 #include "util/program.h"
 
 #define OUTPUT_MAX 65536
+#define PATIENCE_MS (10 * 60 * 1000) /* for what boots a virtual machine, which may be emulated */
 #define IMAGE "\1" /* places of the words that are not known before */
 #define TARGET "\2"
 
@@ -75,7 +76,7 @@ static int try_way(const Way *way, const char *image, const char *target, const 
                           : strcmp(way->argv[i], TARGET) == 0 ? target
                                                               : way->argv[i];
         argv[i] = NULL;
-        return program_output(argv, OUTPUT_MAX, cancel, &output, reterr);
+        return program_output_within(argv, OUTPUT_MAX, PATIENCE_MS, cancel, &output, reterr);
 }
 
 static bool is_setuid(const Way *way) {

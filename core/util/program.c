@@ -53,11 +53,11 @@ static bool take(int fd, char *text, size_t limit, size_t *length) {
 
 /* Reads both until they end. */
 static int collect(int output_fd, char *output, size_t limit, size_t *output_length, int complaint_fd, char *complaint,
-                   const atomic_bool *cancel) {
+                   unsigned patience_ms, const atomic_bool *cancel) {
         struct pollfd fds[2] = { { .fd = output_fd, .events = POLLIN }, { .fd = complaint_fd, .events = POLLIN } };
         size_t complaint_length = 0;
 
-        for (int waited = 0; fds[0].fd >= 0 || fds[1].fd >= 0;) {
+        for (unsigned waited = 0; fds[0].fd >= 0 || fds[1].fd >= 0;) {
                 int rc = poll(fds, 2, POLL_MS);
 
                 if (cancel && atomic_load(cancel))
@@ -66,7 +66,7 @@ static int collect(int output_fd, char *output, size_t limit, size_t *output_len
                         return -errno;
                 if (rc <= 0) {
                         waited += POLL_MS;
-                        if (waited >= PATIENCE_MS)
+                        if (waited >= patience_ms)
                                 return -ETIMEDOUT;
                         continue;
                 }
@@ -88,6 +88,11 @@ static int await(pid_t pid) {
 }
 
 int program_output(const char *const *argv, size_t limit, const atomic_bool *cancel, char **ret, Reason *reterr) {
+        return program_output_within(argv, limit, PATIENCE_MS, cancel, ret, reterr);
+}
+
+int program_output_within(const char *const *argv, size_t limit, unsigned patience_ms, const atomic_bool *cancel, char **ret,
+                          Reason *reterr) {
         CLEANUP(close_fd) int output_fd = -1, output_end = -1, complaint_fd = -1, complaint_end = -1;
         CLEANUP(freep) char *output = calloc(1, limit + 1);
         char complaint[COMPLAINT_MAX + 1] = "";
@@ -111,7 +116,7 @@ int program_output(const char *const *argv, size_t limit, const atomic_bool *can
         close(STEAL_FD(output_end));
         close(STEAL_FD(complaint_end));
 
-        rc = collect(output_fd, output, limit, &length, complaint_fd, complaint, cancel);
+        rc = collect(output_fd, output, limit, &length, complaint_fd, complaint, patience_ms, cancel);
         if (rc < 0)
                 kill(pid, SIGKILL);
         ended = await(pid);

@@ -9,5 +9,9 @@
 
 /* argv[0] is looked up in PATH; argv ends with NULL. *ret is what it printed, with a NUL behind it; the caller frees it.
  * -EIO, and its own words, where it did not end with 0; -EFBIG: it printed limit bytes or more; -ETIMEDOUT after half a
- * minute; -ECANCELED once *cancel (may be NULL) is true. Then it is killed. */
+ * minute in which it printed nothing; -ECANCELED once *cancel (may be NULL) is true. Then it is killed. */
 int program_output(const char *const *argv, size_t limit, const atomic_bool *cancel, char **ret, Reason *reterr);
+
+/* The same for a program that may be silent for longer. */
+int program_output_within(const char *const *argv, size_t limit, unsigned patience_ms, const atomic_bool *cancel, char **ret,
+                          Reason *reterr);
