@@ -12,6 +12,7 @@ BLOCK = 64 << 10
 SHORT, LONG = "short", "long"
 LAYERS = {SHORT: 101, LONG: 1001}
 SAMPLE = 5000  # blocks
+FORGOTTEN_SIZE, FORGOTTEN_SHARE = 128 << 10, 0.1  # of the files, those that are deleted again: bytes at least, and how many
 
 
 class Size:
@@ -104,7 +105,7 @@ class Data:
         self.say(f"making a disk of {self.size.disk >> 20} MiB with files of /usr")
         stage = f"{self.place}/stage"
         shutil.rmtree(stage, ignore_errors=True)
-        copied = 0
+        copied, forgotten, chance = 0, [], random.Random(1)
         for directory, names, files in os.walk("/usr"):
             names.sort()
             target = stage + directory
@@ -113,13 +114,24 @@ class Data:
                 path = os.path.join(directory, name)
                 if os.path.isfile(path) and not os.path.islink(path) and copied < self.size.files:
                     shutil.copyfile(path, os.path.join(target, name))
-                    copied += os.path.getsize(path)
+                    size = os.path.getsize(path)
+                    if size >= FORGOTTEN_SIZE and '"' not in path and chance.random() < FORGOTTEN_SHARE:
+                        forgotten.append(path)
+                        size = 0
+                    copied += size
             if copied >= self.size.files:
                 break
-        if os.path.exists(self.raw):
-            os.unlink(self.raw)
-        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", stage, self.raw, f"{self.size.disk >> 10}k"], check=True)
+        new = f"{self.raw}.new"
+        for path in (self.raw, new):
+            if os.path.exists(path):
+                os.unlink(path)
+        subprocess.run(["mke2fs", "-q", "-F", "-t", "ext4", "-d", stage, new, f"{self.size.disk >> 10}k"], check=True)
         shutil.rmtree(stage)
+        # As a file system that has been used for a while, and trimmed: what was deleted has left holes between the rest.
+        subprocess.run(["debugfs", "-w", "-f", "/dev/stdin", new], input="".join(f'rm "{path}"\n' for path in forgotten),
+                       text=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        subprocess.run(["e2image", "-ra", new, self.raw], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+        os.unlink(new)
 
     def make_history(self, history):
         layers = LAYERS[history]

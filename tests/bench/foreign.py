@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 import types
+import zlib
 
 import measures
 import servers
@@ -19,16 +20,42 @@ DOMAIN = ("<domain type='qemu'><name>bench</name><uuid>6f1c6a5e-0000-4000-8000-0
 PLUGIN = "/usr/bin/virtnbd-nbdkit-plugin"
 
 
+FIRST_RUN = 1767225600  # 2026-01-01: a version that leaves zeroes out, so that its log has to be looked into
+HOUR = 3600
+
+
+def write_text(path, text):
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def write_beside(directory, number, data_name):
+    """What each run of the tool leaves beside its stream."""
+    ident, moment = f"virtnbdbackup.{number}", time.localtime(FIRST_RUN + HOUR * number)
+    level = "inc" if number else "full"
+    with open(f"{directory}/{data_name}", "rb") as file:
+        checksum = 1
+        while part := file.read(1 << 20):
+            checksum = zlib.adler32(part, checksum)
+    write_text(f"{directory}/{data_name}.chksum", str(checksum))
+    write_text(f"{directory}/vmconfig.{ident}.xml", DOMAIN)
+    write_text(f"{directory}/vda.{ident}.qcow.json", '{"format": "qcow2"}')
+    write_text(f"{directory}/backup.{level}.{time.strftime('%m%d%Y%H%M%S', moment)}.log",
+               "[2026-01-01 00:00:00] INFO lib common - printVersion [main]: Version: 2.47 Arguments: virtnbdbackup\n")
+    os.makedirs(f"{directory}/checkpoints", exist_ok=True)
+    write_text(f"{directory}/checkpoints/{ident}.xml", f"<domaincheckpoint><name>{ident}</name></domaincheckpoint>")
+
+
 class Stream:
     """A stream of virtnbdbackup, as it writes it."""
 
     def __init__(self, directory, number, size, extents, compressed):
-        name = "vda.full.data" if number == 0 else f"vda.inc.virtnbdbackup.{number}.data"
-        self.file = open(f"{directory}/{name}", "wb")
+        self.name = "vda.full.data" if number == 0 else f"vda.inc.virtnbdbackup.{number}.data"
+        self.file = open(f"{directory}/{self.name}", "wb")
         self.compressed, self.sizes = compressed, []
         meta = json.dumps({
             "virtualSize": size, "dataSize": sum(length for _, length, zero in extents if not zero),
-            "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(1732064400 + 60 * number)), "diskName": "vda",
+            "date": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(FIRST_RUN + HOUR * number + 1)), "diskName": "vda",
             "diskFormat": "qcow2", "checkpointName": f"virtnbdbackup.{number}", "compressed": 2 if compressed else False,
             "compressionMethod": "lz4", "parentCheckpoint": f"virtnbdbackup.{number - 1}" if number else "",
             "incremental": number > 0, "streamVersion": 2}, indent=4).encode()
@@ -79,6 +106,7 @@ class Chains:
         self.plain = f"{data.place}/virtnbdbackup/plain-{layers}"
         self.lz4 = f"{data.place}/virtnbdbackup/lz4-{layers}"
         self.many = f"{data.place}/virtnbdbackup/many-{increments}"
+        self.many_lz4 = f"{data.place}/virtnbdbackup/many-lz4-{increments}"
         self.vma = f"{data.place}/vma-{layers}"
 
     def make(self):
@@ -90,8 +118,6 @@ class Chains:
         self.data.say("making streams of virtnbdbackup")
         for directory in (self.plain, self.lz4):
             os.makedirs(directory, exist_ok=True)
-            with open(f"{directory}/vmconfig.virtnbdbackup.0.xml", "w", encoding="utf-8") as file:
-                file.write(DOMAIN)
         with servers.native(self.data.tools, self.data, self.layers) as server:
             root = os.path.dirname(os.path.dirname(server.image))
             for number in range(self.layers):
@@ -110,6 +136,7 @@ class Chains:
                         else:
                             stream.data(start, length, source)
                     stream.end()
+                    write_beside(directory, number, stream.name)
                 os.close(source)
             for directory in (self.plain, self.lz4):
                 with shown(self.data.tools, directory, "bench") as other:
@@ -117,18 +144,22 @@ class Chains:
 
     def make_increments(self):
         """A full backup of which nothing is left to read, and many increments with a few blocks each."""
-        os.makedirs(self.many, exist_ok=True)
+        self.data.say(f"making {self.increments} increments of virtnbdbackup, twice")
         source = os.open(self.data.raw, os.O_RDONLY)
-        for number in range(self.increments + 1):
-            starts = range(number * 4096 % (1 << 20), self.data.size.disk, self.data.size.disk // 4)
-            extents = [[start, 4096, False] for start in starts] if number else [[0, self.data.size.disk, True]]
-            stream = Stream(self.many, number, self.data.size.disk, extents, True)
-            for start, length, zero in extents:
-                if zero:
-                    stream.header("zero", start, length)
-                else:
-                    stream.data(start, length, source)
-            stream.end()
+        for directory in (self.many, self.many_lz4):
+            os.makedirs(directory, exist_ok=True)
+            for number in range(self.increments + 1):
+                starts = range(number * 4096 % (1 << 20), self.data.size.disk, self.data.size.disk // 4)
+                extents = [[start, 4096, False] for start in starts] if number else [[0, self.data.size.disk, True]]
+                stream = Stream(directory, number, self.data.size.disk, extents, directory == self.many_lz4)
+                for start, length, zero in extents:
+                    if zero:
+                        stream.header("zero", start, length)
+                    else:
+                        stream.data(start, length, source)
+                stream.end()
+                write_beside(directory, number, stream.name)
+            write_text(f"{directory}/bench.cpt", json.dumps([f"virtnbdbackup.{i}" for i in range(self.increments + 1)]))
         os.close(source)
 
     def make_archive(self):
@@ -201,5 +232,34 @@ def restored(chains):
     return measures.Result(chains.data.size.disk / measures.MIB / client.seconds, client.cpu, 0, client.memory)
 
 
-SUBJECTS = types.SimpleNamespace(plain="virtnbd", lz4="virtnbd-lz4", many="virtnbd-many", vma="vma", native="native",
-                                 nbdkit="nbdkit", restore="virtnbdrestore")
+def written(chains, *command):
+    """A command that writes the newest point into the file that it is given last, until that is on the disk: MiB/s of the
+    disk's size."""
+    target = f"{chains.data.place}/written"
+    begun = time.monotonic()
+    try:
+        client = measures.Client(*command, target)
+        descriptor = os.open(target, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        seconds = time.monotonic() - begun
+    finally:
+        if os.path.exists(target):
+            os.unlink(target)
+    return measures.Result(chains.data.size.disk / measures.MIB / seconds, client.cpu, 0, client.memory)
+
+
+def exported(chains, form):
+    data = chains.data
+    return written(chains, data.tools.virtbackupfs, "export", "--format", form, data.repository, data.point(chains.layers))
+
+
+def converted(chains):
+    return written(chains, "qemu-img", "convert", "-m", "16", "-W", "-f", "qcow2", "-O", "qcow2",
+                   chains.data.overlay(chains.layers))
+
+
+SUBJECTS = types.SimpleNamespace(plain="virtnbd", lz4="virtnbd-lz4", many="virtnbd-many", many_lz4="virtnbd-many-lz4",
+                                 vma="vma", native="native", nbdkit="nbdkit", restore="virtnbdrestore", qcow2="qcow2",
+                                 to_qcow2="export-qcow2", to_vma="export-vma", convert="qemu-img")
+WHOLE = (SUBJECTS.restore, SUBJECTS.to_qcow2, SUBJECTS.to_vma, SUBJECTS.convert)  # commands, and not what is read from

@@ -115,9 +115,10 @@ MEASURES = {
     "rand1": random_reads(1),
     "rand4": random_reads(4),
 }
-UNITS = {"first": "ms to first byte", "dd": "MiB/s", "cp": "MiB/s", "cp-sparse": "MiB/s", "rand1": "IOPS", "rand4": "IOPS"}
-TITLES = {"first": "mount to first byte", "dd": "dd bs=1M", "cp": "cp", "cp-sparse": "cp --sparse=always",
-          "rand1": "4 KiB random, 1 job", "rand4": "4 KiB random, 4 jobs"}
+UNITS = {"first": "ms to first byte", "write": "MiB/s", "dd": "MiB/s", "cp": "MiB/s", "cp-sparse": "MiB/s", "rand1": "IOPS",
+         "rand4": "IOPS"}
+TITLES = {"first": "mount to first byte", "write": "to a file, synced", "dd": "dd bs=1M", "cp": "cp",
+          "cp-sparse": "cp --sparse=always", "rand1": "4 KiB random, 1 job", "rand4": "4 KiB random, 4 jobs"}
 
 
 def first_byte(image):
