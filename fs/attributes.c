@@ -114,7 +114,8 @@ int attributes_get(Tree *tree, const Item *item, struct stat *ret) {
                 break;
         case NODE_RAW:
                 st.st_size = (off_t) item_disk(item)->size;
-                st.st_blocks = (blkcnt_t) divide_up(allocated(item), 512);
+                st.st_blocks = (blkcnt_t) divide_up(allocation_is_bound(item_disk(item)) ? allocation_bound(item_disk(item))
+                                                                                         : allocated(item), 512);
                 st.st_blksize = RAW_BLKSIZE;
                 break;
         case NODE_PARTITION:
@@ -156,6 +157,8 @@ double attributes_lifetime(Tree *tree, const Item *item) {
                 return 0;
         case NODE_INFO:
                 return A_MOMENT;
+        case NODE_RAW:
+                return manifest_disk_allocated(item_disk(item)) == ALLOCATED_UNKNOWN ? A_MOMENT : FOREVER;
         default:
                 return item->point->manifest ? FOREVER : 0;
         }

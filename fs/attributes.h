@@ -1,7 +1,7 @@
 /* fs/attributes.h - what stat(2) says of the things in the tree, and how long the kernel may believe it.
  *
- * It comes from manifests; a layer is opened only for what a disk of another tool takes, which no
- * manifest says (allocation.h). Threads: any. */
+ * It comes from manifests; a layer is opened only for what a disk of another tool takes where its own metadata tell
+ * nothing of it (allocation.h). Threads: any. */
 #pragma once
 
 #include "tree.h"

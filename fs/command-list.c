@@ -60,32 +60,46 @@ static int add_vms(Table *table, const json_t *vms) {
         return bad;
 }
 
-/* What is not there to be read, of the bytes given and of what a backing file has. */
-static int add_note(Table *table, uint64_t unreadable, const char *backing) {
-        char size[SIZE_TEXT_MAX], note[512];
+/* What the notes of a point's disks are made of. */
+typedef struct Notes {
+        uint64_t unreadable; /* bytes of those given */
+        const char *backing; /* what has others */
+        const json_t *unpacking;
+} Notes;
 
-        size_format(unreadable, size);
-        if (unreadable > 0 && backing)
+static void note_disk(Notes *notes, const json_t *disk) {
+        notes->unreadable += size_of(disk, "unreadable");
+        notes->backing = json_string_value(json_object_get(disk, "backing")) ?: notes->backing;
+        notes->unpacking = json_object_get(disk, "unpacking") ?: notes->unpacking;
+}
+
+static int add_notes(Table *table, const Notes *notes) {
+        char size[SIZE_TEXT_MAX], note[512] = "-";
+        const char *backing = notes->backing;
+
+        size_format(notes->unreadable, size);
+        if (notes->unpacking)
+                snprintf(note, sizeof note, "being unpacked: %.0f %%",
+                         100.0 * (double) size_of(notes->unpacking, "done") / (double) size_of(notes->unpacking, "total"));
+        else if (notes->unreadable > 0 && backing)
                 snprintf(note, sizeof note, "%s unreadable, needs %s", size, backing);
-        else if (unreadable > 0)
+        else if (notes->unreadable > 0)
                 snprintf(note, sizeof note, "%s unreadable", size);
         else if (backing)
                 snprintf(note, sizeof note, "needs %s", backing);
-        return table_add(table, unreadable > 0 || backing ? note : "-");
+        return table_add(table, note);
 }
 
 static int add_point_note(Table *table, const json_t *point) {
         const json_t *disk;
-        const char *backing = NULL;
-        uint64_t unreadable = 0;
+        Notes notes = { 0 };
         size_t i;
 
-        json_array_foreach(json_object_get(point, "disks"), i, disk) {
-                unreadable += size_of(disk, "unreadable");
-                if (json_object_get(disk, "backing"))
-                        backing = "backing files";
-        }
-        return add_note(table, unreadable, backing);
+        json_array_foreach(json_object_get(point, "disks"), i, disk)
+                note_disk(&notes, disk);
+        if (notes.backing)
+                notes.backing = "backing files";
+        return add_notes(table, &notes);
 }
 
 /* One row for each point of a VM. */
@@ -119,6 +133,8 @@ static int add_disks(Table *table, const json_t *disks, const char *only) {
         for (i = 0; i < sizeof head / sizeof *head; i++)
                 bad |= table_add(table, head[i]);
         json_array_foreach(disks, i, disk) {
+                Notes notes = { 0 };
+
                 if (only && strcmp(text_of(disk, "name"), only) != 0)
                         continue;
                 bad |= table_add(table, text_of(disk, "name"));
@@ -126,8 +142,8 @@ static int add_disks(Table *table, const json_t *disks, const char *only) {
                 bad |= table_add_size(table, size_of(disk, "size"));
                 bad |= add_size(table, disk, "allocated");
                 bad |= table_add_size(table, size_of(disk, "stored"));
-                bad |= add_note(table, size_of(disk, "unreadable"),
-                                json_string_value(json_object_get(disk, "backing")));
+                note_disk(&notes, disk);
+                bad |= add_notes(table, &notes);
         }
         return bad;
 }

@@ -62,7 +62,9 @@ static int add_partitions(const Item *item, json_t *disks, Reason *reterr) {
                 CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
                 const char *name = item->point->manifest->disks[i].name;
                 Reason reason = REASON_INIT;
-                int rc = tree_find_partitions(item, name, &table, &reason);
+                /* It tells how far the unpacking is, and is not to come when that is over. */
+                unsigned patience_ms = json_object_get(disk, "unpacking") ? 0 : TREE_PARTITIONS_WAIT;
+                int rc = tree_find_partitions(item, name, patience_ms, &table, &reason);
 
                 rc = rc < 0 ? json_object_set_new(disk, "table_reason", json_text(reason.text))
                             : partitions_describe(name, table, disk);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -76,6 +77,7 @@ static void fill_standard_streams(void) {
 
 int main(int argc, char **argv) {
         fill_standard_streams();
+        (void) setenv("TZ", ":/etc/localtime", 0); /* or the C library looks at that file for each local time that is told */
         if (argc < 2)
                 return command_misused(NULL, "no command");
         if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0)

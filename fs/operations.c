@@ -10,6 +10,7 @@
 #include <sys/statvfs.h>
 
 #include "attributes.h"
+#include "chain/allocation.h"
 #include "direct-mapping.h"
 #include "reader.h"
 #include "waiting.h"
@@ -311,7 +312,8 @@ static int list_entry(Mount *mount, const OpenFile *directory, size_t index, con
 /* Whether its attributes have to be worked out. */
 static bool is_costly(const Item *item) {
         return item->node.kind == NODE_INFO || item->node.kind == NODE_PARTITION ||
-               (item->node.kind == NODE_RAW && manifest_disk_allocated(item_disk(item)) == ALLOCATED_UNKNOWN);
+               (item->node.kind == NODE_RAW && manifest_disk_allocated(item_disk(item)) == ALLOCATED_UNKNOWN &&
+                !allocation_is_bound(item_disk(item)));
 }
 
 /* Adds one entry; 0 where it does not fit in any more. What costs something to tell the attributes of is listed without

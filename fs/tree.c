@@ -13,7 +13,6 @@
 #define DOMAIN_NAME "domain.xml"
 #define TRIGGER_NAME "capture"
 #define LATEST_NAME "latest"
-#define PARTITIONS_WAIT 2000 /* milliseconds, where an archive is being unpacked */
 #define RAW_SUFFIX ".raw"
 #define MAP_SUFFIX ".map"
 #define CHANGES_SUFFIX ".changes"
@@ -75,16 +74,16 @@ int item_open_view(const Item *item, ChainView **ret) {
         return rc < 0 ? item_log_failure(item, rc, &reason) : 0;
 }
 
-int tree_find_partitions(const Item *item, const char *disk, PartitionTable **ret, Reason *reterr) {
+int tree_find_partitions(const Item *item, const char *disk, unsigned patience_ms, PartitionTable **ret, Reason *reterr) {
         CLEANUP(patience_unlimit) PatienceLimit limit;
 
-        patience_limit(&limit, PARTITIONS_WAIT);
+        patience_limit(&limit, patience_ms);
         return partitions_find(item->vm->vm, item->point->name, disk, ret, reterr);
 }
 
 static int find_table(Item *item) {
         Reason reason = REASON_INIT;
-        int rc = tree_find_partitions(item, item_disk(item)->name, &item->table, &reason);
+        int rc = tree_find_partitions(item, item_disk(item)->name, TREE_PARTITIONS_WAIT, &item->table, &reason);
 
         return rc < 0 && rc != -EBUSY ? item_log_failure(item, rc, &reason) : rc;
 }

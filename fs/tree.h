@@ -50,9 +50,10 @@ int tree_parent(const Item *item, Item *ret);
 /* What an image shows: a disk or a partition. What goes wrong is logged. */
 int item_open_view(const Item *item, ChainView **ret);
 
-/* The partitions of a disk in the same point. They are not waited for long: where an archive has to be unpacked first, there
- * may be none yet. */
-int tree_find_partitions(const Item *item, const char *disk, PartitionTable **ret, Reason *reterr);
+/* The partitions of a disk in the same point. They are not waited for longer than that: where an archive has to be unpacked
+ * first, there may be none yet. */
+#define TREE_PARTITIONS_WAIT 2000 /* milliseconds */
+int tree_find_partitions(const Item *item, const char *disk, unsigned patience_ms, PartitionTable **ret, Reason *reterr);
 
 /* The names in a directory. The caller frees them with strings_free(). */
 int tree_list(Tree *tree, const Item *directory, Strings *ret);

@@ -3,35 +3,61 @@
 #include <errno.h>
 
 #include "chain/chain.h"
+#include "util/bytes.h"
+#include "util/patience.h"
 
-int allocation_find(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint64_t *ret, Reason *reterr) {
-        CLEANUP(chain_unrefp) Chain *chain = NULL;
-        uint64_t allocated = manifest_disk_allocated(disk);
+#define WAIT 2000     /* milliseconds, where an archive is just being looked through */
+#define HOLE_MIN 4096 /* bytes: a block of most file systems */
+
+static int sum_up(Chain *chain, uint64_t *ret, Reason *reterr) {
+        uint64_t allocated = 0;
         ChainExtent extent;
+
+        for (uint64_t offset = 0; offset < chain_size(chain); offset = extent.start + extent.length) {
+                int rc = chain_next_extent(chain, offset, &extent, reterr);
+
+                if (rc < 0)
+                        return rc;
+                if (extent.state != EXTENT_ZERO)
+                        allocated += extent.length;
+        }
+        *ret = allocated;
+        return 0;
+}
+
+static int walk(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint64_t *ret, Reason *reterr) {
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        uint64_t done, total;
         int rc;
 
-        if (allocated != ALLOCATED_UNKNOWN) {
-                *ret = allocated;
-                return 0;
-        }
+        if (manifest_disk_progress(vm, manifest, disk, &done, &total))
+                return fail(reterr, -EBUSY, "it is being unpacked");
         rc = chain_open(vm, manifest->name, disk->name, &chain, reterr);
         if (rc < 0)
                 return rc;
         /* The point may have become another one meanwhile, whose manifest this is not. */
         if (chain_size(chain) != disk->size)
                 return fail(reterr, -ESTALE, "%s/%s has changed", vm_name(vm), manifest->name);
-        allocated = 0;
-        for (uint64_t offset = 0; offset < chain_size(chain); offset = extent.start + extent.length) {
-                rc = chain_next_extent(chain, offset, &extent, reterr);
-                if (rc < 0)
-                        return rc;
-                if (extent.state != EXTENT_ZERO)
-                        allocated += extent.length;
+        rc = sum_up(chain, ret, reterr);
+        if (rc == 0 && !chain_damage(chain)) /* which may be mended */
+                manifest_disk_set_allocated(disk, *ret);
+        return rc;
+}
+
+int allocation_find(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint64_t *ret, Reason *reterr) {
+        uint64_t allocated = manifest_disk_allocated(disk);
+        PatienceLimit limit;
+        int rc;
+
+        if (allocated != ALLOCATED_UNKNOWN) {
+                *ret = allocated;
+                return 0;
         }
-        if (!chain_damage(chain)) /* which may be mended */
-                manifest_disk_set_allocated(disk, allocated);
-        *ret = allocated;
-        return 0;
+        patience_limit(&limit, WAIT);
+        limit.patience.light = true;
+        rc = walk(vm, manifest, disk, ret, reterr);
+        patience_unlimit(&limit);
+        return rc;
 }
 
 void allocation_find_all(Vm *vm, const Manifest *manifest) {
@@ -39,4 +65,12 @@ void allocation_find_all(Vm *vm, const Manifest *manifest) {
 
         for (size_t i = 0; i < manifest->disk_count; i++)
                 (void) allocation_find(vm, manifest, &manifest->disks[i], &allocated, NULL);
+}
+
+bool allocation_is_bound(const ManifestDisk *disk) {
+        return disk->data > 0 && manifest_disk_allocated(disk) == ALLOCATED_UNKNOWN;
+}
+
+uint64_t allocation_bound(const ManifestDisk *disk) {
+        return min_u64(disk->data, disk->size > HOLE_MIN ? disk->size - HOLE_MIN : disk->size);
 }

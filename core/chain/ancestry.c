@@ -4,15 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/bytes.h"
 #include "util/parallel.h"
 
 #define ONE_BY_ONE 4 /* most chains that are opened anew end, or meet one that is open, before that */
-#define BATCH 64
+#define BATCH_FIRST 64 /* each next is twice as long */
+#define BATCH 512
 #define THREADS 8    /* measured: more gain nothing on a local disk */
 
 struct Ancestry {
         Vm *vm;
         unsigned asked;
+        size_t batch; /* how many are read ahead next time */
         Strings names;          /* of all points, sorted; listed when first needed */
         Manifest *ahead[BATCH]; /* read before they were asked for; NULL where that failed */
         size_t ahead_count;
@@ -25,6 +28,7 @@ int ancestry_new(Vm *vm, Ancestry **ret) {
         if (!ancestry)
                 return -ENOMEM;
         ancestry->vm = vm;
+        ancestry->batch = BATCH_FIRST;
         *ret = ancestry;
         return 0;
 }
@@ -66,7 +70,8 @@ static void read_ahead(Ancestry *ancestry, const char *name) {
                 return;
         forget_ahead(ancestry);
         ancestry->ahead_end = (size_t) (found - ancestry->names.items) + 1;
-        ancestry->ahead_count = ancestry->ahead_end < BATCH ? ancestry->ahead_end : BATCH;
+        ancestry->ahead_count = min_u64(ancestry->ahead_end, ancestry->batch);
+        ancestry->batch = min_u64(ancestry->batch * 2, BATCH);
         parallel_for(ancestry->ahead_count, THREADS, read_one, ancestry);
 }
 

@@ -3,17 +3,20 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/xattr.h>
 
 #include "util/bytes.h"
 #include "util/io.h"
 
 #define PARTIAL ".partial"
+#define PROGRESS "user.virtbackupfs.progress" /* of a partial file: "DONE TOTAL" */
 #define NAME_LIMIT 80
 #define RESERVE_STEP (64u << 20) /* bytes that are asked for at once */
 
@@ -27,6 +30,7 @@ struct DiskDraft {
         char name[NAME_LIMIT];
         int directory_fd, fd;
         uint64_t reserved;
+        unsigned told; /* percent; UINT_MAX: nothing yet */
         bool committed;
 };
 
@@ -117,6 +121,26 @@ int disk_cache_open(DiskCache *cache, const char *key, const char *kind, int *re
                 return fail(reterr, -ENOENT, "%s/%s is being deleted", cache->path, name);
         (void) futimens(fd, (const struct timespec[]) { { .tv_nsec = UTIME_OMIT }, { .tv_nsec = UTIME_NOW } });
         *ret_fd = STEAL_FD(fd);
+        return 0;
+}
+
+int disk_cache_progress(DiskCache *cache, const char *key, const char *kind, uint64_t *ret_done, uint64_t *ret_total) {
+        CLEANUP(close_fd) int directory_fd = -1;
+        CLEANUP(close_fd) int fd = -1;
+        char partial[NAME_LIMIT + sizeof PARTIAL], text[64] = "";
+        uint64_t done, total;
+
+        snprintf(partial, sizeof partial, "%s.%s" PARTIAL, key, kind);
+        if (open_directory(cache, false, &directory_fd, NULL) < 0)
+                return -ENOENT;
+        fd = open_beneath(directory_fd, partial, O_RDONLY | O_NONBLOCK, 0);
+        if (fd < 0 || flock(fd, LOCK_SH | LOCK_NB) == 0) /* a leftover */
+                return -ENOENT;
+        if (fgetxattr(fd, PROGRESS, text, sizeof text - 1) < 0 || sscanf(text, "%" SCNu64 " %" SCNu64, &done, &total) != 2 ||
+            total == 0 || done > total)
+                return -ENOENT;
+        *ret_done = done;
+        *ret_total = total;
         return 0;
 }
 
@@ -251,7 +275,7 @@ int disk_draft_new(DiskCache *cache, const char *key, const char *kind, DiskDraf
 
         if (!draft)
                 return fail_oom(reterr);
-        *draft = (DiskDraft) { .cache = cache, .directory_fd = -1, .fd = -1 };
+        *draft = (DiskDraft) { .cache = cache, .directory_fd = -1, .fd = -1, .told = UINT_MAX };
         rc = open_directory(cache, true, &draft->directory_fd, reterr);
         if (rc < 0)
                 return rc;
@@ -272,10 +296,22 @@ int disk_draft_fd(const DiskDraft *draft) {
         return draft->fd;
 }
 
+void disk_draft_tell(DiskDraft *draft, uint64_t done, uint64_t total) {
+        unsigned percent = total > 0 ? (unsigned) ((double) done / (double) total * 100) : 0;
+        char text[64];
+
+        if (percent == draft->told)
+                return;
+        snprintf(text, sizeof text, "%" PRIu64 " %" PRIu64, done, total);
+        (void) fsetxattr(draft->fd, PROGRESS, text, strlen(text), 0);
+        draft->told = percent;
+}
+
 int disk_draft_commit(DiskDraft *draft, Reason *reterr) {
         char partial[NAME_LIMIT + sizeof PARTIAL];
 
         snprintf(partial, sizeof partial, "%s" PARTIAL, draft->name);
+        (void) fremovexattr(draft->fd, PROGRESS);
         /* From now on it is used like any other. */
         if (fsync(draft->fd) < 0 || flock(draft->fd, LOCK_SH) < 0 ||
             renameat(draft->directory_fd, partial, draft->directory_fd, draft->name) < 0 ||

@@ -26,6 +26,9 @@ DEFINE_CLEANUP(DiskCache, disk_cache_free)
 /* A descriptor for reading; closing it ends the use. -ENOENT: not there (or no directory). */
 int disk_cache_open(DiskCache *cache, const char *key, const char *kind, int *ret_fd, Reason *reterr);
 
+/* How far a file is that is being made, by whatever process. -ENOENT: nobody makes it, or nobody can tell. */
+int disk_cache_progress(DiskCache *cache, const char *key, const char *kind, uint64_t *ret_done, uint64_t *ret_total);
+
 /* For a file that is damaged: nobody shall find it again. */
 void disk_cache_delete(DiskCache *cache, const char *key, const char *kind);
 
@@ -36,6 +39,10 @@ int disk_draft_fd(const DiskDraft *draft);
 
 /* Asked before the file grows to length bytes: makes room within the limit. -ENOSPC and words. */
 int disk_draft_reserve(DiskDraft *draft, uint64_t length, Reason *reterr);
+
+/* Tells others how far it is, in whatever unit. They do not learn it where the directory is on a file system without
+ * extended attributes. */
+void disk_draft_tell(DiskDraft *draft, uint64_t done, uint64_t total);
 
 /* Syncs it and gives it its name. The draft stays to be freed. */
 int disk_draft_commit(DiskDraft *draft, Reason *reterr);

@@ -31,7 +31,8 @@ static int value_to_fd(const void *value) {
         return (int) ((intptr_t) value - 1);
 }
 
-static int open_file(const FileStore *store, Reason *reterr) {
+/* size: NULL, or where the file's goes. */
+static int open_file(const FileStore *store, uint64_t *size, Reason *reterr) {
         CLEANUP(close_fd) int fd = -1;
         struct stat st;
 
@@ -45,12 +46,19 @@ static int open_file(const FileStore *store, Reason *reterr) {
                 return fail(reterr, -EBADMSG, "%s is no regular file", store->store.name);
         if (store->sealed && found_seal(&st) != store->seal)
                 return fail(reterr, -EIO, "%s is another file than it was, or has been changed", store->store.name);
+        if (size)
+                *size = (uint64_t) st.st_size;
         return STEAL_FD(fd);
 }
 
+typedef struct Opening {
+        const FileStore *store;
+        uint64_t *size;
+} Opening;
+
 static int load_fd(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
-        FileStore *store = context;
-        int fd = open_file(store, reterr);
+        const Opening *opening = context;
+        int fd = open_file(opening->store, opening->size, reterr);
 
         if (fd < 0)
                 return fd;
@@ -70,7 +78,7 @@ static int file_store_read(ByteStore *byte_store, void *buffer, size_t length, u
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
         int rc;
 
-        rc = cache_get(store->open_files, store->key, &fd_loader, store, &entry, reterr);
+        rc = cache_get(store->open_files, store->key, &fd_loader, &(Opening) { store, NULL }, &entry, reterr);
         if (rc < 0)
                 return rc;
         rc = pread_whole(value_to_fd(cache_value(entry)), buffer, length, offset);
@@ -85,7 +93,7 @@ static int file_store_seek(ByteStore *byte_store, uint64_t offset, int whence, u
         off_t found;
         int rc;
 
-        rc = cache_get(store->open_files, store->key, &fd_loader, store, &entry, reterr);
+        rc = cache_get(store->open_files, store->key, &fd_loader, &(Opening) { store, NULL }, &entry, reterr);
         if (rc < 0)
                 return rc;
         found = lseek(value_to_fd(cache_value(entry)), (off_t) offset, whence);
@@ -110,7 +118,6 @@ static int open_store(int root_fd, const char *path, const uint64_t *seal, Cache
         CLEANUP(byte_store_freep) ByteStore *byte_store = NULL;
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
         FileStore *store = calloc(1, sizeof *store);
-        struct stat st;
         int rc;
 
         if (!store)
@@ -126,12 +133,9 @@ static int open_store(int root_fd, const char *path, const uint64_t *seal, Cache
         byte_store = &store->store;
         if (!byte_store->name)
                 return fail_oom(reterr);
-        rc = cache_get(open_files, store->key, &fd_loader, store, &entry, reterr);
+        rc = cache_get(open_files, store->key, &fd_loader, &(Opening) { store, &byte_store->size }, &entry, reterr);
         if (rc < 0)
                 return rc;
-        if (fstat(value_to_fd(cache_value(entry)), &st) < 0)
-                return fail_errno(reterr, -errno, "cannot look at %s", path);
-        byte_store->size = (uint64_t) st.st_size;
         *ret = STEAL_PTR(byte_store);
         return 0;
 }

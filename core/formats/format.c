@@ -10,11 +10,13 @@
 #include "formats/virtnbdbackup/virtnbdbackup.h"
 #include "formats/vma/vma.h"
 
-static const Format native = { "native", native_layer_open, NULL };
-static const Format virtnbdbackup = { "virtnbdbackup", virtnbdbackup_open, virtnbdbackup_find };
-static const Format qcow2 = { "qcow2", qcow2_layer_open, qcow2_find };
-static const Format kept = { "kept", kept_open, NULL };
-static const Format raw = { "raw", raw_open, raw_find };
+static const Format native = { .name = "native", .open = native_layer_open };
+static const Format virtnbdbackup = {
+        .name = "virtnbdbackup", .open = virtnbdbackup_open, .find = virtnbdbackup_find, .check = virtnbdbackup_check,
+};
+static const Format qcow2 = { .name = "qcow2", .open = qcow2_layer_open, .find = qcow2_find };
+static const Format kept = { .name = "kept", .open = kept_open };
+static const Format raw = { .name = "raw", .open = raw_open, .find = raw_find };
 
 const Format *const formats[] = {
         &native,

@@ -17,6 +17,10 @@ typedef struct Format {
          * with one file is found_refuse(), or the problem of a layer; an error is for what stops everything (-ENOMEM).
          * NULL: nothing is ever found by looking (native, kept). */
         int (*find)(FoundDirectory *directory, Reason *reterr);
+        /* As layer_progress(). NULL: nothing has to be unpacked as a whole. */
+        int (*progress)(LayerStore *store, const LayerLocation *location, uint64_t *ret_done, uint64_t *ret_total);
+        /* As layer_check(). NULL: reading checks all that can be checked. */
+        int (*check)(LayerStore *store, const LayerLocation *location, const LayerCheck *check, Reason *reterr);
 } Format;
 
 /* In the order in which they are asked to find; NULL at the end. */

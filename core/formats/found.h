@@ -31,6 +31,7 @@ typedef struct FoundLayer {
         const char *note;       /* what a user has to know of it though it can be used; or NULL. Goes into info.json */
         uint64_t size;          /* of the disk, bytes */
         uint64_t stored;        /* bytes that the layer takes */
+        uint64_t data;          /* bytes of the disk that are data in it, at most; 0: only a look at all of it could tell */
         LayerLocation location;
         const char *directory;  /* that it was found in, which need not be the file's own; set by found_add_layer() */
 } FoundLayer;
@@ -40,6 +41,7 @@ typedef struct FoundKept {
         const char *point; /* key; a point that has no disk is shown as well */
         const char *name;  /* that it shall have in the point; "domain.xml" for the VM's definition */
         uint64_t length;   /* bytes */
+        struct timespec time;   /* as that of a layer: the point's where it has no disk */
         LayerLocation location; /* a plain file: format "raw", member NULL */
 } FoundKept;
 

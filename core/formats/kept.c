@@ -11,10 +11,6 @@ typedef struct KeptLayer {
         char *content;
 } KeptLayer;
 
-static int kept_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr) {
-        return extent_map_add(map, start, length, EXTENT_DATA) < 0 ? fail_oom(reterr) : 0;
-}
-
 static int kept_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         memcpy(buffer, ((KeptLayer *) layer)->content + offset, length);
         return 0;
@@ -25,7 +21,7 @@ static void kept_free(Layer *layer) {
         free(layer);
 }
 
-static const LayerOps kept_ops = { kept_extents, kept_read, kept_free };
+static const LayerOps kept_ops = { layer_extents_data, kept_read, kept_free };
 
 int kept_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
         CLEANUP(freep) char *content = NULL;

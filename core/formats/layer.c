@@ -19,7 +19,7 @@ struct LayerStore {
         LayerStore *lender; /* whose caches these are; NULL: its own */
         DiskCache *disk;
         LayerListener listener;
-        uint64_t owner, archives;
+        uint64_t owner, archives, heads;
         pthread_mutex_t lock; /* of the table and the references in it; nothing else is locked within */
         Layer *open[BUCKET_COUNT];
 };
@@ -41,6 +41,7 @@ static LayerStore *store_alloc(int root_fd) {
         store->root_fd = root_fd;
         store->owner = cache_new_owner();
         store->archives = cache_new_owner();
+        store->heads = cache_new_owner();
         pthread_mutex_init(&store->lock, NULL);
         return store;
 }
@@ -81,6 +82,7 @@ LayerStore *layer_store_free(LayerStore *store) {
                 if (store->lender) { /* chains that nobody uses any more, their layers, and what these shared */
                         cache_forget(store->memory, store->owner);
                         cache_forget(store->memory, store->archives);
+                        cache_forget(store->memory, store->heads);
                 } else {
                         cache_free(store->memory);
                         cache_free(store->open_files);
@@ -139,6 +141,10 @@ int layer_store_open_file(LayerStore *store, const LayerLocation *location, Byte
 
 uint64_t layer_store_archives(const LayerStore *store) {
         return store->archives;
+}
+
+uint64_t layer_store_heads(const LayerStore *store) {
+        return store->heads;
 }
 
 DiskCache *layer_store_disk(const LayerStore *store) {
@@ -270,8 +276,24 @@ Layer *layer_unref(Layer *layer) {
         return NULL;
 }
 
+int layer_progress(LayerStore *store, const LayerLocation *location, uint64_t *ret_done, uint64_t *ret_total) {
+        const Format *format = format_named(location->format);
+
+        return format && format->progress ? format->progress(store, location, ret_done, ret_total) : -ENOENT;
+}
+
+int layer_check(LayerStore *store, const LayerLocation *location, const LayerCheck *check, Reason *reterr) {
+        const Format *format = format_named(location->format);
+
+        return format && format->check ? format->check(store, location, check, reterr) : 0;
+}
+
 uint64_t layer_disk_size(const Layer *layer) {
         return layer->disk_size;
+}
+
+int layer_extents_data(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr) {
+        return extent_map_add(map, start, length, EXTENT_DATA) < 0 ? fail_oom(reterr) : 0;
 }
 
 static int check_range(const Layer *layer, uint64_t start, uint64_t length, Reason *reterr) {

@@ -28,6 +28,9 @@ typedef struct LayerOps {
         void (*free)(Layer *layer);
 } LayerOps;
 
+/* The extents of a layer without holes. */
+int layer_extents_data(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr);
+
 /* Implementations embed this as their first member; the door fills in what is below ops. */
 struct Layer {
         const LayerOps *ops;
@@ -76,6 +79,7 @@ int layer_store_open_file(LayerStore *store, const LayerLocation *location, Byte
 DiskCache *layer_store_disk(const LayerStore *store); /* of what takes long to make again */
 uint64_t layer_store_owner(const LayerStore *store); /* in those caches, of what belongs to the store as a whole */
 uint64_t layer_store_archives(const LayerStore *store); /* the same, of archives that several layers are in */
+uint64_t layer_store_heads(const LayerStore *store); /* and of what was seen of files when they were found */
 
 /* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
  * needs a newer version. A layer that is open already is shared. store must outlive it. */
@@ -83,6 +87,18 @@ int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Re
 Layer *layer_ref(Layer *layer);
 Layer *layer_unref(Layer *layer); /* always NULL */
 DEFINE_CLEANUP(Layer, layer_unref)
+
+/* How far it is where all of the file is just being unpacked before it can be read: done of total bytes. -ENOENT: it is not.
+ * Opens no layer, and waits for nothing. */
+int layer_progress(LayerStore *store, const LayerLocation *location, uint64_t *ret_done, uint64_t *ret_total);
+
+/* Compares all bytes with what their writer has noted of them, where a format has more of that than reading checks anyway:
+ * it takes as long as reading the file. -EBADMSG where they do not fit; 0 also where nothing is noted. */
+typedef struct LayerCheck {
+        int (*progress)(void *context, uint64_t done, uint64_t total); /* bytes of the file; < 0 ends it. May be NULL */
+        void *context;
+} LayerCheck;
+int layer_check(LayerStore *store, const LayerLocation *location, const LayerCheck *check, Reason *reterr);
 
 uint64_t layer_disk_size(const Layer *layer);
 

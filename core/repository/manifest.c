@@ -144,6 +144,20 @@ int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer
         return 0;
 }
 
+bool manifest_disk_progress(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint64_t *ret_done,
+                            uint64_t *ret_total) {
+        LayerLocation location;
+        bool found = false;
+
+        for (size_t i = 0; !found && i < disk->layer_count; i++) {
+                if (manifest_layer_location(manifest, &disk->layers[i], &location, NULL) < 0)
+                        return false;
+                found = layer_progress(vm_layers(vm), &location, ret_done, ret_total) == 0;
+                free((char *) location.path);
+        }
+        return found;
+}
+
 const ManifestFile *manifest_find_file(const Manifest *manifest, const char *name) {
         for (size_t i = 0; i < manifest->file_count; i++)
                 if (strcmp(manifest->files[i].name, name) == 0)
@@ -151,24 +165,59 @@ const ManifestFile *manifest_find_file(const Manifest *manifest, const char *nam
         return NULL;
 }
 
-int manifest_open_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, Layer **ret, Reason *reterr) {
-        CLEANUP(freep) char *path = NULL;
-        LayerLocation location;
-        int rc;
+/* As manifest_layer_location(). */
+static int file_location(const Manifest *manifest, const ManifestFile *file, LayerLocation *ret, Reason *reterr) {
+        char *path;
 
-        if (asprintf(&path, "%s%s", manifest->place, file->file ?: file->name) < 0) {
-                path = NULL;
+        if (asprintf(&path, "%s%s", manifest->place, file->file ?: file->name) < 0)
                 return fail_oom(reterr);
-        }
-        location = (LayerLocation) {
+        *ret = (LayerLocation) {
                 .format = file->format ?: "kept",
                 .path = path,
                 .member = file->member,
                 .length = file->file_length ?: file->length,
                 .seal = file->seal,
         };
+        return 0;
+}
+
+int manifest_open_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, Layer **ret, Reason *reterr) {
+        LayerLocation location;
+        int rc = file_location(manifest, file, &location, reterr);
+
+        if (rc < 0)
+                return rc;
         rc = layer_open(vm_layers(vm), &location, ret, reterr);
+        free((char *) location.path);
         return rc < 0 ? fail_within(reterr, rc, "%s/%s", vm_name(vm), manifest->name) : 0;
+}
+
+int manifest_check_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, const LayerCheck *check,
+                        Reason *reterr) {
+        LayerLocation location;
+        int rc = file_location(manifest, file, &location, reterr);
+
+        if (rc < 0)
+                return rc;
+        rc = layer_check(vm_layers(vm), &location, check, reterr);
+        free((char *) location.path);
+        return rc;
+}
+
+int manifest_check_disk(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, const LayerCheck *check,
+                        Reason *reterr) {
+        int rc = 0;
+
+        for (size_t i = 0; rc == 0 && i < disk->layer_count; i++) {
+                LayerLocation location;
+
+                rc = manifest_layer_location(manifest, &disk->layers[i], &location, reterr);
+                if (rc < 0)
+                        return rc;
+                rc = layer_check(vm_layers(vm), &location, check, reterr);
+                free((char *) location.path);
+        }
+        return rc;
 }
 
 int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr) {

@@ -59,6 +59,7 @@ typedef struct ManifestDisk {
         Strings images;
         ManifestLayer *layers;
         size_t layer_count;
+        uint64_t data;      /* bytes that are data in its layers and those they rest on, at most; 0: not known, as of ours */
         bool has_stored;    /* the layers take `stored` bytes, which is not the length of their files */
         uint64_t stored;
 } ManifestDisk;
@@ -114,8 +115,15 @@ uint64_t manifest_stored(const Manifest *manifest);
 /* The layer's place as layer_open() wants it; ret->path is allocated, the rest borrowed from the manifest. */
 int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr);
 
+/* How far it is where the disk is just being unpacked (layer_progress()): false: it is not. */
+bool manifest_disk_progress(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint64_t *ret_done,
+                            uint64_t *ret_total);
+
 const ManifestFile *manifest_find_file(const Manifest *manifest, const char *name); /* NULL: not in this point */
 /* A file kept with the point, to be read by ranges with layer_read_filled(). -EIO where damaged. */
 int manifest_open_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, Layer **ret, Reason *reterr);
+/* As layer_check(). */
+int manifest_check_file(Vm *vm, const Manifest *manifest, const ManifestFile *file, const LayerCheck *check, Reason *reterr);
+int manifest_check_disk(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, const LayerCheck *check, Reason *reterr);
 /* The whole of it, with a NUL behind. The caller frees *ret. -EIO where damaged, -EFBIG. */
 int manifest_read_file(Vm *vm, const Manifest *manifest, const char *name, char **ret, size_t *ret_length, Reason *reterr);

@@ -17,8 +17,9 @@ static json_t *describe_allocated(const ManifestDisk *disk) {
         return allocated == ALLOCATED_UNKNOWN ? json_null() : json_integer((json_int_t) allocated);
 }
 
-static json_t *describe_disks(const Manifest *manifest) {
+static json_t *describe_disks(Vm *vm, const Manifest *manifest) {
         CLEANUP(json_decrefp) json_t *list = json_array();
+        uint64_t done, total;
 
         for (size_t i = 0; manifest && i < manifest->disk_count; i++) {
                 const ManifestDisk *disk = &manifest->disks[i];
@@ -37,6 +38,9 @@ static json_t *describe_disks(const Manifest *manifest) {
                         bad |= json_object_set_new(item, "note", json_text(disk->note));
                 if (disk->problem)
                         bad |= json_object_set_new(item, "reason", json_text(disk->problem));
+                if (manifest_disk_progress(vm, manifest, disk, &done, &total))
+                        bad |= json_object_set_new(item, "unpacking", json_pack("{s:I, s:I}", "done", (json_int_t) done,
+                                                                                "total", (json_int_t) total));
                 bad |= json_array_append_new(list, item);
                 if (bad)
                         return NULL;
@@ -52,7 +56,8 @@ static json_t *describe_time(struct timespec time) {
 }
 
 /* manifest: NULL where it cannot be used; problem: why the point is not complete, or NULL. */
-static int describe_judged(const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr) {
+static int describe_judged(Vm *vm, const char *name, const Manifest *manifest, const char *problem, json_t **ret,
+                           Reason *reterr) {
         CLEANUP(json_decrefp) json_t *object = json_object();
         int bad = !object;
 
@@ -66,15 +71,15 @@ static int describe_judged(const char *name, const Manifest *manifest, const cha
         bad |= json_object_set_new(object, "complete", json_boolean(!problem));
         if (problem)
                 bad |= json_object_set_new(object, "reason", json_text(problem));
-        bad |= json_object_set_new(object, "disks", describe_disks(manifest));
+        bad |= json_object_set_new(object, "disks", describe_disks(vm, manifest));
         if (bad)
                 return fail_oom(reterr);
         *ret = STEAL_PTR(object);
         return 0;
 }
 
-static int describe(const LineagePoint *point, json_t **ret, Reason *reterr) {
-        return describe_judged(point->name, point->manifest, lineage_problem(point), ret, reterr);
+static int describe(Vm *vm, const LineagePoint *point, json_t **ret, Reason *reterr) {
+        return describe_judged(vm, point->name, point->manifest, lineage_problem(point), ret, reterr);
 }
 
 /* The lineage of one point; -ENOENT where there is no such point. */
@@ -113,13 +118,13 @@ int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr) {
         const LineagePoint *point = NULL;
         int rc = open_point(vm, name, &lineage, &point, reterr);
 
-        return rc < 0 ? rc : describe(point, ret, reterr);
+        return rc < 0 ? rc : describe(vm, point, ret, reterr);
 }
 
 int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *info = json_pack("{s:o}", "vm", json_text(vm_name(vm)));
         CLEANUP(json_decrefp) json_t *point = NULL;
-        int rc = describe_judged(name, manifest, problem, &point, reterr);
+        int rc = describe_judged(vm, name, manifest, problem, &point, reterr);
 
         if (rc < 0)
                 return rc;
@@ -137,14 +142,14 @@ json_t *vm_describe_source(const Vm *vm) {
         return uri_hide_passwords(vm_source(vm), &shown) < 0 ? NULL : json_text(shown);
 }
 
-static int describe_points(const Lineage *lineage, size_t first, json_t *points, Reason *reterr) {
+static int describe_points(Vm *vm, const Lineage *lineage, size_t first, json_t *points, Reason *reterr) {
         for (size_t i = first; i < lineage->count; i++) {
                 json_t *point;
                 int rc;
 
                 if (lineage->points[i].error == -ENOENT) /* gone since it was listed */
                         continue;
-                rc = describe(&lineage->points[i], &point, reterr);
+                rc = describe(vm, &lineage->points[i], &point, reterr);
                 if (rc < 0)
                         return rc;
                 if (json_array_append_new(points, point) < 0)
@@ -172,7 +177,7 @@ int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr) {
         else
                 rc = lineage_of_vm(vm, &lineage, reterr);
         if (rc == 0)
-                rc = describe_points(&lineage, point ? lineage.count - 1 : 0, points, reterr);
+                rc = describe_points(vm, &lineage, point ? lineage.count - 1 : 0, points, reterr);
         if (rc < 0)
                 return rc;
         *ret = STEAL_PTR(object);

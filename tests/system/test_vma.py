@@ -243,6 +243,39 @@ def test_what_was_used_longest_ago_makes_room(program, person, place, archives):
         assert len(os.listdir(cache)) == min(n + 1, 2)
 
 
+PROGRESS = "user.virtbackupfs.progress"
+
+
+def test_how_far_the_unpacking_is_can_be_listed_by_others(program, person, archives, place):
+    if person.is_root:
+        pytest.skip("root's cache directory is the machine's")
+    make(person, archives, devices={"drive-scsi0": random.Random(13).randbytes(96 << 20)}, entries=59)
+    pack(person, archives, ".gz")
+    packed, = os.listdir(archives)
+    with mounted(program, archives, place) as mount:
+        cache = f"{person.environment['XDG_CACHE_HOME']}/virtbackupfs"
+        reader = person.popen(["cat", mount / f"{POINT}/scsi0.raw"], stdout=subprocess.DEVNULL)
+        partial = until(lambda: os.path.isdir(cache) and [name for name in os.listdir(cache) if name.endswith(".partial")],
+                        "it is being unpacked")[0]
+        until(lambda: PROGRESS in os.listxattr(f"{cache}/{partial}"), "how far it is, is told")
+        mount.process.send_signal(signal.SIGSTOP)
+        try:
+            done, total = map(int, os.getxattr(f"{cache}/{partial}", PROGRESS).split())
+            assert 0 <= done < total == os.path.getsize(f"{archives}/{packed}")
+            disk, = program.json("list", archives, POINT)["vms"][0]["points"][0]["disks"]
+            assert disk["unpacking"] == {"done": done, "total": total} and disk["allocated"] is None
+            for path in ("web1", POINT):
+                assert f"being unpacked: {done * 100 / total:.0f} %" in program.run("list", archives, path).stdout
+        finally:
+            mount.process.send_signal(signal.SIGCONT)
+        assert reader.wait(60) == 0
+        until(lambda: not [name for name in os.listdir(cache) if name.endswith(".partial")], "it is unpacked")
+        kept, = os.listdir(cache)
+        assert PROGRESS not in os.listxattr(f"{cache}/{kept}")
+        disk, = program.json("list", archives, POINT)["vms"][0]["points"][0]["disks"]
+        assert "unpacking" not in disk
+
+
 @contextlib.contextmanager
 def locked(path):
     """As if another process were making it."""
@@ -272,6 +305,13 @@ def test_two_processes_unpack_once_and_who_waits_can_be_interrupted(program, per
             reader = person.popen(["cat", mount / f"{POINT}/scsi0.raw"], stdout=subprocess.PIPE)
             until(lambda: waits_in_kernel(reader.pid), "the reader waits")
             assert "scsi0.raw" in os.listdir(mount / POINT) and read(mount / f"{POINT}/qemu-server.conf") == CONFIG
+            # Nor does what tells how far it is, or how much is in it, wait for the end.
+            assert os.stat(mount / f"{POINT}/scsi0.raw").st_size == 12 << 20
+            info = json.loads(read(mount / f"{POINT}/info.json"))
+            assert [disk.get("unpacking") for disk in info["disks"]] == [None, None]
+            os.setxattr(f"{cache}/{name}.partial", PROGRESS, b"1 4")
+            until(lambda: [disk.get("unpacking") for disk in json.loads(read(mount / f"{POINT}/info.json"))["disks"]]
+                  == [{"done": 1, "total": 4}] * 2, "info.json tells the progress")
             reader.send_signal(signal.SIGINT)
             wait_gone(reader.pid)
             reader.communicate()

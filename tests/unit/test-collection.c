@@ -221,17 +221,42 @@ static void hostile_names_become_harmless(void) {
         }
 }
 
-static void a_point_of_kept_files_alone_is_shown(void) {
+static void a_point_of_kept_files_alone_is_shown_with_their_time(void) {
         CLEANUP(case_clear) Case c = { 0 };
         FoundDirectory directory = { .path = "vm", .findings = &c.findings };
-        FoundKept kept = { "vm/1", "domain.xml", 100, { "raw", "vm/vmconfig.1.xml", NULL, 100, 5 } };
+        FoundKept kept = {
+                "vm/1", "domain.xml", 100, { .tv_sec = 1700000000 }, { "raw", "vm/vmconfig.1.xml", NULL, 100, 5 },
+        };
 
         CHECK_INT(found_add_kept(&directory, &kept), 0);
+        kept.time.tv_sec++;
         CHECK_INT(found_add_kept(&directory, &kept), 0);
         collect(&c);
+        CHECK_INT(c.collection->vms[0].points[0]->time.tv_sec, 1700000001);
+        CHECK_TEXT(c.collection->vms[0].points[0]->name, "2023-11-14T221321Z");
         CHECK_INT(c.collection->vms[0].points[0]->disk_count, 0);
         CHECK_INT(c.collection->vms[0].points[0]->file_count, 1);
         CHECK_TEXT(c.collection->vms[0].points[0]->files[0].file, "vm/vmconfig.1.xml");
+}
+
+static void what_a_disk_holds_at_most_is_known_where_all_that_it_rests_on_tells(void) {
+        CLEANUP(case_clear) Case c = { 0 };
+
+        layer_of(&c, "vm/1", "vda", NULL, NOON)->data = 1000;
+        layer_of(&c, "vm/2", "vda", "vm/1", NOON + 1)->data = 10;
+        layer_of(&c, "vm/3", "vda", "vm/2", NOON + 2);
+        layer_of(&c, "vm/4", "vda", "vm/3", NOON + 3)->data = 10;
+        layer_of(&c, "vm/5", "vda", NULL, NOON + 4)->data = UINT64_MAX;
+        layer_of(&c, "vm/6", "vda", "vm/5", NOON + 5)->data = UINT64_MAX;
+        layer_of(&c, "vm/7", "vda", "vm/lost", NOON + 6)->data = 10;
+        collect(&c);
+        CHECK_INT(c.collection->vms[0].count, 7);
+        CHECK_INT(disk_of(&c, 0, 0, 0)->data, 1000);
+        CHECK_INT(disk_of(&c, 0, 1, 0)->data, 1010);
+        CHECK_INT(disk_of(&c, 0, 2, 0)->data, 0);
+        CHECK_INT(disk_of(&c, 0, 3, 0)->data, 0);
+        CHECK_INT(disk_of(&c, 0, 5, 0)->data, INT64_MAX);
+        CHECK_INT(disk_of(&c, 0, 6, 0)->data, 0);
 }
 
 static void a_disk_that_continues_another_backup_has_all_layers_that_it_rests_on(void) {
@@ -426,7 +451,8 @@ int main(void) {
         RUN(what_names_nothing_is_named_by_its_directory);
         RUN(two_vms_of_one_name_have_names_of_their_own);
         RUN(hostile_names_become_harmless);
-        RUN(a_point_of_kept_files_alone_is_shown);
+        RUN(a_point_of_kept_files_alone_is_shown_with_their_time);
+        RUN(what_a_disk_holds_at_most_is_known_where_all_that_it_rests_on_tells);
         RUN(a_disk_that_continues_another_backup_has_all_layers_that_it_rests_on);
         RUN(what_it_rests_on_has_to_be_there_and_good);
         RUN(what_stays_the_same_keeps_its_number_and_its_manifest);

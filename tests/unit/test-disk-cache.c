@@ -58,6 +58,28 @@ static bool is_there(const Place *place, const char *key) {
         return disk_cache_open(place->cache, key, "x", &fd, NULL) == 0;
 }
 
+static void how_far_a_file_is_is_known_while_it_is_made(void) {
+        Place place = new_place(0);
+        uint64_t done = 0, total = 0;
+        DiskDraft *draft;
+        Reason reason = REASON_INIT;
+
+        CHECK_INT(disk_cache_progress(place.cache, KEY_A, "x", &done, &total), -ENOENT);
+        CHECK_INT(disk_draft_new(place.cache, KEY_A, "x", &draft, &reason), 0);
+        CHECK_INT(disk_cache_progress(place.cache, KEY_A, "x", &done, &total), -ENOENT);
+        disk_draft_tell(draft, 1, 200);
+        if (disk_cache_progress(place.cache, KEY_A, "x", &done, &total) == 0) { /* the file system has such attributes */
+                disk_draft_tell(draft, 100, 200);
+                CHECK_INT(disk_cache_progress(place.cache, KEY_A, "x", &done, &total), 0);
+                CHECK_INT(done, 100);
+                CHECK_INT(total, 200);
+        }
+        CHECK_INT(disk_draft_commit(draft, &reason), 0);
+        CHECK_INT(disk_cache_progress(place.cache, KEY_A, "x", &done, &total), -ENOENT);
+        disk_draft_free(draft);
+        clear_place(&place);
+}
+
 static void a_file_is_there_once_it_is_whole(void) {
         Place place = new_place(0);
         DiskDraft *draft;
@@ -145,6 +167,7 @@ static void a_directory_that_others_can_write_to_is_not_believed(void) {
 
 int main(void) {
         RUN(a_file_is_there_once_it_is_whole);
+        RUN(how_far_a_file_is_is_known_while_it_is_made);
         RUN(what_is_not_finished_is_gone_and_made_by_one_alone);
         RUN(leftovers_of_what_was_killed_go_when_room_is_wanted);
         RUN(what_was_used_longest_ago_makes_room);

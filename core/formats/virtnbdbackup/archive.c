@@ -96,6 +96,7 @@ static int load_member(unzFile zip, const char *archive, uint64_t size, ArchiveM
                 return fail(reterr, -EBADMSG, "%s is damaged: its directory cannot be read", archive);
         member = (ArchiveMember) {
                 .length = info.uncompressed_size,
+                .crc = (uint32_t) info.crc,
                 .time = member_time(&info),
                 .stored = info.compression_method == 0 && !(info.flag & FLAG_ENCRYPTED),
         };

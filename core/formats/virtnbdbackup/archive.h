@@ -13,6 +13,7 @@ typedef struct ArchiveMember {
         char *name;      /* as it stands there: it may have any character but NUL */
         uint64_t offset; /* in the file; valid where it is stored */
         uint64_t length; /* bytes */
+        uint32_t crc;    /* of the content, as the directory has it */
         struct timespec time;
         bool stored; /* neither compressed nor encrypted */
 } ArchiveMember;

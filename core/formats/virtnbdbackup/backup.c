@@ -47,59 +47,14 @@ static int compare_streams(const void *a, const void *b) {
         return order ?: strcmp(x->item->name, y->item->name);
 }
 
-/* When runs began, sorted. */
-typedef struct Times {
-        time_t *items;
-        size_t count;
-} Times;
-
-static void times_clear(Times *times) {
-        free(times->items);
-}
-
-static int compare_seconds(const void *a, const void *b) {
-        time_t x = *(const time_t *) a, y = *(const time_t *) b;
-
-        return (x > y) - (x < y);
-}
-
-static int gather_times(const Survey *survey, Times *ret) {
-        ret->items = calloc(survey->item_count + 1, sizeof *ret->items);
-        if (!ret->items)
-                return -ENOMEM;
-        for (size_t i = 0; i < survey->item_count && survey->items[i].place == 0; i++) {
-                time_t time = log_file_time(survey->items[i].name);
-
-                if (time > 0)
-                        ret->items[ret->count++] = time;
-        }
-        qsort(ret->items, ret->count, sizeof *ret->items, compare_seconds);
-        return 0;
-}
-
-/* Whether a run began behind one moment and not behind the other. */
-static bool has_begun_between(const Times *times, time_t before, time_t behind) {
-        size_t low = 0, high = times->count;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (times->items[middle] > before)
-                        high = middle;
-                else
-                        low = middle + 1;
-        }
-        return low < times->count && times->items[low] <= behind;
-}
-
 /* Whether the stream is of a later run than the last. Logs tell whole seconds: one of the second in which the stream was
  * begun may be of a run behind it, and counts only for differentials, which have nothing else to tell them apart. */
-static bool is_of_later_run(const Times *times, const Stream *last, const Stream *stream) {
+static bool is_of_later_run(const LogFiles *logs, const Stream *last, const Stream *stream) {
         time_t before = last->date.tv_sec, until = stream->date.tv_sec;
 
         if (stream->name.level != NAME_DIFFERENTIAL || until - before <= 1)
                 until--;
-        return has_begun_between(times, before, until);
+        return log_files_have_between(logs, before, until);
 }
 
 /* Whether the run of these streams has the disk already. */
@@ -111,24 +66,20 @@ static const BackupStream *find_disk(const Backups *backups, const Backup *backu
 }
 
 /* Whether a stream goes on with the run of those before it. */
-static bool goes_on(const Backups *backups, const Backup *backup, const Times *times, BackupStream *next) {
+static bool goes_on(const Backups *backups, const Backup *backup, const LogFiles *logs, BackupStream *next) {
         const Stream *last = backups->streams[backup->first + backup->count - 1].stream, *stream = next->stream;
         const BackupStream *same;
 
         if (compare_runs(last, stream) != 0)
                 return false;
-        if (stream->item->place == 0 && is_of_later_run(times, last, stream))
+        if (stream->item->place == 0 && is_of_later_run(logs, last, stream))
                 return false;
         same = find_disk(backups, backup, stream->metadata.disk);
         next->is_double = same && compare_times(&same->stream->date, &stream->date) == 0;
         return !same || next->is_double;
 }
 
-static int group(const Survey *survey, Backups *backups) {
-        CLEANUP(times_clear) Times times = { 0 };
-
-        if (gather_times(survey, &times) < 0)
-                return -ENOMEM;
+static int group(const LogFiles *logs, Backups *backups) {
         backups->backups = calloc(backups->stream_count + 1, sizeof *backups->backups);
         if (!backups->backups)
                 return -ENOMEM;
@@ -136,7 +87,7 @@ static int group(const Survey *survey, Backups *backups) {
                 BackupStream *next = &backups->streams[i];
                 Backup *last = backups->count > 0 ? &backups->backups[backups->count - 1] : NULL;
 
-                if (!last || !goes_on(backups, last, &times, next))
+                if (!last || !goes_on(backups, last, logs, next))
                         backups->backups[backups->count++] = (Backup) { .place = next->stream->item->place, .first = i };
                 backups->backups[backups->count - 1].count++;
                 next->backup = backups->count - 1;
@@ -331,7 +282,7 @@ static int link_all(const Survey *survey, Backups *backups) {
         return rc;
 }
 
-int backups_make(const Survey *survey, Backups *ret) {
+int backups_make(const Survey *survey, const LogFiles *logs, Backups *ret) {
         CLEANUP(backups_clear) Backups backups = { .stream_count = survey->stream_count };
         int rc;
 
@@ -341,7 +292,7 @@ int backups_make(const Survey *survey, Backups *ret) {
         for (size_t i = 0; i < backups.stream_count; i++)
                 backups.streams[i] = (BackupStream) { .stream = &survey->streams[i], .grown_from = UINT64_MAX };
         qsort(backups.streams, backups.stream_count, sizeof *backups.streams, compare_streams);
-        rc = group(survey, &backups);
+        rc = group(logs, &backups);
         for (size_t i = 0; rc >= 0 && i < backups.count; i++)
                 rc = name_backup(survey, &backups, &backups.backups[i]);
         for (size_t i = 0; rc >= 0 && i < backups.stream_count; i++) {

@@ -7,7 +7,7 @@
  * Threads: one. */
 #pragma once
 
-#include "formats/virtnbdbackup/survey.h"
+#include "formats/virtnbdbackup/log-file.h"
 
 #define BACKUP_NONE SIZE_MAX
 
@@ -37,7 +37,7 @@ typedef struct Backups {
 } Backups;
 
 /* Borrows the survey. -ENOMEM. */
-int backups_make(const Survey *survey, Backups *ret);
+int backups_make(const Survey *survey, const LogFiles *logs, Backups *ret);
 void backups_clear(Backups *backups);
 
 /* Whether its streams have all been found to be of another: raw ones of a backup that has others. */

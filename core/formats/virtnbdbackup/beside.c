@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include "formats/virtnbdbackup/domain.h"
-#include "formats/virtnbdbackup/log-file.h"
 #include "util/bytes.h"
 #include "util/io.h"
 
@@ -105,7 +104,7 @@ static size_t find_moment(const Beside *beside, size_t place, const char *ident,
 
 static int add_kept(const Beside *beside, const Item *item, const Backup *backup, const char *name) {
         CLEANUP(item_location_clear) ItemLocation at = { 0 };
-        FoundKept kept = { .point = backup->key, .name = name, .length = item->length };
+        FoundKept kept = { .point = backup->key, .name = name, .length = item->length, .time = backup->time };
 
         if (item_location(beside->survey, item, item->member ? "virtnbdbackup" : "raw", UINT64_MAX, &at) < 0)
                 return -ENOMEM;
@@ -184,13 +183,11 @@ static int keep_boot_files(const Beside *beside, const Backup *backup) {
         return rc;
 }
 
-/* The checkpoint that the backup made, from the directory of checkpoints. */
-static int keep_checkpoint(const Beside *beside, const Backup *backup) {
-        const FoundDirectory *directory = beside->survey->directory;
+/* The checkpoint that the backup made, from the directory of checkpoints, which is open. */
+static int keep_checkpoint(const Beside *beside, const Backup *backup, int checkpoints) {
         const Stream *stream = beside->backups->streams[backup->first].stream;
         CLEANUP(freep) char *name = NULL, *path = NULL;
-        CLEANUP(close_fd) int fd = -1;
-        FoundKept kept = { .point = backup->key, .name = "checkpoint.xml" };
+        FoundKept kept = { .point = backup->key, .name = "checkpoint.xml", .time = backup->time };
         struct stat st;
 
         if (backup->place != 0 || !stream_makes_checkpoint(stream) || strchr(stream->metadata.checkpoint, '/'))
@@ -199,12 +196,11 @@ static int keep_checkpoint(const Beside *beside, const Backup *backup) {
                 name = NULL;
                 return -ENOMEM;
         }
-        path = found_path(directory, name);
+        if (fstatat(checkpoints, name + strlen(CHECKPOINTS "/"), &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
+                return 0;
+        path = found_path(beside->survey->directory, name);
         if (!path)
                 return -ENOMEM;
-        fd = open_beneath(layer_store_root(directory->store), path, O_PATH, 0);
-        if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode))
-                return 0;
         kept.length = (uint64_t) st.st_size;
         kept.location = (LayerLocation) { "raw", path, NULL, kept.length, found_seal(&st) };
         return found_add_kept(beside->survey->directory, &kept);
@@ -238,7 +234,7 @@ static bool is_in_archive(const Survey *survey, const Item *item) {
 
 /* What is of no use to whoever reads points. */
 static bool is_of_the_tool(const char *name) {
-        return has_end(name, ".data.chksum") || has_end(name, ".cpt") || log_file_time(name) > 0;
+        return has_end(name, ".data.chksum") || has_end(name, ".cpt") || log_file_is(name);
 }
 
 static int add_item(const Beside *beside, const Item *item) {
@@ -257,9 +253,21 @@ static int add_item(const Beside *beside, const Item *item) {
         return rc ?: keep_other(beside, item);
 }
 
+/* Negative where there is none. */
+static int open_checkpoints(FoundDirectory *directory) {
+        FoundEntry *entry = found_entry(directory, CHECKPOINTS);
+        CLEANUP(freep) char *path = NULL;
+
+        if (!entry || !S_ISDIR(entry->st.st_mode))
+                return -ENOENT;
+        entry->claimed = true;
+        path = found_path(directory, CHECKPOINTS);
+        return path ? open_beneath(layer_store_root(directory->store), path, O_PATH | O_DIRECTORY, 0) : -ENOMEM;
+}
+
 int beside_add(const Survey *survey, const Backups *backups) {
         CLEANUP(beside_clear) Beside beside = { 0 };
-        FoundEntry *checkpoints = found_entry(survey->directory, CHECKPOINTS);
+        CLEANUP(close_fd) int checkpoints = open_checkpoints(survey->directory);
         int rc = prepare(survey, backups, &beside);
 
         for (size_t i = 0; rc >= 0 && i < survey->item_count; i++)
@@ -269,12 +277,10 @@ int beside_add(const Survey *survey, const Backups *backups) {
 
                 if (backup_is_empty(backups, backup))
                         continue;
-                if (checkpoints)
-                        rc = keep_checkpoint(&beside, backup);
+                if (checkpoints >= 0)
+                        rc = keep_checkpoint(&beside, backup, checkpoints);
                 if (rc >= 0 && backup->level == NAME_COPY)
                         rc = keep_boot_files(&beside, backup);
         }
-        if (checkpoints && S_ISDIR(checkpoints->st.st_mode))
-                checkpoints->claimed = true;
         return rc < 0 ? rc : 0;
 }

@@ -1,5 +1,6 @@
 #include "formats/virtnbdbackup/log-file.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,44 +11,85 @@
 #define LOOK_LENGTH 4096u /* the version is in one of the first lines */
 #define TIME_DIGITS 14u
 
-time_t log_file_time(const char *name) {
+/* Where the moment begins in the name of a log; NULL where it is none. */
+static const char *find_moment(const char *name) {
         const char *dot;
-        struct tm tm = { .tm_isdst = -1 };
-        const char *rest;
-        time_t time;
 
         if (strncmp(name, "backup.", strlen("backup.")) != 0)
-                return 0;
+                return NULL;
         dot = strchr(name + strlen("backup."), '.');
         if (!dot || strspn(dot + 1, "0123456789") != TIME_DIGITS || strcmp(dot + 1 + TIME_DIGITS, ".log") != 0)
-                return 0;
-        rest = strptime(dot + 1, "%m%d%Y%H%M%S", &tm);
-        if (!rest || *rest != '.')
-                return 0;
-        time = mktime(&tm);
+                return NULL;
+        return dot + 1;
+}
+
+bool log_file_is(const char *name) {
+        return find_moment(name);
+}
+
+/* 0 where it is no moment. */
+static time_t read_moment(const char *text) {
+        struct tm tm = { .tm_isdst = -1 };
+        const char *rest = strptime(text, "%m%d%Y%H%M%S", &tm);
+        time_t time = rest && *rest == '.' ? mktime(&tm) : 0;
+
         return time > 0 ? time : 0;
 }
 
-/* The log of the run that wrote at this time: the last that begins before. */
-static const Item *find_log(const Survey *survey, time_t time) {
-        const Item *best = NULL;
-        time_t best_time = 0;
+static int compare_logs(const void *a, const void *b) {
+        const LogFile *x = a, *y = b;
 
-        for (size_t i = 0; i < survey->item_count && survey->items[i].place == 0; i++) {
-                time_t began = log_file_time(survey->items[i].name);
-
-                if (began > best_time && began <= time) {
-                        best = &survey->items[i];
-                        best_time = began;
-                }
-        }
-        return best;
+        return (x->began > y->began) - (x->began < y->began);
 }
 
-bool log_file_drops_zeroes(const Survey *survey, const Stream *stream) {
+int log_files_gather(const Survey *survey, LogFiles *ret) {
+        LogFiles logs = { calloc(survey->item_count + 1, sizeof *logs.items), 0 };
+
+        if (!logs.items)
+                return -ENOMEM;
+        for (size_t i = 0; i < survey->item_count && survey->items[i].place == 0; i++) {
+                const char *moment = find_moment(survey->items[i].name);
+                time_t began = moment ? read_moment(moment) : 0;
+
+                if (began > 0)
+                        logs.items[logs.count++] = (LogFile) { began, &survey->items[i] };
+        }
+        qsort(logs.items, logs.count, sizeof *logs.items, compare_logs);
+        *ret = logs;
+        return 0;
+}
+
+void log_files_clear(LogFiles *logs) {
+        free(logs->items);
+        *logs = (LogFiles) { 0 };
+}
+
+/* The first that begins behind a moment; the count where there is none. */
+static size_t find_behind(const LogFiles *logs, time_t moment) {
+        size_t low = 0, high = logs->count;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (logs->items[middle].began > moment)
+                        high = middle;
+                else
+                        low = middle + 1;
+        }
+        return low;
+}
+
+bool log_files_have_between(const LogFiles *logs, time_t before, time_t behind) {
+        size_t at = find_behind(logs, before);
+
+        return at < logs->count && logs->items[at].began <= behind;
+}
+
+bool log_files_drop_zeroes(const LogFiles *logs, const Survey *survey, const Stream *stream) {
         CLEANUP(freep) char *text = NULL, *sidecar = NULL;
-        const Item *item = stream->item, *log;
+        const Item *item = stream->item;
         time_t date = stream->metadata.date.tv_sec;
+        size_t behind = find_behind(logs, date);
         const char *version;
         int major, minor;
 
@@ -60,8 +102,8 @@ bool log_file_drops_zeroes(const Survey *survey, const Stream *stream) {
                 sidecar = NULL;
         else if (!survey_find(survey, 0, sidecar))
                 return false;
-        log = find_log(survey, date);
-        if (!log || item_text(survey, log, LOOK_LENGTH, &text, NULL) < 0)
+        /* The log of the run that wrote it: the last that begins before. */
+        if (behind == 0 || item_text(survey, logs->items[behind - 1].item, LOOK_LENGTH, &text, NULL) < 0)
                 return true;
         version = strstr(text, "Version: ");
         if (!version || sscanf(version, "Version: %d.%d", &major, &minor) != 2)

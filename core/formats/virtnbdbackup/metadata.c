@@ -8,58 +8,52 @@
 #include "util/bytes.h"
 
 #define JSON_MAX (256u << 10) /* bytes; it has some 500 */
-#define READ_FIRST 1024u      /* bytes that hold most */
 #define VERSION_MAX 2
 
-int metadata_begins(ByteStore *bytes, Reason *reterr) {
-        unsigned char header[FRAME_HEADER_LENGTH];
+int metadata_begins(ByteStore *bytes, Window *window, Reason *reterr) {
+        const unsigned char *header;
         Frame frame;
         int rc;
 
         if (byte_store_size(bytes) < FRAME_HEADER_LENGTH)
                 return 0;
-        rc = byte_store_read(bytes, header, sizeof header, 0, reterr);
+        rc = window_get(window, bytes, 0, FRAME_HEADER_LENGTH, UINT64_MAX, &header, reterr);
         return rc < 0 ? rc : frame_parse(header, &frame) && frame.kind == FRAME_META && frame.start == 0;
 }
 
-/* The text of the first frame. The caller frees *ret. */
-static int read_text(ByteStore *bytes, char **ret, size_t *ret_length, Reason *reterr) {
-        uint64_t size = byte_store_size(bytes), whole;
-        size_t there = (size_t) min_u64(size, READ_FIRST);
-        CLEANUP(freep) char *text = malloc(READ_FIRST);
+/* The text of the first frame, with what ends it. *ret_long: where it is longer than a window, to be freed. */
+static int read_text(ByteStore *bytes, Window *window, const char **ret, size_t *ret_length, char **ret_long,
+                     Reason *reterr) {
+        uint64_t size = byte_store_size(bytes);
+        const unsigned char *header;
         Frame frame;
-        int rc;
+        int rc = metadata_begins(bytes, window, reterr);
 
-        if (!text)
-                return fail_oom(reterr);
-        rc = byte_store_read(bytes, text, there, 0, reterr);
         if (rc < 0)
                 return rc;
-        if (there < FRAME_HEADER_LENGTH || !frame_parse((unsigned char *) text, &frame) || frame.kind != FRAME_META ||
-            frame.start != 0)
+        if (rc == 0)
                 return fail(reterr, -EBADMSG, "%s does not begin as a stream does", byte_store_name(bytes));
+        rc = window_get(window, bytes, 0, FRAME_HEADER_LENGTH, UINT64_MAX, &header, reterr);
+        if (rc < 0)
+                return rc;
+        (void) frame_parse(header, &frame);
         if (frame.length > JSON_MAX)
                 return fail(reterr, -EBADMSG, "%s is damaged: its metadata is too long", byte_store_name(bytes));
-        whole = FRAME_HEADER_LENGTH + frame.length + FRAME_END_LENGTH;
-        if (whole > size)
+        *ret_length = (size_t) frame.length + FRAME_END_LENGTH;
+        if (*ret_length > size - FRAME_HEADER_LENGTH)
                 return fail(reterr, -EBADMSG, "%s has been cut off in its metadata", byte_store_name(bytes));
-        if (whole > there) {
-                char *grown = realloc(text, whole);
+        if (FRAME_HEADER_LENGTH + *ret_length <= WINDOW_SIZE) {
+                const unsigned char *text;
 
-                if (!grown)
-                        return fail_oom(reterr);
-                text = grown;
-                rc = byte_store_read(bytes, text + there, (size_t) whole - there, there, reterr);
-                if (rc < 0)
-                        return rc;
+                rc = window_get(window, bytes, FRAME_HEADER_LENGTH, *ret_length, UINT64_MAX, &text, reterr);
+                *ret = (const char *) text;
+                return rc;
         }
-        if (memcmp(text + whole - FRAME_END_LENGTH, FRAME_END, FRAME_END_LENGTH) != 0)
-                return fail(reterr, -EBADMSG, "%s is damaged: its metadata does not end where it should",
-                            byte_store_name(bytes));
-        memmove(text, text + FRAME_HEADER_LENGTH, (size_t) frame.length);
-        *ret_length = (size_t) frame.length;
-        *ret = STEAL_PTR(text);
-        return 0;
+        *ret_long = malloc(*ret_length);
+        if (!*ret_long)
+                return fail_oom(reterr);
+        *ret = *ret_long;
+        return byte_store_read(bytes, *ret_long, *ret_length, FRAME_HEADER_LENGTH, reterr);
 }
 
 static const json_t *get_either(const json_t *object, const char *key, const char *older) {
@@ -98,6 +92,7 @@ static struct timespec parse_date(const char *text) {
 
 static int load(const json_t *object, const char *name, Metadata *ret, Reason *reterr) {
         const json_t *size = get_either(object, "virtualSize", "virtual-size");
+        const json_t *data = get_either(object, "dataSize", "data-size");
         const json_t *version = get_either(object, "streamVersion", "stream-version");
         const json_t *incremental = json_object_get(object, "incremental");
         const json_t *compressed = json_object_get(object, "compressed");
@@ -112,6 +107,8 @@ static int load(const json_t *object, const char *name, Metadata *ret, Reason *r
                             json_integer_value(version));
         *ret = (Metadata) {
                 .size = (uint64_t) json_integer_value(size),
+                .data = json_is_integer(data) && json_integer_value(data) >= 0 ? (uint64_t) json_integer_value(data)
+                                                                               : UINT64_MAX,
                 .disk = copy_text(get_either(object, "diskName", "disk_name"), &rc),
                 .checkpoint = copy_text(json_object_get(object, "checkpointName"), &rc),
                 .parent = copy_text(json_object_get(object, "parentCheckpoint"), &rc),
@@ -123,17 +120,22 @@ static int load(const json_t *object, const char *name, Metadata *ret, Reason *r
         return rc < 0 ? fail_oom(reterr) : 0;
 }
 
-int metadata_read(ByteStore *bytes, Metadata *ret, Reason *reterr) {
+int metadata_read(ByteStore *bytes, Window *window, Metadata *ret, Reason *reterr) {
         CLEANUP(metadata_clear) Metadata metadata = { 0 };
         CLEANUP(json_decrefp) json_t *object = NULL;
-        CLEANUP(freep) char *text = NULL;
+        CLEANUP(freep) char *long_text = NULL;
+        const char *text = NULL;
         json_error_t error;
         size_t length = 0;
         int rc;
 
-        rc = read_text(bytes, &text, &length, reterr);
+        rc = read_text(bytes, window, &text, &length, &long_text, reterr);
         if (rc < 0)
                 return rc;
+        length -= FRAME_END_LENGTH;
+        if (memcmp(text + length, FRAME_END, FRAME_END_LENGTH) != 0)
+                return fail(reterr, -EBADMSG, "%s is damaged: its metadata does not end where it should",
+                            byte_store_name(bytes));
         object = json_loadb(text, length, 0, &error);
         if (!json_is_object(object))
                 return fail(reterr, -EBADMSG, "%s: its metadata is no JSON object: %s", byte_store_name(bytes),

@@ -8,13 +8,14 @@
 #include <stdint.h>
 #include <time.h>
 
-#include "formats/byte-store.h"
+#include "formats/virtnbdbackup/window.h"
 
 typedef struct Metadata {
         char *disk;           /* target device; NULL: not told */
         char *checkpoint;     /* NULL: not told */
         char *parent;         /* checkpoint; NULL: none */
         uint64_t size;        /* of the disk, bytes; at most INT64_MAX */
+        uint64_t data;        /* bytes of the disk that are in data frames, as it says; UINT64_MAX: not told */
         struct timespec date; /* told without a time zone, and taken as this host's; 0: not told */
         bool incremental;
         bool compressed; /* payloads are LZ4 frames */
@@ -22,7 +23,7 @@ typedef struct Metadata {
 } Metadata;
 
 /* Whether it begins as a stream does. 1, 0, or a negative errno where that cannot be read. */
-int metadata_begins(ByteStore *bytes, Reason *reterr);
+int metadata_begins(ByteStore *bytes, Window *window, Reason *reterr);
 /* -EBADMSG; -ENOTSUP for a stream version that is not known; -EIO. */
-int metadata_read(ByteStore *bytes, Metadata *ret, Reason *reterr);
+int metadata_read(ByteStore *bytes, Window *window, Metadata *ret, Reason *reterr);
 void metadata_clear(Metadata *metadata);

@@ -23,6 +23,7 @@ static int enter_archive(const char *name, ByteStore **bytes, Reason *reterr) {
 
 int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *bytes = NULL;
+        Window window = { 0 };
         Member member;
         int rc = member_parse(location->member, &member);
 
@@ -35,11 +36,11 @@ int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer *
                 rc = enter_archive(member.name, &bytes, reterr);
                 if (rc < 0)
                         return rc;
-                rc = metadata_begins(bytes, reterr);
+                rc = metadata_begins(bytes, &window, reterr);
                 if (rc < 0)
                         return rc;
                 if (rc == 0)
                         return plain_open(STEAL_PTR(bytes), ret, reterr);
         }
-        return stream_open(store, STEAL_PTR(bytes), member.grown_from, ret, reterr);
+        return stream_open(store, location, STEAL_PTR(bytes), member.grown_from, ret, reterr);
 }

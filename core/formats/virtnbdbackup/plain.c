@@ -5,10 +5,6 @@ typedef struct PlainLayer {
         ByteStore *bytes;
 } PlainLayer;
 
-static int plain_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap *map, Reason *reterr) {
-        return extent_map_add(map, start, length, EXTENT_DATA) < 0 ? fail_oom(reterr) : 0;
-}
-
 static int plain_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         return byte_store_read(((PlainLayer *) layer)->bytes, buffer, length, offset, reterr);
 }
@@ -18,7 +14,7 @@ static void plain_free(Layer *layer) {
         free(layer);
 }
 
-static const LayerOps plain_ops = { plain_extents, plain_read, plain_free };
+static const LayerOps plain_ops = { layer_extents_data, plain_read, plain_free };
 
 int plain_open(ByteStore *bytes, Layer **ret, Reason *reterr) {
         PlainLayer *plain = calloc(1, sizeof *plain);

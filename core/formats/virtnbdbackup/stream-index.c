@@ -6,7 +6,7 @@
 
 #include "util/bytes.h"
 
-#define SEGMENT_FIRST 8u        /* runs in the first: whoever reads the beginning of a disk should not wait for more */
+#define SEGMENT_FIRST 2u        /* runs in the first: whoever reads the beginning of a disk should not wait for more */
 #define SEGMENT_MAX 1024u       /* each next has twice as many, up to this */
 #define SEGMENTS_MAX (1u << 18) /* of a stream: a quarter of a thousand million runs */
 

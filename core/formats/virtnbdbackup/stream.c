@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdatomic.h>
 
+#include "formats/virtnbdbackup/head.h"
 #include "formats/virtnbdbackup/lz4-reader.h"
 #include "formats/virtnbdbackup/stream-index.h"
 #include "util/bytes.h"
@@ -111,9 +112,9 @@ static void stream_cleanup(StreamLayer **stream) {
                 stream_free(&(*stream)->layer);
 }
 
-int stream_open(LayerStore *store, ByteStore *bytes, uint64_t grown_from, Layer **ret, Reason *reterr) {
+int stream_open(LayerStore *store, const LayerLocation *location, ByteStore *bytes, uint64_t grown_from, Layer **ret,
+                Reason *reterr) {
         CLEANUP(stream_cleanup) StreamLayer *stream = calloc(1, sizeof *stream);
-        CLEANUP(metadata_clear) Metadata metadata = { 0 };
         int rc;
 
         if (!stream) {
@@ -126,13 +127,10 @@ int stream_open(LayerStore *store, ByteStore *bytes, uint64_t grown_from, Layer 
         stream->memory = (Memory) { layer_store_memory(store), cache_new_owner() };
         if (byte_store_size(bytes) >= MEMORY_OFFSET_MAX)
                 return fail(reterr, -ENOTSUP, "%s is too large", byte_store_name(bytes));
-        rc = metadata_read(bytes, &metadata, reterr);
+        rc = head_read(store, location, bytes, grown_from, &stream->shape, reterr);
         if (rc < 0)
                 return rc;
-        rc = shape_read(bytes, &metadata, grown_from, &stream->shape, reterr);
-        if (rc < 0)
-                return rc;
-        stream->layer.disk_size = metadata.size;
+        stream->layer.disk_size = stream->shape.disk_size;
         rc = stream_index_new(&stream->shape, &stream->memory, &stream->index, reterr);
         if (rc < 0)
                 return rc;

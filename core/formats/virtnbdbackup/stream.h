@@ -5,5 +5,6 @@
 
 #include "formats/layer.h"
 
-/* Takes bytes, also where it fails. grown_from: see member.h. */
-int stream_open(LayerStore *store, ByteStore *bytes, uint64_t grown_from, Layer **ret, Reason *reterr);
+/* Takes bytes, also where it fails: those of the location. grown_from: see member.h. */
+int stream_open(LayerStore *store, const LayerLocation *location, ByteStore *bytes, uint64_t grown_from, Layer **ret,
+                Reason *reterr);

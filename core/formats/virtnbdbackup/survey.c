@@ -5,11 +5,13 @@
 #include <strings.h>
 
 #include "formats/virtnbdbackup/frame.h"
+#include "formats/virtnbdbackup/head.h"
 #include "formats/virtnbdbackup/member.h"
-#include "formats/virtnbdbackup/shape.h"
 #include "util/bytes.h"
+#include "util/parallel.h"
 
 #define ZIP ".zip"
+#define BATCH 256 /* files */
 #define ZIP_LOCAL_LENGTH 30u /* of a member's header, before its name */
 
 static const char *base_name(const char *path) {
@@ -40,17 +42,9 @@ void item_location_clear(ItemLocation *location) {
         free(location->member);
 }
 
-static int open_entry(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
-        CLEANUP(item_location_clear) ItemLocation at = { 0 };
-
-        if (item_location(survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
-                return fail_oom(reterr);
-        return layer_store_open_file(survey->directory->store, &at.location, ret, reterr);
-}
-
-int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
+static int open_at(const Survey *survey, const Item *item, const ItemLocation *at, ByteStore **ret, Reason *reterr) {
         ByteStore *bytes;
-        int rc = open_entry(survey, item, &bytes, reterr);
+        int rc = layer_store_open_file(survey->directory->store, &at->location, &bytes, reterr);
 
         if (rc < 0)
                 return rc;
@@ -58,6 +52,14 @@ int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *r
                 return archive_open(bytes, item->member, ret, reterr);
         *ret = bytes;
         return 0;
+}
+
+int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
+        CLEANUP(item_location_clear) ItemLocation at = { 0 };
+
+        if (item_location(survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
+                return fail_oom(reterr);
+        return open_at(survey, item, &at, ret, reterr);
 }
 
 int item_text(const Survey *survey, const Item *item, size_t limit, char **ret, Reason *reterr) {
@@ -155,7 +157,7 @@ static int enter_archive(Survey *survey, FoundEntry *entry) {
         Item item = { .place = survey->place_count, .entry = entry };
         Reason reason = REASON_INIT;
         Place *grown;
-        int rc = open_entry(survey, &item, &bytes, &reason);
+        int rc = item_open(survey, &item, &bytes, &reason);
 
         if (rc < 0)
                 return rc == -ENOMEM ? rc : 0; /* whoever else looks at it will say so */
@@ -257,23 +259,30 @@ static int look_into_raw(ByteStore *bytes, Stream *stream, Reason *reterr) {
 
 /* What the content tells; or why it cannot be used. */
 static int look_into(const Survey *survey, const Item *item, Stream *stream, Reason *reterr) {
+        CLEANUP(item_location_clear) ItemLocation at = { 0 };
         CLEANUP(byte_store_freep) ByteStore *bytes = NULL;
+        Window window = { 0 };
         Shape shape;
-        int rc = item_open(survey, item, &bytes, reterr);
+        int rc;
 
+        if (item_location(survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
+                return fail_oom(reterr);
+        rc = open_at(survey, item, &at, &bytes, reterr);
         if (rc < 0)
                 return rc;
-        rc = metadata_begins(bytes, reterr);
+        rc = metadata_begins(bytes, &window, reterr);
         if (rc < 0)
                 return rc;
         if (rc == 0 && (stream->name.level == NAME_FULL || stream->name.level == NAME_COPY) && !stream->name.partial)
                 return look_into_raw(bytes, stream, reterr);
-        rc = metadata_read(bytes, &stream->metadata, reterr);
+        rc = metadata_read(bytes, &window, &stream->metadata, reterr);
         if (rc < 0)
                 return rc;
         rc = shape_read(bytes, &stream->metadata, UINT64_MAX, &shape, reterr);
         if (rc < 0)
                 return rc;
+        if (!item->member)
+                head_remember(survey->directory->store, &at.location, &stream->metadata, &shape);
         stream->was_cut = !shape.ends && !shape.compressed; /* of a compressed one the trailer alone may be missing */
         stream->lost_trailer = !shape.ends && shape.compressed;
         return 0;
@@ -293,52 +302,93 @@ static bool is_superseded(const Survey *survey, const Item *item, const DataName
         return whole && survey_find(survey, item->place, whole);
 }
 
-static int add_stream(Survey *survey, const Item *item, const DataName *name) {
-        Stream stream = { .item = item, .name = *name };
-        Reason reason = REASON_INIT;
-        int rc;
+/* Files whose names are those of streams, looked into at once. */
+typedef struct Batch {
+        const Survey *survey;
+        Stream streams[BATCH];
+        int results[BATCH];
+        Reason reasons[BATCH];
+        size_t count;
+} Batch;
 
-        item_claim(item);
-        if (is_superseded(survey, item, name))
-                return refuse(survey, item->entry, "a backup that failed and has been made again since");
-        rc = look_into(survey, item, &stream, &reason);
-        if (rc < 0) {
-                stream_clear(&stream);
-                return rc == -ENOMEM ? rc : refuse(survey, item->entry, reason.text);
-        }
-        stream.device = strndup(item->name, name->device_length);
-        if (!stream.metadata.disk)
-                stream.metadata.disk = stream.device;
-        if (!stream.device) {
-                stream_clear(&stream);
+static void look_into_one(void *context, size_t index) {
+        Batch *batch = context;
+        Stream *stream = &batch->streams[index];
+
+        batch->results[index] = look_into(batch->survey, stream->item, stream, &batch->reasons[index]);
+}
+
+/* Takes a stream, whatever becomes of it. */
+static int add_stream(Survey *survey, Stream *stream) {
+        Stream *added = &survey->streams[survey->stream_count++];
+
+        *added = *stream;
+        *stream = (Stream) { 0 };
+        added->device = strndup(added->item->name, added->name.device_length);
+        if (!added->device)
                 return -ENOMEM;
-        }
-        if (name->level == NAME_DIFFERENTIAL)
-                stream.date = named_date(name);
-        if (stream.date.tv_sec == 0)
-                stream.date = stream.metadata.date;
-        survey->streams[survey->stream_count++] = stream;
+        if (!added->metadata.disk)
+                added->metadata.disk = added->device;
+        if (added->name.level == NAME_DIFFERENTIAL)
+                added->date = named_date(&added->name);
+        if (added->date.tv_sec == 0)
+                added->date = added->metadata.date;
         return 0;
+}
+
+static int take_batch(Survey *survey, Batch *batch) {
+        int rc = 0;
+
+        batch->survey = survey;
+        parallel_for(batch->count, SURVEY_THREADS, look_into_one, batch);
+        for (size_t i = 0; i < batch->count; i++) {
+                Stream *stream = &batch->streams[i];
+
+                if (rc >= 0 && batch->results[i] >= 0)
+                        rc = add_stream(survey, stream);
+                else if (rc >= 0 && batch->results[i] == -ENOMEM)
+                        rc = -ENOMEM;
+                else if (rc >= 0)
+                        rc = refuse(survey, stream->item->entry, batch->reasons[i].text);
+                stream_clear(stream);
+        }
+        batch->count = 0;
+        return rc;
+}
+
+static int add_streams(Survey *survey, Batch *batch) {
+        int rc = 0;
+
+        for (size_t i = 0; rc >= 0 && i < survey->item_count; i++) {
+                const Item *item = &survey->items[i];
+                DataName name;
+
+                if (i > 0 && compare_items(item - 1, item) == 0) /* a zip file can have two of one name */
+                        continue;
+                if (!data_name_parse(item->name, &name))
+                        continue;
+                item_claim(item);
+                if (is_superseded(survey, item, &name))
+                        rc = refuse(survey, item->entry, "a backup that failed and has been made again since");
+                else
+                        batch->streams[batch->count++] = (Stream) { .item = item, .name = name };
+                if (rc >= 0 && batch->count == BATCH)
+                        rc = take_batch(survey, batch);
+        }
+        return rc < 0 ? rc : take_batch(survey, batch);
 }
 
 int survey_make(FoundDirectory *directory, Survey *ret) {
         CLEANUP(survey_clear) Survey survey = { .directory = directory };
+        CLEANUP(freep) Batch *batch = calloc(1, sizeof *batch);
         int rc = gather_items(&survey);
 
         if (rc < 0)
                 return rc;
         survey.streams = calloc(survey.item_count + 1, sizeof *survey.streams);
-        if (!survey.streams)
+        if (!survey.streams || !batch)
                 return -ENOMEM;
-        for (size_t i = 0; rc >= 0 && i < survey.item_count; i++) {
-                const Item *item = &survey.items[i];
-                DataName name;
-
-                if (i > 0 && compare_items(item - 1, item) == 0) /* a zip file can have two of one name */
-                        continue;
-                if (data_name_parse(item->name, &name))
-                        rc = add_stream(&survey, item, &name);
-        }
+        rc = add_streams(&survey, batch);
         if (rc < 0)
                 return rc;
         *ret = survey;

@@ -35,6 +35,8 @@ typedef struct Stream {
         char *device;         /* as the name has it; metadata.disk points here where the metadata have none */
 } Stream;
 
+#define SURVEY_THREADS 8 /* that look into files: most of the time is waiting for the disk */
+
 typedef struct Survey {
         FoundDirectory *directory;
         Place *places; /* the first is the directory */

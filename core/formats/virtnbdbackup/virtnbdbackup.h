@@ -10,3 +10,6 @@
 
 int virtnbdbackup_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
 int virtnbdbackup_find(FoundDirectory *directory, Reason *reterr);
+/* Against the Adler-32 beside a stream ("STREAM.chksum", of 1.9.40 and later), or the CRC that a zip file
+ * has of its members. */
+int virtnbdbackup_check(LayerStore *store, const LayerLocation *location, const LayerCheck *check, Reason *reterr);

@@ -332,18 +332,18 @@ static void archive_freep(VmaArchive **archive) {
 }
 
 /* The same for the same file in the same place, over mounts and restarts; and for no other that somebody could make. */
-static int make_key(VmaArchive *archive, Reason *reterr) {
+static int make_key(LayerStore *store, const char *path, char ret[static DISK_CACHE_KEY_LENGTH + 1], Reason *reterr) {
         char link[64], root[PATH_MAX];
         unsigned char fields[32], digest[SHA256_DIGEST_SIZE];
-        CLEANUP(close_fd) int fd = open_beneath(layer_store_root(archive->store), archive->path, O_PATH, 0);
+        CLEANUP(close_fd) int fd = open_beneath(layer_store_root(store), path, O_PATH, 0);
         struct sha256_ctx context;
         struct stat st;
         ssize_t length;
 
-        snprintf(link, sizeof link, "/proc/self/fd/%d", layer_store_root(archive->store));
+        snprintf(link, sizeof link, "/proc/self/fd/%d", layer_store_root(store));
         length = readlink(link, root, sizeof root);
         if (fd < 0 || fstat(fd, &st) < 0 || length < 0)
-                return fail_errno(reterr, fd < 0 ? fd : -errno, "cannot look at %s", archive->path);
+                return fail_errno(reterr, fd < 0 ? fd : -errno, "cannot look at %s", path);
         store_le64(fields, st.st_ino);
         store_le64(fields + 8, (uint64_t) st.st_size);
         store_le64(fields + 16, (uint64_t) st.st_mtim.tv_sec);
@@ -351,11 +351,11 @@ static int make_key(VmaArchive *archive, Reason *reterr) {
         sha256_init(&context);
         sha256_update(&context, (size_t) length, (const uint8_t *) root);
         sha256_update(&context, 1, (const uint8_t *) "/");
-        sha256_update(&context, strlen(archive->path) + 1, (const uint8_t *) archive->path);
+        sha256_update(&context, strlen(path) + 1, (const uint8_t *) path);
         sha256_update(&context, sizeof fields, fields);
         sha256_digest(&context, sizeof digest, digest);
         for (size_t i = 0; i < DISK_CACHE_KEY_LENGTH / 2; i++)
-                sprintf(archive->key + 2 * i, "%02x", digest[i]);
+                sprintf(ret + 2 * i, "%02x", digest[i]);
         return 0;
 }
 
@@ -387,7 +387,7 @@ static int load_archive(void *context, CacheKey key, void **ret, size_t *ret_cos
                 return fail_oom(reterr);
         rc = layer_store_open_file(request->store, request->location, &archive->file, reterr);
         if (rc == 0)
-                rc = make_key(archive, reterr);
+                rc = make_key(archive->store, archive->path, archive->key, reterr);
         if (rc < 0)
                 return rc;
         rc = vma_peek(archive->file, &archive->packing, &archive->header, reterr);
@@ -421,4 +421,12 @@ int vma_archive_open(LayerStore *store, const LayerLocation *location, CacheEntr
                 return fail(reterr, -EIO, "%s cannot be told from another file", location->path);
         *ret = STEAL_PTR(entry);
         return 0;
+}
+
+int vma_archive_progress(LayerStore *store, const LayerLocation *location, uint64_t *ret_done, uint64_t *ret_total) {
+        char key[DISK_CACHE_KEY_LENGTH + 1];
+
+        if (make_key(store, location->path, key, NULL) < 0)
+                return -ENOENT;
+        return disk_cache_progress(layer_store_disk(store), key, CONTENT_KIND, ret_done, ret_total);
 }

@@ -15,6 +15,9 @@ typedef struct VmaArchive VmaArchive;
  * -EBADMSG: no archive, damaged, or another file than the location says. */
 int vma_archive_open(LayerStore *store, const LayerLocation *location, CacheEntry **ret, Reason *reterr);
 
+/* How far it is where it is being unpacked, by whatever process: bytes of the packed file. -ENOENT: it is not. */
+int vma_archive_progress(LayerStore *store, const LayerLocation *location, uint64_t *ret_done, uint64_t *ret_total);
+
 const VmaHeader *vma_archive_header(const VmaArchive *archive);
 const char *vma_archive_path(const VmaArchive *archive);
 

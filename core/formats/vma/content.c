@@ -20,6 +20,7 @@ struct Content {
         DiskDraft *draft;
         unsigned char *buffer;
         uint64_t available;
+        uint64_t packed; /* bytes of the packed file */
 };
 
 /* A file in the disk cache. */
@@ -103,6 +104,8 @@ static int begin_unpacking(Content *content, ByteStore *file, const Packing *pac
 
         if (rc < 0)
                 return rc;
+        content->packed = byte_store_size(file);
+        disk_draft_tell(content->draft, 0, content->packed);
         content->buffer = malloc(UNPACK_AT_ONCE);
         if (!content->buffer)
                 return fail_oom(reterr);
@@ -208,6 +211,8 @@ int content_advance(Content *content, uint64_t *ret_available, bool *ret_at_end,
                         return fail_errno(reterr, rc, "cannot write into the cache directory");
         }
         content->available += length;
+        if (content->draft)
+                disk_draft_tell(content->draft, content_position(content), content->packed);
         *ret_available = content->available;
         *ret_at_end = !content->unpacker || length < UNPACK_AT_ONCE;
         return 0;

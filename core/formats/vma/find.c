@@ -168,7 +168,7 @@ static int add_devices(FoundDirectory *directory, const FoundLayer *common, cons
                 layer.location.member = member;
                 if (device->ram) {
                         rc = found_add_kept(directory, &(FoundKept) { common->point, device->name, device->size,
-                                                                      layer.location });
+                                                                      common->time, layer.location });
                         continue;
                 }
                 name_disk(header, i, disk);
@@ -190,6 +190,7 @@ static int add_configs(FoundDirectory *directory, const FoundLayer *common, cons
                         .point = common->point,
                         .name = header->configs[i].name,
                         .length = header->configs[i].length,
+                        .time = common->time,
                         .location = common->location,
                 };
 
@@ -232,7 +233,7 @@ static int add_archive(FoundDirectory *directory, FoundEntry *entry, const char 
                 .vm_uuid = *identity.uuid ? identity.uuid : NULL,
                 .point = path,
                 .kind = FOUND_FULL,
-                .time = { .tv_sec = header->time },
+                .time = header->time > 0 ? (struct timespec) { .tv_sec = header->time } : entry->st.st_mtim,
                 .note = note,
                 .location = { "vma", path, NULL, (uint64_t) entry->st.st_size, found_seal(&entry->st) },
         };

@@ -55,7 +55,7 @@ static int vma_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap 
         int lost = 0;
 
         if (vma->whole)
-                return extent_map_add(map, start, length, EXTENT_DATA) < 0 ? fail_oom(reterr) : 0;
+                return layer_extents_data(layer, start, length, map, reterr);
         for (uint64_t first = start / VMA_CLUSTER_SIZE; first < end;) {
                 size_t count = (size_t) min_u64(end - first, CLUSTERS_AT_ONCE), alike;
                 int rc = vma_archive_find(vma->archive, vma->device, first, count, clusters, reterr);
@@ -246,4 +246,4 @@ static int vma_open(LayerStore *store, const LayerLocation *location, Layer **re
         return 0;
 }
 
-const Format vma_format = { "vma", vma_open, vma_find };
+const Format vma_format = { .name = "vma", .open = vma_open, .find = vma_find, .progress = vma_archive_progress };

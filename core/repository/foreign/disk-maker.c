@@ -39,12 +39,18 @@ __attribute__((format(printf, 2, 3))) static int set_problem(ManifestDisk *disk,
         return length < 0 ? -ENOMEM : 0;
 }
 
+/* What two layers hold together; 0 where that is not known of both. */
+static uint64_t add_data(uint64_t a, uint64_t b) {
+        return a == 0 || b == 0 ? 0 : min_u64(min_u64(a, INT64_MAX) + min_u64(b, INT64_MAX), INT64_MAX);
+}
+
 static int add_layer(ManifestDisk *disk, const FoundLayer *found) {
         ManifestLayer *layer = reallocarray(disk->layers, disk->layer_count + 1, sizeof *layer);
 
         if (!layer)
                 return -ENOMEM;
         disk->layers = layer;
+        disk->data = disk->layer_count == 0 ? found->data : add_data(disk->data, found->data);
         layer += disk->layer_count++;
         *layer = (ManifestLayer) { 0 };
         layer->length = found->location.length;
@@ -136,6 +142,15 @@ int disk_make(const Groups *groups, const GroupPoint *point, const FoundLayer *f
                 return rc;
         rc = add_layer(disk, found);
         return rc < 0 ? rc : judge_link(groups, point, found, disk);
+}
+
+void disk_rest_on(ManifestDisk *disk, const Manifest *parent) {
+        const ManifestDisk *before = parent ? manifest_find_disk(parent, disk->name) : NULL;
+
+        if (disk->kind != POINT_FULL)
+                disk->data = add_data(disk->data, before ? before->data : 0);
+        if (disk->problem) /* what is lost counts as data */
+                disk->data = 0;
 }
 
 static void drop_layers(ManifestDisk *disk) {

@@ -50,7 +50,7 @@ static int sort_findings(const Findings *findings, Groups *groups) {
 }
 
 /* The parent is that of the first disk that has one, until it is known which are there. */
-static void add_layers(GroupPoint *point) {
+static void link_and_date(GroupPoint *point) {
         for (size_t i = 0; i < point->layer_count; i++) {
                 const FoundLayer *layer = point->layers[i];
 
@@ -59,6 +59,9 @@ static void add_layers(GroupPoint *point) {
                 if (i == 0 || is_later(layer->time, point->time))
                         point->time = layer->time;
         }
+        for (size_t i = 0; point->layer_count == 0 && i < point->kept_count; i++)
+                if (i == 0 || is_later(point->kept[i]->time, point->time))
+                        point->time = point->kept[i]->time;
 }
 
 /* Merges the two sorted lists into points. */
@@ -84,7 +87,7 @@ static void make_points(const Findings *findings, Groups *groups) {
                 point->kept_count = kept - first_kept;
                 point->parent = GROUP_NONE;
                 point->depth = GROUP_NONE;
-                add_layers(point);
+                link_and_date(point);
         }
 }
 

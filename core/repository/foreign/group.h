@@ -19,7 +19,7 @@ typedef struct GroupPoint {
         const char *parent_key; /* NULL: none of its layers needs one */
         size_t parent;          /* index of the point; GROUP_NONE: none, or lost */
         bool loops;             /* its parents lead back to it: parent is GROUP_NONE */
-        struct timespec time;   /* the newest of its layers' */
+        struct timespec time;   /* the newest of its layers', or without any of its kept files' */
         struct timespec shown;  /* that, or its parent's where that is later: what its name says */
         size_t depth;           /* number of its ancestors */
         size_t vm;              /* index of its VM */

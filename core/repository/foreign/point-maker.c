@@ -160,6 +160,8 @@ int point_make(const Groups *groups, const GroupPoint *point, const char *vm, co
         if (add_disks(groups, point, manifest) < 0 || add_files(point, manifest) < 0 || number_names(manifest) < 0)
                 return -ENOMEM;
         settle_kind(manifest);
+        for (size_t i = 0; i < manifest->disk_count; i++)
+                disk_rest_on(&manifest->disks[i], parent);
         rc = set_capture(manifest, parent);
         if (rc < 0)
                 return rc;

@@ -7,10 +7,13 @@
 
 #include "formats/format.h"
 #include "util/io.h"
+#include "util/parallel.h"
 
 #define DEPTH_MAX 8
 #define ENTRIES_MAX 250000 /* names below a root */
 #define SEEN_MAX 65536     /* directories and refused files whose changes are noticed */
+#define MANY 64            /* names in a directory */
+#define THREADS 8
 
 static int add_seen(Walk *walk, const char *path, const struct stat *st) {
         Seen *seen;
@@ -40,35 +43,54 @@ static void clear_entries(FoundDirectory *directory) {
         free(directory->entries);
 }
 
-/* What is neither a file nor a directory is refused at once. */
-static int add_entry(FoundDirectory *directory, int fd, const char *name) {
-        FoundEntry entry = { .name = strdup(name) };
+/* The attributes of what is in a directory. Of thousands of files, those that are not in memory are waited for at once. */
+typedef struct Listing {
+        int fd;
+        FoundEntry *entries;
+        bool *gone; /* since the names were read */
+} Listing;
 
-        if (!entry.name)
-                return -ENOMEM;
-        if (fstatat(fd, name, &entry.st, AT_SYMLINK_NOFOLLOW) < 0) {
-                free(entry.name);
-                return 0; /* gone since the listing */
-        }
-        if (!S_ISREG(entry.st.st_mode) && !S_ISDIR(entry.st.st_mode)) {
-                int rc = found_refuse(directory, &entry, S_ISLNK(entry.st.st_mode) ? "a symbolic link, which is not followed"
-                                                                                   : "neither a file nor a directory");
+static void stat_one(void *context, size_t index) {
+        const Listing *listing = context;
+        FoundEntry *entry = &listing->entries[index];
 
-                free(entry.name);
-                return rc;
-        }
-        directory->entries[directory->entry_count++] = entry;
-        return 0;
+        listing->gone[index] = fstatat(listing->fd, entry->name, &entry->st, AT_SYMLINK_NOFOLLOW) < 0;
 }
 
-static int list(FoundDirectory *directory, int fd, const Strings *names) {
+/* What is neither a file nor a directory is refused at once. */
+static int take_entry(FoundDirectory *directory, FoundEntry *entry) {
+        if (S_ISREG(entry->st.st_mode) || S_ISDIR(entry->st.st_mode))
+                return 1;
+        return found_refuse(directory, entry, S_ISLNK(entry->st.st_mode) ? "a symbolic link, which is not followed"
+                                                                         : "neither a file nor a directory");
+}
+
+/* Takes the names over. */
+static int list(FoundDirectory *directory, int fd, Strings *names) {
+        CLEANUP(freep) bool *gone = calloc(names->count + 1, sizeof *gone);
+        FoundEntry *entries = calloc(names->count + 1, sizeof *entries);
+        Listing listing = { fd, entries, gone };
+        size_t kept = 0;
         int rc = 0;
 
-        directory->entries = calloc(names->count + 1, sizeof *directory->entries);
-        if (!directory->entries)
+        if (!gone || !entries) {
+                free(entries);
                 return -ENOMEM;
-        for (size_t i = 0; rc == 0 && i < names->count; i++)
-                rc = add_entry(directory, fd, names->items[i]);
+        }
+        for (size_t i = 0; i < names->count; i++)
+                entries[i].name = STEAL_PTR(names->items[i]);
+        parallel_for(names->count, names->count >= MANY ? THREADS : 1, stat_one, &listing);
+        for (size_t i = 0; i < names->count; i++) {
+                int takes = rc < 0 || gone[i] ? 0 : take_entry(directory, &entries[i]);
+
+                rc = takes < 0 ? takes : rc;
+                if (takes > 0)
+                        entries[kept++] = entries[i];
+                else
+                        free(entries[i].name);
+        }
+        directory->entries = entries;
+        directory->entry_count = kept;
         return rc;
 }
 
@@ -145,7 +167,7 @@ static int refuse_itself(Walk *walk, const char *path, const char *words) {
         return found_refuse(&parent, &entry, words);
 }
 
-static int ask_formats(Walk *walk, LayerStore *store, const char *path, int fd, const Strings *names, unsigned depth,
+static int ask_formats(Walk *walk, LayerStore *store, const char *path, int fd, Strings *names, unsigned depth,
                        dev_t device, Reason *reterr) {
         CLEANUP(clear_entries) FoundDirectory directory = { .store = store, .path = path, .findings = &walk->findings };
         size_t first = walk->findings.refusal_count;
