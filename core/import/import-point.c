@@ -41,6 +41,32 @@ static void add_done(void *context, uint64_t bytes) {
         tell_progress(transport);
 }
 
+static int see_checked(void *context, uint64_t done, uint64_t total) {
+        Transport *transport = context;
+        const atomic_bool *cancel = transport->import->options->cancel;
+
+        transport->done = done;
+        transport->total = total;
+        tell_progress(transport);
+        return cancel && atomic_load(cancel) ? -ECANCELED : 0;
+}
+
+/* Whether it is what its writer has noted of it: reading would not tell where that is a mere checksum of the whole. disk: or
+ * NULL: the file. */
+static int check_stored(const ImportPoint *import, const ManifestDisk *disk, const ManifestFile *file, Reason *reterr) {
+        CLEANUP(freep) char *name = NULL;
+        Transport transport = { .import = import };
+        LayerCheck check = { see_checked, &transport };
+
+        if (asprintf(&name, "%s (checking)", disk ? disk->name : file->name) < 0) {
+                name = NULL;
+                return fail_oom(reterr);
+        }
+        transport.name = name;
+        return disk ? manifest_check_disk(import->from, import->stored, disk, &check, reterr)
+                    : manifest_check_file(import->from, import->stored, file, &check, reterr);
+}
+
 static int new_writer(const ImportPoint *import, const Manifest *manifest, const char *disk, const char *file, uint64_t size,
                       LayerWriter **ret, Reason *reterr) {
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
@@ -150,7 +176,9 @@ static int import_disk(const ImportPoint *import, const ManifestDisk *stored, co
 
         if (describe_disk(stored, manifest->kind, ret) < 0)
                 return fail_oom(reterr);
-        rc = chain_open(import->from, import->stored->name, stored->name, &chain, reterr);
+        rc = check_stored(import, stored, NULL, reterr);
+        if (rc == 0)
+                rc = chain_open(import->from, import->stored->name, stored->name, &chain, reterr);
         if (rc == 0 && (chain_damage(chain) || chain_size(chain) != stored->size))
                 rc = fail(reterr, -EIO, "%s: %s", stored->name, chain_damage(chain) ?: "it has changed");
         if (rc < 0) {
@@ -213,7 +241,9 @@ static int import_file(const ImportPoint *import, const ManifestFile *stored, Dr
         size_t length;
         int rc;
 
-        rc = manifest_open_file(import->from, import->stored, stored, &layer, reterr);
+        rc = check_stored(import, NULL, stored, reterr);
+        if (rc == 0)
+                rc = manifest_open_file(import->from, import->stored, stored, &layer, reterr);
         if (rc == 0 && layer_disk_size(layer) > KEPT_WHOLE_MAX)
                 return import_long_file(import, stored, layer, draft->manifest, ret_source_failed, reterr);
         if (rc == 0)

@@ -5,6 +5,8 @@ import os
 import random
 import signal
 import subprocess
+import zipfile
+import zlib
 
 import pytest
 import vma_archive
@@ -193,3 +195,71 @@ def test_files_kept_with_a_point_come_too_however_long(program, repository, plac
         program.run("restore", where, f"{vm['name']}/latest", f"{place}/restored{number}")
         with open(f"{place}/restored{number}/vmstate", "rb") as file:
             assert file.read() == ram
+
+
+def make_stream(number, content):
+    """A stream of virtnbdbackup with one frame of data: the second is onto the first."""
+    meta = json.dumps({
+        "virtualSize": 1 << 20, "dataSize": len(content), "date": f"2026-01-0{number + 1}T00:00:00", "diskName": "vda",
+        "diskFormat": "qcow2", "checkpointName": f"virtnbdbackup.{number}", "compressed": False, "compressionMethod": "lz4",
+        "parentCheckpoint": f"virtnbdbackup.{number - 1}" if number else "", "incremental": number > 0, "streamVersion": 2})
+    frames = [(b"meta", 0, meta.encode() + b"\r\n", len(meta)), (b"data", 0, content + b"\r\n", len(content)),
+              (b"stop", 0, b"", 0)]
+    return b"".join(b"%s %016x %016x\r\n%s" % (kind, start, length, payload) for kind, start, payload, length in frames)
+
+
+def flip_last_byte_of_data(content):
+    at = len(content) - 45
+    return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
+
+
+def test_what_is_not_as_its_writer_noted_is_told_and_left_out(program, repository, place):
+    """Payloads have no checksum of their own: that beside them, which reading does not look at, is of the whole file."""
+    names = ["vda.full.data", "vda.inc.virtnbdbackup.1.data"]
+    streams = [make_stream(0, b"a" * 65536), make_stream(1, b"b" * 4096)]
+    for vm, damaged in (("whole", False), ("damaged", True)):
+        os.makedirs(f"{place}/backups/{vm}")
+        for name, stream in zip(names, streams, strict=True):
+            with open(f"{place}/backups/{vm}/{name}.chksum", "w", encoding="ascii") as file:
+                file.write(str(zlib.adler32(stream)))
+            if damaged and name != names[0]:
+                stream = flip_last_byte_of_data(stream)
+            with open(f"{place}/backups/{vm}/{name}", "wb") as file:
+                file.write(stream)
+    done = program.run("import", repository.path, f"{place}/backups", check=False)
+    assert done.returncode == 3
+    assert [len(repository.points(vm)) for vm in ("whole", "damaged")] == [2, 1]
+    warning, = done.stderr.splitlines()
+    assert "/2026-01-02T" in warning and f"is not imported: damaged/{names[1]} is damaged: its checksum is" in warning
+    assert warning.endswith(f"in damaged/{names[1]}.chksum")
+    with mounted(program, f"{place}/backups", place) as mount:
+        with open(mount / "damaged/latest/vda.raw", "rb") as file:
+            assert file.read(4096) != b"b" * 4096
+
+
+def test_a_disk_takes_no_more_than_its_streams_tell_until_all_of_them_have_been_looked_at(program, place):
+    os.makedirs(f"{place}/backups/web")
+    for number, name in enumerate(["vda.full.data"] + [f"vda.inc.virtnbdbackup.{i}.data" for i in range(1, 9)]):
+        with open(f"{place}/backups/web/{name}", "wb") as file:
+            file.write(make_stream(number, b"a" * (65536 if number == 0 else 4096)))
+    with mounted(program, f"{place}/backups", place) as mount:
+        path = mount / "web/latest/vda.raw"
+        assert 65536 + 8 * 4096 <= os.stat(path).st_blocks * 512 < 65536 + 8 * (4096 + 1024) + 1024
+        with open(mount / "web/latest/info.json", encoding="utf-8") as file:
+            assert json.load(file)["disks"][0]["allocated"] == 65536
+        until(lambda: os.stat(path).st_blocks * 512 == 65536, "it is known what it takes")
+
+
+def test_a_member_of_a_zip_file_that_is_damaged_is_told_and_left_out(program, repository, place):
+    os.makedirs(f"{place}/backups/web")
+    path = f"{place}/backups/web/backup.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("vda.full.data", make_stream(0, b"a" * 65536))
+    with open(path, "r+b") as file:
+        content = file.read()
+        file.seek(content.index(b"a" * 100))
+        file.write(b"b")
+    done = program.run("import", repository.path, f"{place}/backups", check=False)
+    assert done.returncode == 3
+    assert "web/backup.zip: vda.full.data is damaged: its checksum is" in done.stderr
+    assert repository.points("web") == []
