@@ -158,6 +158,7 @@ double attributes_lifetime(Tree *tree, const Item *item) {
         case NODE_INFO:
                 return A_MOMENT;
         case NODE_RAW:
+        case NODE_PARTITION: /* until it is known what they take */
                 return manifest_disk_allocated(item_disk(item)) == ALLOCATED_UNKNOWN ? A_MOMENT : FOREVER;
         default:
                 return item->point->manifest ? FOREVER : 0;
