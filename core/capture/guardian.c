@@ -26,6 +26,7 @@ enum {
         MESSAGE_SCRATCH = 's', /* the scratch directory */
         MESSAGE_SOURCE = 'u',  /* the source */
         MESSAGE_EXPECT = 'e',  /* point, capture */
+        MESSAGE_INTERRUPTED = 'i',
         MESSAGE_GOODBYE = 'g',
 };
 
@@ -38,6 +39,7 @@ struct Guardian {
         pid_t pid;            /* 0: none runs */
         int socket_fd;
         char point[POINT_NAME_MAX], capture[CAPTURE_ID_MAX]; /* expected; "" before */
+        bool interrupted;
 };
 
 static int send_message(int fd, char kind, const char *first, const char *second) {
@@ -118,6 +120,8 @@ static int start_process(Guardian *guardian, Reason *reterr) {
                 (void) send_message(guardian->socket_fd, MESSAGE_SCRATCH, guardian->scratch_directory, NULL);
         if (guardian->point[0])
                 (void) send_message(guardian->socket_fd, MESSAGE_EXPECT, guardian->point, guardian->capture);
+        if (guardian->interrupted)
+                (void) send_message(guardian->socket_fd, MESSAGE_INTERRUPTED, NULL, NULL);
         return 0;
 }
 
@@ -175,6 +179,14 @@ int guardian_expect(Guardian *guardian, const char *point, const char *capture, 
         return rc < 0 ? fail_errno(reterr, rc, "cannot reach the guardian") : 0;
 }
 
+void guardian_tell_interrupted(Guardian *guardian) {
+        pthread_mutex_lock(&guardian->lock);
+        guardian->interrupted = true;
+        if (guardian->socket_fd >= 0)
+                (void) send_message(guardian->socket_fd, MESSAGE_INTERRUPTED, NULL, NULL);
+        pthread_mutex_unlock(&guardian->lock);
+}
+
 static Guardian *guardian_free(Guardian *guardian) {
         close_fd(&guardian->socket_fd);
         pthread_mutex_destroy(&guardian->lock);
@@ -200,6 +212,7 @@ Guardian *guardian_hand_over(Guardian *guardian) {
 typedef struct Orders {
         char source[MESSAGE_MAX], scratch_directory[MESSAGE_MAX];
         char point[POINT_NAME_MAX], capture[CAPTURE_ID_MAX];
+        bool interrupted;
 } Orders;
 
 /* Waits for the capture's end. Whether it said goodbye. */
@@ -227,6 +240,9 @@ static bool hear_out(int socket_fd, Orders *orders) {
                         first += strlen(first) + 1;
                         if (first < message + length)
                                 snprintf(orders->capture, sizeof orders->capture, "%.*s", CAPTURE_ID_MAX - 1, first);
+                        break;
+                case MESSAGE_INTERRUPTED:
+                        orders->interrupted = true;
                         break;
                 case MESSAGE_GOODBYE:
                         return true;
@@ -297,6 +313,7 @@ int guardian_main(Vm *vm, int socket_fd, int lock_fd) {
         const int politely[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE };
         Reason reason = REASON_INIT, error = REASON_INIT;
         Orders orders = { 0 };
+        const char *end;
         bool committed;
 
         for (size_t i = 0; i < sizeof politely / sizeof *politely; i++)
@@ -307,10 +324,10 @@ int guardian_main(Vm *vm, int socket_fd, int lock_fd) {
                 return EXIT_SUCCESS;
 
         committed = orders.point[0] && leftovers_committed(vm, orders.point, orders.capture);
-        fail(&error, 0, "the capture process was killed");
+        end = orders.interrupted ? "interrupted" : "the capture process was killed";
+        fail(&error, 0, "%s", end);
         if (end_job(vm, &orders, &reason) < 0)
-                fail(&error, 0, "the capture process was killed, and its job could not be ended: %.*s", REASON_MAX - 80,
-                     reason.text);
+                fail(&error, 0, "%s, and its job could not be ended: %.*s", end, REASON_MAX - 80, reason.text);
         (void) leftovers_remove_data(vm, NULL);
         return write_state(vm, committed ? orders.point : NULL, error.text, NULL) < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -20,6 +20,8 @@ int guardian_start(const char *const *argv, const char *source, const char *scra
 int guardian_check(Guardian *guardian, Reason *reterr);
 /* Tells it that this capture is about to commit the point of this name: if it is there afterwards, it succeeded. */
 int guardian_expect(Guardian *guardian, const char *point, const char *capture, Reason *reterr);
+/* The user wants the capture to end: where it does not manage to, that is what the state says of it. */
+void guardian_tell_interrupted(Guardian *guardian);
 /* All is done: it goes without doing anything. Always NULL. */
 Guardian *guardian_dismiss(Guardian *guardian);
 /* The job could not be ended: it goes on trying when we are gone, and has the lock until then. Always NULL. */

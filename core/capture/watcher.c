@@ -12,7 +12,7 @@ struct Watcher {
         Guardian *guardian;
         const atomic_bool *cancel;
         Stop *stop;
-        pthread_t thread;
+        pthread_t user, job; /* the threads: what the user wants and the guardian; the job */
 
         pthread_mutex_t source_lock; /* of source, and of the source behind it; taken before nothing */
         Source *source;              /* NULL: nothing to watch */
@@ -50,20 +50,48 @@ static bool wait_for_tick(Watcher *watcher) {
         return !quit;
 }
 
-static void *watcher_run(void *context) {
+static void heed_user(Watcher *watcher) {
+        Reason reason;
+
+        if (!watcher->cancel || !atomic_load(watcher->cancel) || stop_requested(watcher->stop))
+                return;
+        guardian_tell_interrupted(watcher->guardian);
+        stop_because(watcher->stop, fail(&reason, -ECANCELED, "interrupted"), &reason);
+}
+
+static void *user_run(void *context) {
         Watcher *watcher = context;
 
         for (unsigned tick = 1; wait_for_tick(watcher); tick++) {
-                if (watcher->cancel && atomic_load(watcher->cancel) && !stop_requested(watcher->stop)) {
-                        Reason reason;
-
-                        stop_because(watcher->stop, fail(&reason, -ECANCELED, "interrupted"), &reason);
-                }
-                watch_source(watcher);
+                heed_user(watcher);
                 /* One that cannot be replaced now is tried again at the next check; nothing is lost but the safety. */
                 if (tick % TICKS_PER_GUARDIAN_CHECK == 0)
                         (void) guardian_check(watcher->guardian, NULL);
         }
+        return NULL;
+}
+
+static void *job_run(void *context) {
+        Watcher *watcher = context;
+
+        while (wait_for_tick(watcher))
+                watch_source(watcher);
+        return NULL;
+}
+
+static void end_thread(Watcher *watcher, pthread_t thread) {
+        pthread_mutex_lock(&watcher->lock);
+        watcher->quit = true;
+        pthread_cond_broadcast(&watcher->wake);
+        pthread_mutex_unlock(&watcher->lock);
+        pthread_join(thread, NULL);
+}
+
+static Watcher *destroy(Watcher *watcher) {
+        pthread_cond_destroy(&watcher->wake);
+        pthread_mutex_destroy(&watcher->lock);
+        pthread_mutex_destroy(&watcher->source_lock);
+        free(watcher);
         return NULL;
 }
 
@@ -83,12 +111,14 @@ int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Wat
         pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
         pthread_cond_init(&watcher->wake, &attributes);
         pthread_condattr_destroy(&attributes);
-        rc = -pthread_create(&watcher->thread, NULL, watcher_run, watcher);
+        rc = -pthread_create(&watcher->user, NULL, user_run, watcher);
+        if (rc == 0) {
+                rc = -pthread_create(&watcher->job, NULL, job_run, watcher);
+                if (rc < 0)
+                        end_thread(watcher, watcher->user);
+        }
         if (rc < 0) {
-                pthread_cond_destroy(&watcher->wake);
-                pthread_mutex_destroy(&watcher->lock);
-                pthread_mutex_destroy(&watcher->source_lock);
-                free(watcher);
+                destroy(watcher);
                 return fail_errno(reterr, rc, "cannot start a thread");
         }
         *ret = watcher;
@@ -98,16 +128,9 @@ int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Wat
 Watcher *watcher_free(Watcher *watcher) {
         if (!watcher)
                 return NULL;
-        pthread_mutex_lock(&watcher->lock);
-        watcher->quit = true;
-        pthread_cond_signal(&watcher->wake);
-        pthread_mutex_unlock(&watcher->lock);
-        pthread_join(watcher->thread, NULL);
-        pthread_cond_destroy(&watcher->wake);
-        pthread_mutex_destroy(&watcher->lock);
-        pthread_mutex_destroy(&watcher->source_lock);
-        free(watcher);
-        return NULL;
+        end_thread(watcher, watcher->user);
+        end_thread(watcher, watcher->job);
+        return destroy(watcher);
 }
 
 void watcher_watch(Watcher *watcher, Source *source) {

@@ -1,8 +1,8 @@
-/* core/capture/watcher.h - looks after a capture from a thread of its own: what the user wants, the job in the
- * hypervisor (source_watch), the guardian. Only this may end a capture that is busy.
+/* core/capture/watcher.h - looks after a capture from threads of its own: one for what the user wants and the guardian, one
+ * for the job in the hypervisor (source_watch), which may not answer. Only this may end a capture that is busy.
  *
  * A source belongs to one thread: but for opening readers, which the watcher does not mind, the capture takes it back for a
- * call with watcher_lock_source(). The watcher never waits for it, so that an interruption is noticed whatever the source is doing. */
+ * call with watcher_lock_source(). The watcher never waits for it. */
 #pragma once
 
 #include "capture/guardian.h"
@@ -14,7 +14,7 @@ typedef struct Watcher Watcher;
 
 /* Borrows all; cancel may be NULL. */
 int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Watcher **ret, Reason *reterr);
-Watcher *watcher_free(Watcher *watcher); /* always NULL; the thread is gone then */
+Watcher *watcher_free(Watcher *watcher); /* always NULL; the threads are gone then */
 DEFINE_CLEANUP(Watcher, watcher_free)
 
 /* The job runs from here on (NULL: it does no more). */

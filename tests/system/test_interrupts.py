@@ -10,8 +10,10 @@ import sys
 import threading
 
 import pytest
+from mount import mounted
 from nbd_server import WrongServer
 from program import processes_of
+from repository import state_of
 from slow import Progress
 from truth import Truth
 from vm import MIB, VM, Disk, random_image
@@ -42,6 +44,13 @@ def ends(process, repository, vm="vm"):
     assert len(said) == 1 and "interrupted" in said[0], err
     until(lambda: not guardians(repository, vm), "its guardian has ended")
     return said[0]
+
+
+def check_state(repository, place):
+    """It is what the guardian wrote."""
+    with mounted(repository.program, repository.path, place) as mount:
+        state = state_of(mount / "vm/capture")
+    assert (state["state"], state["error"]) == ("failed", "interrupted"), state
 
 
 def check_nothing_left(repository):
@@ -111,7 +120,7 @@ def slow_case(session, repository, place):
 
 
 @pytest.mark.parametrize("moment", ["connecting", "copying"])
-def test_a_libvirtd_that_hangs(slow_case, session, repository, moment):
+def test_a_libvirtd_that_hangs(slow_case, session, repository, place, moment):
     vm, truth = slow_case
     truth.capture()
     daemon = session.daemon_pid()
@@ -131,6 +140,7 @@ def test_a_libvirtd_that_hangs(slow_case, session, repository, moment):
     finally:
         os.kill(daemon, signal.SIGCONT)
     until(lambda: not guardians(repository), "its guardian has ended")
+    check_state(repository, place)
     assert not vm.has_job()
     vm.io("vda", "write -P 3 1M 1M")
     truth.capture("--incremental")
@@ -166,4 +176,5 @@ def test_a_name_server_that_does_not_answer(program, repository, place):
     until(lambda: process.poll() is not None or asks(), "the name is asked for")
     process.send_signal(signal.SIGTERM)
     assert "background" in ends(process, repository)
+    check_state(repository, place)
     check_nothing_left(repository)
