@@ -1,5 +1,5 @@
-/* core/capture/comparison.h - reads a disk again, from the source and as the new point will show it: what was stored now from
- * its layer, the rest from the parent's chain. */
+/* core/capture/comparison.h - reads a disk again, from the source and as the new point will show it: what was stored now
+ * from its layer, the rest from the parent's chain. */
 #pragma once
 
 #include "capture/readers.h"

@@ -262,6 +262,10 @@ int hypervisor_start(Hypervisor *hypervisor, const char *uuid, Reason *reterr) {
         return virDomainCreate(domain) == 0 ? 0 : fail_libvirt(reterr, -EIO, "the VM does not start");
 }
 
+static int go_on(virDomainPtr domain, Reason *reterr) {
+        return virDomainResume(domain) == 0 ? 0 : fail_libvirt(reterr, -EIO, "the VM does not go on");
+}
+
 int hypervisor_resume(Hypervisor *hypervisor, const char *uuid, Reason *reterr) {
         CLEANUP(libvirt_domain_freep) virDomainPtr domain = NULL;
         int state = VIR_DOMAIN_NOSTATE, reason;
@@ -271,7 +275,7 @@ int hypervisor_resume(Hypervisor *hypervisor, const char *uuid, Reason *reterr) 
                 return rc;
         if (virDomainGetState(domain, &state, &reason, 0) == 0 && state == VIR_DOMAIN_RUNNING)
                 return 0;
-        return virDomainResume(domain) == 0 ? 0 : fail_libvirt(reterr, -EIO, "the VM does not go on");
+        return go_on(domain, reterr);
 }
 
 int hypervisor_settle(Hypervisor *hypervisor, const char *uuid, Reason *reterr) {
@@ -289,7 +293,7 @@ int hypervisor_settle(Hypervisor *hypervisor, const char *uuid, Reason *reterr) 
                 return fail(reterr, -EHOSTDOWN, "the VM has ended");
         if (virDomainSuspend(domain) < 0)
                 return fail_libvirt(reterr, -EIO, "the VM's disks cannot be brought to rest");
-        return virDomainResume(domain) == 0 ? 0 : fail_libvirt(reterr, -EIO, "the VM does not go on");
+        return go_on(domain, reterr);
 }
 
 int hypervisor_run(Hypervisor *hypervisor, const char *definition, Reason *reterr) {

@@ -12,7 +12,8 @@ NbdConnection *nbd_writer_free(NbdConnection *connection); /* always NULL */
 DEFINE_CLEANUP(NbdConnection, nbd_writer_free)
 
 void nbd_writer_disconnect(DiskTarget *target, void *connection);
-int nbd_writer_write(DiskTarget *target, void *connection, const void *buffer, size_t length, uint64_t offset, Reason *reterr);
+int nbd_writer_write(DiskTarget *target, void *connection, const void *buffer, size_t length, uint64_t offset,
+                     Reason *reterr);
 int nbd_writer_zero(DiskTarget *target, void *connection, uint64_t length, uint64_t offset, Reason *reterr);
 int nbd_writer_read(DiskTarget *target, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr);
 uint64_t nbd_writer_zeroes(DiskTarget *target, void *connection, uint64_t length, uint64_t offset);

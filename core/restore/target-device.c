@@ -60,25 +60,15 @@ static int learn(DeviceTarget *target, const char *path, Reason *reterr) {
         return 0;
 }
 
-static int device_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        DeviceTarget *target = calloc(1, sizeof *target);
+static int device_open(DiskTarget *base, const TargetRequest *request, Reason *reterr) {
+        DeviceTarget *target = (DeviceTarget *) base;
         int rc;
 
-        if (!target)
-                return fail_oom(reterr);
-        target->target.ops = &target_device_ops;
-        target->target.in_place = true;
+        base->in_place = true;
         target->fd = -1;
-        target->target.shown = strdup(request->name);
-        rc = target->target.shown ? open_device(target, request->name, reterr) : fail_oom(reterr);
-        if (rc == 0)
-                rc = learn(target, request->name, reterr);
-        if (rc < 0) {
-                disk_target_close(&target->target, false);
-                return rc;
-        }
-        *ret = &target->target;
-        return 0;
+        base->shown = strdup(request->name);
+        rc = base->shown ? open_device(target, request->name, reterr) : fail_oom(reterr);
+        return rc == 0 ? learn(target, request->name, reterr) : rc;
 }
 
 static int device_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset,
@@ -128,6 +118,7 @@ static int device_sync(DiskTarget *base, void *connection, Reason *reterr) {
 const TargetOps target_device_ops = {
         .name = "device",
         .raw_only = "a block device",
+        .size = sizeof(DeviceTarget),
         .claims = device_claims,
         .open = device_open,
         .write = device_write,

@@ -45,39 +45,26 @@ static int file_clear(DiskTarget *base, Reason *reterr) {
         return set_size(target, reterr);
 }
 
-static int prepare(FileTarget *target, Reason *reterr) {
+static int file_open(DiskTarget *base, const TargetRequest *request, Reason *reterr) {
+        FileTarget *target = (FileTarget *) base;
         struct stat st;
+        int rc;
 
-        target->target.shown = strdup(target->partial.path);
-        target->target.unfinished = strdup(target->partial.partial_path);
-        if (!target->target.shown || !target->target.unfinished)
+        base->size = request->size;
+        target->partial.fd = target->direct_fd = -1;
+        rc = partial_open(request->name, request->replace, &target->partial, reterr);
+        if (rc < 0)
+                return rc;
+        base->found = target->partial.found;
+        base->clean = !base->found;
+        base->shown = strdup(target->partial.path);
+        base->unfinished = strdup(target->partial.partial_path);
+        if (!base->shown || !base->unfinished)
                 return fail_oom(reterr);
         if (fstat(target->partial.fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot look at %s", target->partial.partial_path);
-        target->target.clean = !target->partial.found;
         target->direct_fd = partial_open_direct(&target->partial);
-        return (uint64_t) st.st_size == target->target.size ? 0 : set_size(target, reterr);
-}
-
-static int file_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        FileTarget *target = calloc(1, sizeof *target);
-        int rc;
-
-        if (!target)
-                return fail_oom(reterr);
-        target->target.ops = &target_file_ops;
-        target->target.size = request->size;
-        target->target.grain = TARGET_GRAIN;
-        target->partial.fd = target->direct_fd = -1;
-        rc = partial_open(request->name, request->replace, &target->partial, reterr);
-        if (rc == 0)
-                rc = prepare(target, reterr);
-        if (rc < 0) {
-                disk_target_close(&target->target, target->partial.found);
-                return rc;
-        }
-        *ret = &target->target;
-        return 0;
+        return (uint64_t) st.st_size == base->size ? 0 : set_size(target, reterr);
 }
 
 static int file_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset,
@@ -143,6 +130,7 @@ static int file_finish(DiskTarget *base, Reason *reterr) {
 
 const TargetOps target_file_ops = {
         .name = "file",
+        .size = sizeof(FileTarget),
         .claims = file_claims,
         .open = file_open,
         .clear = file_clear,

@@ -48,13 +48,7 @@ static int ask(const ImageioTarget *target, ImageioConnection *connection, const
 static int get(const ImageioTarget *target, ImageioConnection *connection, void *buffer, size_t length, uint64_t offset,
                uint64_t *ret_total, Reason *reterr) {
         ImageioBody body = { buffer, length, 0 };
-        ImageioRequest request = {
-                .method = "GET",
-                .start = offset,
-                .length = length,
-                .take = imageio_body_take,
-                .context = &body,
-        };
+        ImageioRequest request = imageio_body_ask(&body, offset);
         ImageioAnswer answer;
         int rc = ask(target, connection, &request, &answer, reterr);
 
@@ -66,50 +60,32 @@ static int get(const ImageioTarget *target, ImageioConnection *connection, void 
 }
 
 /* Looks at the server and at how large the disk is that it has. */
-static int prepare(ImageioTarget *target, const TargetRequest *request, Reason *reterr) {
+static int imageio_open(DiskTarget *base, const TargetRequest *request, Reason *reterr) {
+        ImageioTarget *target = (ImageioTarget *) base;
         ImageioConnection *connection;
         char byte;
         int rc;
 
+        base->in_place = true;
         rc = imageio_uri_parse(request->name, &target->uri, reterr);
+        if (rc == 0)
+                rc = disk_uri_refuse_captured(&target->uri.common, target->uri.shown, reterr);
         if (rc < 0)
                 return rc;
-        if (target->uri.bitmap || target->uri.checkpoint || target->uri.image)
-                return fail(reterr, -EINVAL, "%s: bitmap, checkpoint and image are parameters of what is captured",
-                            target->uri.shown);
         if (!target->uri.tls && request->tell)
                 request->tell(request->context, "http:// protects neither the ticket nor the data on their way");
         rc = imageio_connect(&target->uri, request->cancel, &connection, &target->offer, reterr);
         if (rc < 0)
                 return rc;
         target->first = connection;
-        target->target.shown = strdup(target->uri.shown);
-        if (!target->target.shown)
+        base->shown = strdup(target->uri.shown);
+        if (!base->shown)
                 return fail_oom(reterr);
-        rc = get(target, connection, &byte, 1, 0, &target->target.size, reterr);
-        if (rc == 0 && target->target.size == UINT64_MAX)
+        rc = get(target, connection, &byte, 1, 0, &base->size, reterr);
+        if (rc == 0 && base->size == UINT64_MAX)
                 return fail(reterr, -EPROTO, "%s: the server does not tell the disk's size", target->uri.shown);
-        target->target.connections_max = (unsigned) min_u64(CONNECTIONS_MAX, target->offer.max_writers);
+        base->connections_max = (unsigned) min_u64(CONNECTIONS_MAX, target->offer.max_writers);
         return rc;
-}
-
-static int imageio_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        ImageioTarget *target = calloc(1, sizeof *target);
-        int rc;
-
-        if (!target)
-                return fail_oom(reterr);
-        target->target.ops = &target_imageio_ops;
-        target->target.in_place = true;
-        target->target.grain = TARGET_GRAIN;
-        target->target.cancel = request->cancel;
-        rc = prepare(target, request, reterr);
-        if (rc < 0) {
-                disk_target_close(&target->target, false);
-                return rc;
-        }
-        *ret = &target->target;
-        return 0;
 }
 
 static int imageio_connect_again(DiskTarget *base, void **ret, Reason *reterr) {
@@ -190,6 +166,7 @@ static int imageio_sync(DiskTarget *base, void *connection, Reason *reterr) {
 const TargetOps target_imageio_ops = {
         .name = "imageio",
         .raw_only = "an imageio server",
+        .size = sizeof(ImageioTarget),
         .claims = imageio_claims,
         .open = imageio_open,
         .connect = imageio_connect_again,

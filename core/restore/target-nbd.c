@@ -37,45 +37,28 @@ static int open_connection(const NbdTarget *target, unsigned connect_ms, NbdConn
         return nbd_writer_open(&address, target->target.cancel, ret, reterr);
 }
 
-static int prepare(NbdTarget *target, const TargetRequest *request, Reason *reterr) {
+static int nbd_open(DiskTarget *base, const TargetRequest *request, Reason *reterr) {
+        NbdTarget *target = (NbdTarget *) base;
         NbdConnection *connection;
         int rc;
 
+        base->in_place = true;
         rc = nbd_uri_parse(request->name, &target->uri, reterr);
+        if (rc == 0)
+                rc = disk_uri_refuse_captured(&target->uri.common, target->uri.shown, reterr);
         if (rc < 0)
                 return rc;
-        if (target->uri.bitmap || target->uri.checkpoint || target->uri.image)
-                return fail(reterr, -EINVAL, "%s: bitmap, checkpoint and image are parameters of what is captured",
-                            target->uri.shown);
         if (target->uri.tls && !target->uri.verify && request->tell)
                 request->tell(request->context, "whose certificate the NBD server has is not verified");
         rc = open_connection(target, 0, &connection, reterr);
         if (rc < 0)
                 return rc;
         target->first = connection;
-        target->target.shown = strdup(target->uri.shown);
-        target->target.size = connection->size;
-        target->target.grain = (uint32_t) max_u64(connection->minimum, TARGET_GRAIN);
-        target->target.connections_max = connection->multi ? CONNECTIONS_MAX : 1;
-        return target->target.shown ? 0 : fail_oom(reterr);
-}
-
-static int nbd_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        NbdTarget *target = calloc(1, sizeof *target);
-        int rc;
-
-        if (!target)
-                return fail_oom(reterr);
-        target->target.ops = &target_nbd_ops;
-        target->target.in_place = true;
-        target->target.cancel = request->cancel;
-        rc = prepare(target, request, reterr);
-        if (rc < 0) {
-                disk_target_close(&target->target, false);
-                return rc;
-        }
-        *ret = &target->target;
-        return 0;
+        base->shown = strdup(target->uri.shown);
+        base->size = connection->size;
+        base->grain = (uint32_t) max_u64(connection->minimum, TARGET_GRAIN);
+        base->connections_max = connection->multi ? CONNECTIONS_MAX : 1;
+        return base->shown ? 0 : fail_oom(reterr);
 }
 
 static int nbd_connect(DiskTarget *base, void **ret, Reason *reterr) {
@@ -96,6 +79,7 @@ static int nbd_connect(DiskTarget *base, void **ret, Reason *reterr) {
 const TargetOps target_nbd_ops = {
         .name = "nbd",
         .raw_only = "an NBD server",
+        .size = sizeof(NbdTarget),
         .claims = nbd_claims,
         .open = nbd_open,
         .connect = nbd_connect,

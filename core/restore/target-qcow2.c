@@ -151,45 +151,30 @@ static int qcow2_clear(DiskTarget *base, Reason *reterr) {
 static bool serve_found(Qcow2Target *target) {
         uint64_t wanted = target->target.disk_size;
 
-        return mend_image(target, NULL) == 0 && serve(target, NULL) == 0 && target->target.size >= wanted && target->target.size - wanted < 512;
+        return mend_image(target, NULL) == 0 && serve(target, NULL) == 0 && target->target.size >= wanted &&
+               target->target.size - wanted < 512;
 }
 
-static int qcow2_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
-        Qcow2Target *target = calloc(1, sizeof *target);
+static int qcow2_open(DiskTarget *base, const TargetRequest *request, Reason *reterr) {
+        Qcow2Target *target = (Qcow2Target *) base;
         int rc;
 
-        if (!target)
-                return fail_oom(reterr);
-        target->target = (DiskTarget) {
-                .ops = &target_qcow2_ops,
-                .disk_size = request->size,
-                .cancel = request->cancel,
-                .grain = TARGET_GRAIN,
-                .connections_max = CONNECTIONS_MAX,
-        };
+        base->connections_max = CONNECTIONS_MAX;
         target->partial.fd = -1;
         rc = partial_open(request->name, request->replace, &target->partial, reterr);
-        if (rc == 0 && request->backing) {
-                target->backing = strdup(request->backing);
-                rc = target->backing ? 0 : fail_oom(reterr);
-        }
-        if (rc == 0) {
-                target->target.shown = strdup(target->partial.path);
-                target->target.unfinished = strdup(target->partial.partial_path);
-                if (!target->target.shown || !target->target.unfinished)
-                        rc = fail_oom(reterr);
-        }
-        if (rc == 0 && !(target->partial.found && serve_found(target))) {
-                stop_server(target);
-                rc = make_and_serve(target, reterr);
-                target->target.clean = true;
-        }
-        if (rc < 0) {
-                disk_target_close(&target->target, target->partial.found);
+        if (rc < 0)
                 return rc;
-        }
-        *ret = &target->target;
-        return 0;
+        base->found = target->partial.found;
+        target->backing = request->backing ? strdup(request->backing) : NULL;
+        base->shown = strdup(target->partial.path);
+        base->unfinished = strdup(target->partial.partial_path);
+        if (!base->shown || !base->unfinished || (request->backing && !target->backing))
+                return fail_oom(reterr);
+        if (base->found && serve_found(target))
+                return 0;
+        stop_server(target);
+        base->clean = true;
+        return make_and_serve(target, reterr);
 }
 
 /* The server ends first, which has words of its own for what goes wrong then. */
@@ -207,6 +192,7 @@ static int qcow2_finish(DiskTarget *base, Reason *reterr) {
 
 const TargetOps target_qcow2_ops = {
         .name = "qcow2",
+        .size = sizeof(Qcow2Target),
         .claims = qcow2_claims,
         .open = qcow2_open,
         .clear = qcow2_clear,

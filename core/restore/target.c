@@ -129,9 +129,31 @@ static int check_opened(const DiskTarget *target, Reason *reterr) {
         return 0;
 }
 
+static int open_kind(const TargetOps *kind, const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
+        DiskTarget *target = calloc(1, kind->size);
+        int rc;
+
+        if (!target)
+                return fail_oom(reterr);
+        target->ops = kind;
+        target->disk_size = request->size;
+        target->cancel = request->cancel;
+        target->grain = TARGET_GRAIN;
+        rc = kind->open(target, request, reterr);
+        if (rc == 0)
+                rc = check_opened(target, reterr);
+        if (rc == 0 && kind->connect)
+                rc = connections_new(target, reterr);
+        if (rc < 0) {
+                disk_target_close(target, target->found);
+                return rc;
+        }
+        *ret = target;
+        return 0;
+}
+
 int disk_target_open(const TargetRequest *request, DiskTarget **ret, Reason *reterr) {
         TargetRequest settled = *request;
-        DiskTarget *target;
         size_t kind = 0;
         int rc;
 
@@ -146,20 +168,7 @@ int disk_target_open(const TargetRequest *request, DiskTarget **ret, Reason *ret
                 kind++;
         if (kinds[kind]->raw_only && strcmp(settled.format, "raw") != 0)
                 return fail(reterr, -EINVAL, "%s is written raw, not as %s", kinds[kind]->raw_only, settled.format);
-        rc = kinds[kind]->open(&settled, &target, reterr);
-        if (rc < 0)
-                return rc;
-        target->disk_size = request->size;
-        target->cancel = request->cancel;
-        rc = check_opened(target, reterr);
-        if (rc == 0 && target->ops->connect)
-                rc = connections_new(target, reterr);
-        if (rc < 0) {
-                disk_target_close(target, false);
-                return rc;
-        }
-        *ret = target;
-        return 0;
+        return open_kind(kinds[kind], &settled, ret, reterr);
 }
 
 DiskTarget *disk_target_close(DiskTarget *target, bool keep) {

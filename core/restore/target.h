@@ -34,10 +34,11 @@ typedef struct DiskTarget DiskTarget;
 typedef struct TargetOps {
         const char *name;     /* "file" */
         const char *raw_only; /* "a block device": what does not take other formats; NULL: it does */
+        size_t size;          /* of the implementation's struct, which the door makes: all zeroes but for the first fields */
         bool (*claims)(const TargetRequest *request);
         /* Checks that it is not in use (-EBUSY), large enough (-ENOSPC), and, where it is a new one, that its name is free
-         * or may be replaced (-EEXIST). Nothing of what was there is changed. */
-        int (*open)(const TargetRequest *request, DiskTarget **ret, Reason *reterr);
+         * or may be replaced (-EEXIST). Nothing of what was there is changed. close follows whatever it returns. */
+        int (*open)(DiskTarget *target, const TargetRequest *request, Reason *reterr);
         /* New ones: forgets what was left of one that was not finished; all of it reads as zeroes then. NULL: in place. */
         int (*clear)(DiskTarget *target, Reason *reterr);
         /* One more, any thread; NULL: there are no connections, and the others below get NULL. */
@@ -60,21 +61,24 @@ typedef struct TargetOps {
 
 typedef struct TargetConnections TargetConnections;
 
-/* Implementations embed this as their first member; the door fills in what is below ops but where a comment says else. */
+/* Implementations embed this as their first member. */
 struct DiskTarget {
+        /* By the door: */
         const TargetOps *ops;
         uint64_t disk_size;      /* bytes of the disk */
         const atomic_bool *cancel;
+        TargetConnections *connections;
         /* By open: */
         char *shown;             /* the name for people, without secrets; owned by the door from then on */
         char *unfinished;        /* where what is not finished lies, for people; NULL: in the target itself. As above */
         uint64_t size;           /* bytes there are: at least disk_size */
         uint32_t grain;          /* what is written or read begins at multiples of it, and ends at such or at the end of the
-                                    target or (as the door alone knows) of the disk; a power of two, at least TARGET_GRAIN */
+                                    target or (as the door alone knows) of the disk; a power of two, at least TARGET_GRAIN,
+                                    which it is where open leaves it */
         unsigned connections_max; /* at once; where the kind has such */
         bool in_place;
+        bool found;              /* new, and there is something left of one that was not finished */
         bool clean;              /* new, and nothing has been written: it reads as zeroes */
-        TargetConnections *connections;
 };
 
 /* -EINVAL: the name or the format makes no sense. */

@@ -17,8 +17,8 @@
 typedef struct FileSource {
         DiskSource source;
         char *path; /* absolute */
-        char *format, *bitmap_name, *checkpoint_name, *timeout; /* NULL: not said */
-        unsigned timeout_s;
+        char *format; /* NULL: not said */
+        DiskUriCommon common; /* but for image */
         ImageChain chain; /* as it was inspected, or begun */
         JobPlace place;
         ImageServer *server;
@@ -26,8 +26,9 @@ typedef struct FileSource {
 
 #define PARAMETERS(source)                                                                                     \
         {                                                                                                      \
-                { "format", &(source)->format, false }, { "bitmap", &(source)->bitmap_name, false },           \
-                { "checkpoint", &(source)->checkpoint_name, false }, { "timeout", &(source)->timeout, false }, \
+                { "format", &(source)->format, false }, { "bitmap", &(source)->common.bitmap, false },         \
+                { "checkpoint", &(source)->common.checkpoint, false },                                         \
+                { "timeout", &(source)->common.timeout, false },                                               \
         }
 
 static void stop(FileSource *source) {
@@ -43,9 +44,7 @@ static void file_free(DiskSource *base) {
         image_chain_clear(&source->chain);
         free(source->path);
         free(source->format);
-        free(source->bitmap_name);
-        free(source->checkpoint_name);
-        free(source->timeout);
+        disk_uri_common_clear(&source->common);
         free(base->bitmap);
         free(base->checkpoint);
         free(source);
@@ -103,14 +102,12 @@ static int file_open(const SourceOwner *owner, const char *disk, const char *tex
         (void) disk;
         if (!source)
                 return fail_oom(reterr);
-        rc = disk_uri_take(path[length] ? path + length + 1 : NULL, parameters, count, reterr);
+        rc = disk_uri_take(path[length] ? path + length + 1 : NULL, parameters, count, &source->common, reterr);
         if (rc == 0)
                 rc = take_path(source, path, length, reterr);
-        if (rc == 0)
-                rc = disk_uri_timeout(source->timeout, &source->timeout_s, reterr);
         if (rc == 0 && source->format && !is_format(source->format))
                 rc = fail(reterr, -EINVAL, "\"%s\" is no format of an image", source->format);
-        if (rc == 0 && (!is_bitmap(source->bitmap_name) || !is_bitmap(source->checkpoint_name)))
+        if (rc == 0 && (!is_bitmap(source->common.bitmap) || !is_bitmap(source->common.checkpoint)))
                 rc = fail(reterr, -EINVAL, "no bitmap can have so long a name");
         if (rc < 0)
                 return rc == -ENOMEM ? rc : fail_within(reterr, rc, "%s", text);
@@ -189,13 +186,13 @@ static int look_at(FileSource *source, Reason *reterr) {
         if (rc < 0)
                 return rc;
         free(STEAL_PTR(base->checkpoint));
-        if (source->checkpoint_name) {
+        if (source->common.checkpoint) {
                 Reason why;
 
-                check_bitmap(&source->chain, source->checkpoint_name, &why);
+                check_bitmap(&source->chain, source->common.checkpoint, &why);
                 if (why.text[0])
                         return fail(reterr, -EINVAL, "no later capture can start from it: %s", why.text);
-                base->checkpoint = strdup(source->checkpoint_name);
+                base->checkpoint = strdup(source->common.checkpoint);
                 if (!base->checkpoint)
                         return fail_oom(reterr);
         }
@@ -212,14 +209,14 @@ static int file_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
                 if (rc < 0)
                         return rc;
         }
-        if (source->bitmap_name)
-                check_bitmap(&source->chain, source->bitmap_name, &why);
+        if (source->common.bitmap)
+                check_bitmap(&source->chain, source->common.bitmap, &why);
         else
                 fail(&why, 0, "its URI names no bitmap");
         free(STEAL_PTR(base->bitmap));
         ret->tracks_changes = !why.text[0];
         if (ret->tracks_changes)
-                base->bitmap = strdup(source->bitmap_name);
+                base->bitmap = strdup(source->common.bitmap);
         else
                 ret->why_not = strdup(why.text);
         if (source->chain.count > 1)
@@ -247,8 +244,8 @@ static JobPlaceWish wish_of(const DiskSource *base) {
 }
 
 static int open_reader(FileSource *source, const SourceView *view, SourceReader **ret, Reason *reterr) {
-        return image_server_open_reader(source->server, view, source->timeout_s * 1000, source->source.owner->cancel, ret,
-                                        reterr);
+        return image_server_open_reader(source->server, view, source->common.timeout_s * 1000,
+                                        source->source.owner->cancel, ret, reterr);
 }
 
 static int start(FileSource *source, const SourceView *view, Reason *reterr) {
@@ -257,7 +254,7 @@ static int start(FileSource *source, const SourceView *view, Reason *reterr) {
         const JobPlaceWish wish = wish_of(&source->source);
         ImageServing serving = {
                 .chain = &source->chain,
-                .bitmap = view->incremental ? source->bitmap_name : NULL,
+                .bitmap = view->incremental ? source->common.bitmap : NULL,
                 .top = view->top,
         };
         int rc;

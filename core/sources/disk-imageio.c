@@ -151,7 +151,7 @@ static int copy_text(const char *text, char **ret) {
 static int add_identity(const ImageioSource *source, Strings *images) {
         CLEANUP(freep) char *text = NULL;
 
-        if (asprintf(&text, "imageio:%s", source->uri.image ?: "") < 0) {
+        if (asprintf(&text, "imageio:%s", source->uri.common.image ?: "") < 0) {
                 text = NULL;
                 return -ENOMEM;
         }
@@ -165,12 +165,12 @@ static int look(ImageioSource *source, Reason *reterr) {
 
         rc = connect_source(source, reterr);
         source->dirty = imageio_extents_free(source->dirty);
-        if (rc == 0 && source->uri.bitmap)
+        if (rc == 0 && source->uri.common.bitmap)
                 rc = get_extents(source, true, &source->dirty, reterr);
         if (rc < 0)
                 return rc;
-        if (copy_text(source->dirty ? source->uri.bitmap : NULL, &base->bitmap) < 0 ||
-            copy_text(source->uri.checkpoint, &base->checkpoint) < 0)
+        if (copy_text(source->dirty ? source->uri.common.bitmap : NULL, &base->bitmap) < 0 ||
+            copy_text(source->uri.common.checkpoint, &base->checkpoint) < 0)
                 return fail_oom(reterr);
         if (!source->uri.tls)
                 warn(base, "http:// protects neither the ticket nor the data on their way");
@@ -185,7 +185,7 @@ static int imageio_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
                 return rc;
         ret->tracks_changes = base->bitmap;
         if (!base->bitmap)
-                ret->why_not = strdup(source->uri.bitmap ? NOT_INCREMENTAL : "its URI names no bitmap");
+                ret->why_not = strdup(source->uri.common.bitmap ? NOT_INCREMENTAL : "its URI names no bitmap");
         if ((!base->bitmap && !ret->why_not) || add_identity(source, &ret->images) < 0)
                 return fail_oom(reterr);
         return 0;
@@ -195,7 +195,7 @@ static int imageio_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr) {
 static int get_total(ImageioSource *source, uint64_t *ret, Reason *reterr) {
         char byte;
         ImageioBody body = { &byte, 1, 0 };
-        ImageioRequest request = { .method = "GET", .length = 1, .take = imageio_body_take, .context = &body };
+        ImageioRequest request = imageio_body_ask(&body, 0);
         ImageioAnswer answer;
         int rc;
 
@@ -293,13 +293,7 @@ static int reader_extents(SourceReader *base, uint64_t start, uint64_t length, S
 static int reader_read(SourceReader *base, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         ImageioReader *reader = (ImageioReader *) base;
         ImageioBody body = { buffer, length, 0 };
-        ImageioRequest request = {
-                .method = "GET",
-                .start = offset,
-                .length = length,
-                .take = imageio_body_take,
-                .context = &body,
-        };
+        ImageioRequest request = imageio_body_ask(&body, offset);
         const char *shown = reader->source->uri.shown;
         ImageioAnswer answer;
         int rc;

@@ -139,21 +139,21 @@ static int look_at(NbdSource *source, Reason *reterr) {
 
         free(STEAL_PTR(base->bitmap));
         free(STEAL_PTR(base->checkpoint));
-        if (source->uri.checkpoint) {
+        if (source->uri.common.checkpoint) {
                 rc = hold(source, &(Look) { .bitmap = source->uri.checkpoint_context, .ask_zero = true }, reterr);
                 if (rc < 0)
                         return rc;
-                base->checkpoint = strdup(source->uri.checkpoint);
+                base->checkpoint = strdup(source->uri.common.checkpoint);
         }
-        if (source->uri.bitmap) {
+        if (source->uri.common.bitmap) {
                 rc = hold(source, &(Look) { .bitmap = source->uri.bitmap_context, .ask_zero = true }, reterr);
                 if (rc < 0 && rc != -ENODATA)
                         return rc;
-                base->bitmap = rc == 0 ? strdup(source->uri.bitmap) : NULL;
+                base->bitmap = rc == 0 ? strdup(source->uri.common.bitmap) : NULL;
                 if (rc == 0 && !base->bitmap)
                         return fail_oom(reterr);
         }
-        if (source->uri.checkpoint && !base->checkpoint)
+        if (source->uri.common.checkpoint && !base->checkpoint)
                 return fail_oom(reterr);
         return base->bitmap ? 0 : hold(source, &(Look) { .ask_zero = true }, reterr);
 }
@@ -172,15 +172,15 @@ static int nbd_source_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr)
         ret->tracks_changes = base->bitmap;
         if (base->bitmap)
                 rc = 0;
-        else if (source->uri.bitmap)
-                rc = asprintf(&ret->why_not, "its server has no bitmap %s", source->uri.bitmap);
+        else if (source->uri.common.bitmap)
+                rc = asprintf(&ret->why_not, "its server has no bitmap %s", source->uri.common.bitmap);
         else
                 rc = asprintf(&ret->why_not, "its URI names no bitmap");
         if (rc < 0) {
                 ret->why_not = NULL;
                 return fail_oom(reterr);
         }
-        if (asprintf(&identity, "nbd:%s", source->uri.image ?: source->uri.shown) < 0) {
+        if (asprintf(&identity, "nbd:%s", source->uri.common.image ?: source->uri.shown) < 0) {
                 identity = NULL;
                 return fail_oom(reterr);
         }
@@ -191,14 +191,18 @@ static int nbd_source_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr)
         return strings_add(&ret->images, identity) < 0 ? fail_oom(reterr) : 0;
 }
 
-static int nbd_source_begin(DiskSource *base, const SourceView *view, Reason *reterr) {
-        CLEANUP(source_reader_freep) SourceReader *second = NULL;
-        NbdSource *source = (NbdSource *) base;
-        const Look look = {
+static Look look_of(const NbdSource *source, const SourceView *view) {
+        return (Look) {
                 .bitmap = view->incremental ? source->uri.bitmap_context : NULL,
                 .top = view->top,
                 .ask_zero = view->ask_zero,
         };
+}
+
+static int nbd_source_begin(DiskSource *base, const SourceView *view, Reason *reterr) {
+        CLEANUP(source_reader_freep) SourceReader *second = NULL;
+        NbdSource *source = (NbdSource *) base;
+        const Look look = look_of(source, view);
         int rc;
 
         rc = hold(source, &look, reterr);
@@ -239,11 +243,7 @@ static int get_reader(NbdSource *source, const Look *look, SourceReader **ret, R
 static int nbd_source_open_reader(DiskSource *base, const SourceView *view, SourceReader **ret, Reason *reterr) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL;
         NbdSource *source = (NbdSource *) base;
-        const Look look = {
-                .bitmap = view->incremental ? source->uri.bitmap_context : NULL,
-                .top = view->top,
-                .ask_zero = view->ask_zero,
-        };
+        const Look look = look_of(source, view);
         int rc;
 
         rc = get_reader(source, &look, &reader, reterr);

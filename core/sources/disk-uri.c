@@ -31,7 +31,7 @@ static int take_one(const char *name, char **value, const DiskUriParameter *para
         return fail_unknown(name, parameters, count, reterr);
 }
 
-int disk_uri_take(const char *query, const DiskUriParameter *parameters, size_t count, Reason *reterr) {
+static int take_all(const char *query, const DiskUriParameter *parameters, size_t count, Reason *reterr) {
         for (;;) {
                 CLEANUP(freep) char *name = NULL, *value = NULL;
                 int rc = query ? uri_next_parameter(&query, &name, &value) : 0;
@@ -46,6 +46,52 @@ int disk_uri_take(const char *query, const DiskUriParameter *parameters, size_t 
                 if (rc < 0)
                         return rc;
         }
+}
+
+static int take_timeout(const char *text, unsigned *ret, Reason *reterr) {
+        unsigned long seconds;
+        char *end;
+
+        if (!text) {
+                *ret = 0;
+                return 0;
+        }
+        seconds = strtoul(text, &end, 10);
+        if (*text < '0' || *text > '9' || *end || seconds == 0 || seconds > TIMEOUT_MAX)
+                return fail(reterr, -EINVAL, "a timeout is from 1 to %u seconds, not \"%s\"", TIMEOUT_MAX, text);
+        *ret = (unsigned) seconds;
+        return 0;
+}
+
+int disk_uri_take(const char *query, const DiskUriParameter *parameters, size_t count, DiskUriCommon *common,
+                  Reason *reterr) {
+        int rc = take_all(query, parameters, count, reterr);
+
+        return rc == 0 ? take_timeout(common->timeout, &common->timeout_s, reterr) : rc;
+}
+
+void disk_uri_common_clear(DiskUriCommon *common) {
+        free(common->bitmap);
+        free(common->checkpoint);
+        free(common->image);
+        free(common->timeout);
+        *common = (DiskUriCommon) { 0 };
+}
+
+int disk_uri_load(const char *text, int (*load)(const char *text, void *uri, Reason *reterr), void *uri, Reason *reterr) {
+        CLEANUP(freep) char *shown = NULL;
+        int rc;
+
+        if (uri_hide_passwords(text, &shown) < 0)
+                return fail_oom(reterr);
+        rc = load(text, uri, reterr);
+        return rc < 0 && rc != -ENOMEM ? fail_within(reterr, rc, "%s", shown) : rc;
+}
+
+int disk_uri_refuse_captured(const DiskUriCommon *common, const char *shown, Reason *reterr) {
+        if (!common->bitmap && !common->checkpoint && !common->image)
+                return 0;
+        return fail(reterr, -EINVAL, "%s: bitmap, checkpoint and image are parameters of what is captured", shown);
 }
 
 int disk_uri_format(const char *base, const DiskUriParameter *parameters, size_t count, char **ret) {
@@ -82,20 +128,5 @@ int disk_uri_make_absolute(char **path, Reason *reterr) {
                 return fail_oom(reterr);
         free(*path);
         *path = whole;
-        return 0;
-}
-
-int disk_uri_timeout(const char *text, unsigned *ret, Reason *reterr) {
-        unsigned long seconds;
-        char *end;
-
-        if (!text) {
-                *ret = 0;
-                return 0;
-        }
-        seconds = strtoul(text, &end, 10);
-        if (*text < '0' || *text > '9' || *end || seconds == 0 || seconds > TIMEOUT_MAX)
-                return fail(reterr, -EINVAL, "a timeout is from 1 to %u seconds, not \"%s\"", TIMEOUT_MAX, text);
-        *ret = (unsigned) seconds;
         return 0;
 }

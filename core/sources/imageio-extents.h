@@ -1,8 +1,8 @@
 /* core/sources/imageio-extents.h - the list of extents that an imageio server answers with, taken as it arrives.
  *
  * [{"start": 0, "length": 65536, "zero": false, …}, …]: one flag of each entry is of interest. Entries are sorted, from 0
- * on and without gaps; anything else is refused. Of a list of any length no more is kept than where the flag changes, 8 bytes
- * for each, up to a limit: all that comes behind it has the flag that is safe to assume.
+ * on and without gaps; anything else is refused. Of a list of any length no more is kept than where the flag changes, 8
+ * bytes for each, up to a limit: all that comes behind it has the flag that is safe to assume.
  * Threads: a finished list is immutable and shared freely; an unfinished one belongs to one thread. */
 #pragma once
 

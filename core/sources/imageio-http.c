@@ -204,9 +204,9 @@ static int set_options(ImageioConnection *connection, const char *local) {
         bad |= curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1l);
         bad |= curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_SIZE);
         bad |= curl_easy_setopt(easy, CURLOPT_USERAGENT, "virtbackupfs");
-        bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long) (uri->timeout_s > 0 ? uri->timeout_s : CONNECT_S));
+        bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long) (uri->common.timeout_s ?: CONNECT_S));
         bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long) SLOW);
-        bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) (uri->timeout_s > 0 ? uri->timeout_s : PATIENCE_S));
+        bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) (uri->common.timeout_s ?: PATIENCE_S));
         bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
         bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1l);
         bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2l);
@@ -508,4 +508,14 @@ int imageio_body_take(void *context, const char *bytes, size_t length, Reason *r
         memcpy(body->bytes + body->length, bytes, length);
         body->length += length;
         return 0;
+}
+
+ImageioRequest imageio_body_ask(ImageioBody *body, uint64_t offset) {
+        return (ImageioRequest) {
+                .method = "GET",
+                .start = offset,
+                .length = body->size,
+                .take = imageio_body_take,
+                .context = body,
+        };
 }

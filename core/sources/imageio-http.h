@@ -53,9 +53,11 @@ typedef struct ImageioBody {
         size_t size, length; /* of the room, and what is in it */
 } ImageioBody;
 int imageio_body_take(void *body, const char *bytes, size_t length, Reason *reterr);
+/* The request for as much of the disk as there is room for. */
+ImageioRequest imageio_body_ask(ImageioBody *body, uint64_t offset);
 
-/* The same in steps, for who must not wait: the request is borrowed until go_on returns no more 1, which means that it is not
- * over yet. go_on waits as long as it is told at most. */
+/* The same in steps, for who must not wait: the request is borrowed until go_on returns no more 1, which means that it is
+ * not over yet. go_on waits as long as it is told at most. */
 int imageio_request_start(ImageioConnection *connection, const ImageioRequest *request, Reason *reterr);
 int imageio_request_go_on(ImageioConnection *connection, unsigned wait_ms, ImageioAnswer *ret, Reason *reterr);
 

@@ -14,19 +14,14 @@
 
 #define PARAMETERS(uri)                                                                                                    \
         {                                                                                                                  \
-                { "cafile", &(uri)->cafile, true }, { "bitmap", &(uri)->bitmap, false },                                   \
-                { "checkpoint", &(uri)->checkpoint, false }, { "image", &(uri)->image, false },                            \
-                { "timeout", &(uri)->timeout, false },                                                                     \
+                { "cafile", &(uri)->cafile, true }, DISK_URI_COMMON_PARAMETERS(&(uri)->common)                             \
         }
 
 void imageio_uri_clear(ImageioUri *uri) {
         free(uri->url);
         free(uri->shown);
         free(uri->cafile);
-        free(uri->bitmap);
-        free(uri->checkpoint);
-        free(uri->image);
-        free(uri->timeout);
+        disk_uri_common_clear(&uri->common);
         *uri = (ImageioUri) { 0 };
 }
 
@@ -46,7 +41,8 @@ static bool is_plain(const char *text, size_t length, const char *besides) {
         return length > 0;
 }
 
-static int load(const char *text, ImageioUri *uri, Reason *reterr) {
+static int load(const char *text, void *into, Reason *reterr) {
+        ImageioUri *uri = into;
         const DiskUriParameter parameters[] = PARAMETERS(uri);
         const char *host = strstr(text, "://") + strlen("://"), *path = host + strcspn(host, "/?#"), *ticket, *end;
         int rc;
@@ -60,9 +56,8 @@ static int load(const char *text, ImageioUri *uri, Reason *reterr) {
         end = ticket + strcspn(ticket, "?");
         if (!is_plain(ticket, (size_t) (end - ticket), "-._~") || end - ticket > TICKET_MAX || *ticket == '.')
                 return fail(reterr, -EINVAL, "it names no ticket that could be");
-        rc = disk_uri_take(*end ? end + 1 : NULL, parameters, sizeof parameters / sizeof *parameters, reterr);
-        if (rc == 0)
-                rc = disk_uri_timeout(uri->timeout, &uri->timeout_s, reterr);
+        rc = disk_uri_take(*end ? end + 1 : NULL, parameters, sizeof parameters / sizeof *parameters, &uri->common,
+                           reterr);
         if (rc < 0)
                 return rc;
         uri->url = strndup(text, (size_t) (end - text));
@@ -74,14 +69,10 @@ static int load(const char *text, ImageioUri *uri, Reason *reterr) {
 
 int imageio_uri_parse(const char *text, ImageioUri *ret, Reason *reterr) {
         CLEANUP(imageio_uri_clear) ImageioUri uri = { 0 };
-        CLEANUP(freep) char *shown = NULL;
-        int rc;
+        int rc = disk_uri_load(text, load, &uri, reterr);
 
-        if (uri_hide_passwords(text, &shown) < 0)
-                return fail_oom(reterr);
-        rc = load(text, &uri, reterr);
         if (rc < 0)
-                return rc == -ENOMEM ? rc : fail_within(reterr, rc, "%s", shown);
+                return rc;
         *ret = uri;
         uri = (ImageioUri) { 0 };
         return 0;

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 
+#include "sources/disk-uri.h"
 #include "util/reason.h"
 
 typedef struct ImageioUri {
@@ -14,11 +15,7 @@ typedef struct ImageioUri {
         char *shown;        /* the url for people */
         bool tls;
         char *cafile;       /* whom to trust, an absolute path; NULL: whom the system trusts */
-        char *bitmap;       /* the checkpoint that the backup starts from, since which dirty extents tell changes; or NULL */
-        char *checkpoint;   /* the one that the backup makes; or NULL */
-        char *image;        /* what stays the same as long as the disk is the same one; or NULL */
-        char *timeout;      /* as said, or NULL */
-        unsigned timeout_s; /* seconds that the server may say nothing; 0: not said */
+        DiskUriCommon common; /* bitmap: the checkpoint that the backup starts from; checkpoint: the one that it makes */
 } ImageioUri;
 void imageio_uri_clear(ImageioUri *uri);
 

@@ -76,8 +76,8 @@ static int take_file(const LibvirtSource *source, const DomainFile *file, Source
         if (is_to_come(source, rc) && file->written)
                 return 0;
         if (rc < 0) {
-                source_warn(&source->source.owner, "the VM's %s%s%s is not kept with the backup: %s", file->name, file->path ? " " : "",
-                             file->path ?: "", reason.text);
+                source_warn(&source->source.owner, "the VM's %s%s%s is not kept with the backup: %s", file->name,
+                            file->path ? " " : "", file->path ?: "", reason.text);
                 return 0;
         }
         return add_file(vm, file->name, content, length);

@@ -51,7 +51,8 @@ static void go_on_after_error(const LibvirtSource *source, virDomainPtr domain) 
         if (state != VIR_DOMAIN_PAUSED || why != VIR_DOMAIN_PAUSED_IOERROR)
                 return;
         if (virDomainResume(domain) < 0)
-                source_warn(&source->source.owner, "the VM was stopped by a write that failed, and cannot go on: %s", libvirt_words());
+                source_warn(&source->source.owner, "the VM was stopped by a write that failed, and cannot go on: %s",
+                            libvirt_words());
         else
                 source_warn(&source->source.owner, "the VM was stopped by a write that failed, and goes on now");
 }

@@ -135,8 +135,8 @@ int libvirt_watch_meanwhile(const LibvirtSource *source, Reason *reterr) {
 
         if (meanwhile && atomic_load(&meanwhile->stopped_by_error))
                 return fail(reterr, -ENOSPC, "a write of the guest failed and the VM was stopped, perhaps since the scratch "
-                                             "files in %s fill their file system: the job was ended so that the guest can go on",
-                            source->place.scratch_directory);
+                                             "files in %s fill their file system: the job was ended so that the guest can "
+                                             "go on", source->place.scratch_directory);
         return 0;
 }
 
@@ -145,9 +145,10 @@ void libvirt_tell_scratch(const LibvirtSource *source) {
         uint64_t used = source->meanwhile ? atomic_load(&source->meanwhile->scratch_used) : 0;
 
         if (used >= WORTH_A_WORD)
-                source_warn(&source->source.owner, "its scratch files in %s on the other host, whose space cannot be watched from here, grew "
-                                     "to %llu MiB", place->scratch_directory, (unsigned long long) (used >> 20));
+                source_warn(&source->source.owner, "its scratch files in %s on the other host, whose space cannot be "
+                                                   "watched from here, grew to %llu MiB",
+                            place->scratch_directory, (unsigned long long) (used >> 20));
         if (job_place_was_tight(place))
                 source_warn(&source->source.owner, "its scratch files left but %llu MiB of %s: a roomier directory is safer",
-                             (unsigned long long) (place->free_least >> 20), place->scratch_directory);
+                            (unsigned long long) (place->free_least >> 20), place->scratch_directory);
 }

@@ -58,8 +58,9 @@ static int complete_images(const LibvirtSource *source, DomainDisk *disk, Reason
         int rc;
 
         if (access(disk->path, R_OK) < 0)
-                return fail_errno(reterr, -errno, errno == EACCES ? "the VM is off, and its image %s is not readable for this user"
-                                                                  : "cannot open the image %s", disk->path);
+                return fail_errno(reterr, -errno,
+                                  errno == EACCES ? "the VM is off, and its image %s is not readable for this user"
+                                                  : "cannot open the image %s", disk->path);
         rc = image_chain_read(disk->path, disk->format, source->source.owner.cancel, &chain, reterr);
         for (size_t i = disk->images.count; rc == 0 && i < chain.count; i++) {
                 CLEANUP(freep) char *identity = NULL;
@@ -75,7 +76,8 @@ int libvirt_off_inspect(LibvirtSource *source, virDomainPtr domain, Reason *rete
                 return fail(reterr, -EHOSTDOWN, "%s is shut off, on another machine, where its images cannot be read from "
                                                 "here: start it, or capture there", source->name);
         if (virDomainHasManagedSaveImage(domain, 0) > 0)
-                source_warn(&source->source.owner, "it is saved rather than shut off: what was in its memory is not captured");
+                source_warn(&source->source.owner, "it is saved rather than shut off: what was in its memory is not "
+                                                   "captured");
         for (size_t i = 0; i < source->domain.disk_count; i++) {
                 DomainDisk *disk = &source->domain.disks[i];
                 const char *why = disk->left_out ? NULL : reason_to_leave_out(disk);

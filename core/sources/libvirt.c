@@ -69,7 +69,8 @@ static int take_disks(LibvirtSource *source, SourceVm *vm, Reason *reterr) {
                 if (!to->name || (from->why_not && !to->why_not) || copy_images(&from->images, &to->images) < 0)
                         return fail_oom(reterr);
                 if (from->encrypted)
-                        source_warn(&source->source.owner, "%s is encrypted by QEMU: its backup is stored decrypted", from->name);
+                        source_warn(&source->source.owner, "%s is encrypted by QEMU: its backup is stored decrypted",
+                                    from->name);
                 source->captured[source->captured_count++] = i;
         }
         if (vm->disk_count == 0)

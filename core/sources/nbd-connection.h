@@ -30,8 +30,8 @@ typedef struct NbdAddress {
         const char *export_name;
         const char *bitmap;      /* the whole meta context, "qemu:dirty-bitmap:…"; NULL: everything is dirty */
         bool ignore_zero;        /* it is not asked what is zero: all counts as data */
-        unsigned top_depth;      /* asks which image of the chain has what (qemu:allocation-depth): what lies deeper than this
-                                    is below; 0: it is not asked */
+        unsigned top_depth;      /* asks which image of the chain has what (qemu:allocation-depth): what lies deeper than
+                                    this is below; 0: it is not asked */
         unsigned patience_ms;    /* how long the server may say nothing; 0: a minute */
         unsigned connect_ms;     /* the same until it is connected, where that is less; 0: no less */
 } NbdAddress;

@@ -15,8 +15,7 @@
         {                                                                                                                  \
                 { "socket", &(uri)->socket, true }, { "tls-certificates", &(uri)->certificates, true },                    \
                 { "tls-psk-file", &(uri)->psk_file, true }, { "tls-verify-peer", &(uri)->verify_peer, false },             \
-                { "bitmap", &(uri)->bitmap, false }, { "checkpoint", &(uri)->checkpoint, false },                          \
-                { "image", &(uri)->image, false }, { "timeout", &(uri)->timeout, false },                                  \
+                DISK_URI_COMMON_PARAMETERS(&(uri)->common)                                                                 \
         }
 
 static const struct {
@@ -39,12 +38,9 @@ void nbd_uri_clear(NbdUri *uri) {
         free(uri->certificates);
         free(uri->psk_file);
         free(uri->verify_peer);
-        free(uri->bitmap);
-        free(uri->checkpoint);
         free(uri->bitmap_context);
         free(uri->checkpoint_context);
-        free(uri->image);
-        free(uri->timeout);
+        disk_uri_common_clear(&uri->common);
         *uri = (NbdUri) { 0 };
 }
 
@@ -115,7 +111,8 @@ static int show(NbdUri *uri, Reason *reterr) {
         return 0;
 }
 
-static int load(const char *text, NbdUri *uri, Reason *reterr) {
+static int load(const char *text, void *into, Reason *reterr) {
+        NbdUri *uri = into;
         const DiskUriParameter parameters[] = PARAMETERS(uri);
         size_t length = strcspn(text, "?"), authority, path;
         const char *rest = NULL;
@@ -135,8 +132,8 @@ static int load(const char *text, NbdUri *uri, Reason *reterr) {
         uri->base = strndup(text, length);
         if (!uri->base)
                 return fail_oom(reterr);
-        rc = disk_uri_take(text[length] ? text + length + 1 : NULL, parameters,
-                           sizeof parameters / sizeof *parameters, reterr);
+        rc = disk_uri_take(text[length] ? text + length + 1 : NULL, parameters, sizeof parameters / sizeof *parameters,
+                           &uri->common, reterr);
         if (rc < 0)
                 return rc;
 
@@ -155,26 +152,20 @@ static int load(const char *text, NbdUri *uri, Reason *reterr) {
         rc = uri_unescape(rest + path, (size_t) (text + length - rest) - path, &uri->export_name);
         if (rc < 0 || strlen(uri->export_name) > NAME_MAX_LENGTH)
                 return fail(reterr, rc < 0 ? rc : -EINVAL, "the name of its export cannot be");
-        rc = take_context(uri->bitmap, &uri->bitmap_context, reterr);
+        rc = take_context(uri->common.bitmap, &uri->bitmap_context, reterr);
         if (rc == 0)
-                rc = take_context(uri->checkpoint, &uri->checkpoint_context, reterr);
+                rc = take_context(uri->common.checkpoint, &uri->checkpoint_context, reterr);
         if (rc == 0)
                 rc = settle_tls(uri, local, reterr);
-        if (rc == 0)
-                rc = disk_uri_timeout(uri->timeout, &uri->timeout_s, reterr);
         return rc == 0 ? show(uri, reterr) : rc;
 }
 
 int nbd_uri_parse(const char *text, NbdUri *ret, Reason *reterr) {
         CLEANUP(nbd_uri_clear) NbdUri uri = { 0 };
-        CLEANUP(freep) char *shown = NULL;
-        int rc;
+        int rc = disk_uri_load(text, load, &uri, reterr);
 
-        if (uri_hide_passwords(text, &shown) < 0)
-                return fail_oom(reterr);
-        rc = load(text, &uri, reterr);
         if (rc < 0)
-                return rc == -ENOMEM ? rc : fail_within(reterr, rc, "%s", shown);
+                return rc;
         *ret = uri;
         uri = (NbdUri) { 0 };
         return 0;
@@ -197,6 +188,6 @@ NbdAddress nbd_uri_address(const NbdUri *uri) {
                 .psk_file = uri->psk_file,
                 .user = uri->user,
                 .export_name = uri->export_name,
-                .patience_ms = uri->timeout_s * 1000,
+                .patience_ms = uri->common.timeout_s * 1000,
         };
 }

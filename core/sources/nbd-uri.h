@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 
+#include "sources/disk-uri.h"
 #include "sources/nbd-connection.h"
 #include "util/reason.h"
 
@@ -24,11 +25,8 @@ typedef struct NbdUri {
         char *user;        /* for psk_file; or NULL */
         char *export_name; /* may be empty */
         char *certificates, *psk_file, *verify_peer; /* NULL: not said */
-        char *bitmap, *checkpoint;     /* as said, or NULL */
-        char *bitmap_context, *checkpoint_context; /* the same, whole */
-        char *image;
-        char *timeout;
-        unsigned timeout_s;            /* 0: not said */
+        DiskUriCommon common;
+        char *bitmap_context, *checkpoint_context; /* those of common, whole; or NULL */
 } NbdUri;
 void nbd_uri_clear(NbdUri *uri);
 

@@ -27,6 +27,16 @@ static int open_agent(QmpSource *source, const atomic_bool *cancel, Reason *rete
                                cancel, &source->agent, reterr);
 }
 
+/* The file systems could not be frozen: a failure where that is a must. */
+static int go_without(QmpSource *source, const SourceJob *job, int rc, const Reason *why, Reason *reterr) {
+        if (rc == -ECANCELED)
+                return fail(reterr, rc, "%s", why->text);
+        if (job->freeze == FREEZE_ALWAYS)
+                return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why->text);
+        source_warn(&source->source.owner, "its file systems are not frozen: %s", why->text);
+        return 0;
+}
+
 /* Whether there is an agent that answers; else, where it is a must, a failure. */
 static int find_agent(QmpSource *source, const SourceJob *job, bool runs, Reason *reterr) {
         Reason why;
@@ -40,27 +50,14 @@ static int find_agent(QmpSource *source, const SourceJob *job, bool runs, Reason
                 rc = fail(&why, -ENOTSUP, "it is paused");
         else
                 rc = open_agent(source, source->source.owner.cancel, &why);
-        if (rc == -ECANCELED)
-                return fail(reterr, rc, "%s", why.text);
-        if (rc < 0 && job->freeze == FREEZE_ALWAYS)
-                return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why.text);
-        if (rc < 0)
-                source_warn(&source->source.owner, "its file systems are not frozen: %s", why.text);
-        return 0;
+        return rc < 0 ? go_without(source, job, rc, &why, reterr) : 0;
 }
 
 static int freeze(QmpSource *source, const SourceJob *job, Reason *reterr) {
         Reason why;
-        int rc;
+        int rc = qmp_call(source->agent, "guest-fsfreeze-freeze", NULL, NULL, &why);
 
-        rc = qmp_call(source->agent, "guest-fsfreeze-freeze", NULL, NULL, &why);
-        if (rc == -ECANCELED)
-                return fail(reterr, rc, "%s", why.text);
-        if (rc < 0 && job->freeze == FREEZE_ALWAYS)
-                return fail(reterr, -ENOTSUP, "the VM's file systems cannot be frozen: %.*s", REASON_MAX - 64, why.text);
-        if (rc < 0)
-                source_warn(&source->source.owner, "its file systems are not frozen: %s", why.text);
-        return 0;
+        return rc < 0 ? go_without(source, job, rc, &why, reterr) : 0;
 }
 
 int qmp_hold_still(QmpSource *source, const SourceJob *job, Reason *reterr) {

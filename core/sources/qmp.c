@@ -141,7 +141,8 @@ static int take_disks(QmpSource *source, SourceVm *vm, Reason *reterr) {
                         continue;
                 }
                 if (disk->encrypted)
-                        source_warn(&source->source.owner, "%s is encrypted by QEMU: its backup is stored decrypted", disk->name);
+                        source_warn(&source->source.owner, "%s is encrypted by QEMU: its backup is stored decrypted",
+                                    disk->name);
                 rc = copy_disk(source, disk, &vm->disks[vm->disk_count++], reterr);
                 if (rc < 0)
                         return rc;

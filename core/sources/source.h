@@ -186,8 +186,9 @@ int source_extents(SourceReader *reader, uint64_t start, uint64_t length, Source
 /* All of the bytes or an error; length <= read_max. */
 int source_read(SourceReader *reader, void *buffer, size_t length, uint64_t offset, Reason *reterr);
 
-/* Called some twenty times a second while the job runs, from a thread of its own, beside readers and their opening, which may
- * take long, but not beside other calls on the source. 0, or why the job must end at once (-ENOSPC: the scratch space runs out). */
+/* Called some twenty times a second while the job runs, from a thread of its own, beside readers and their opening, which
+ * may take long, but not beside other calls on the source. 0, or why the job must end at once (-ENOSPC: the scratch space
+ * runs out). */
 int source_watch(Source *source, Reason *reterr);
 
 /* After all has been read, before the point becomes visible: whether what was read still shows one moment. -ESTALE where not

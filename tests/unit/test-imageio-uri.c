@@ -14,10 +14,10 @@ static void parts_are_told_apart(void) {
         CHECK_TEXT(uri.ticket, "0b3c-1");
         CHECK_TEXT(uri.shown, "https://host.example:54322/images/***");
         CHECK_TEXT(uri.cafile, "/a b");
-        CHECK_TEXT(uri.bitmap, "F");
-        CHECK_TEXT(uri.checkpoint, "T");
-        CHECK_TEXT(uri.image, "I");
-        CHECK_INT(uri.timeout_s, 7);
+        CHECK_TEXT(uri.common.bitmap, "F");
+        CHECK_TEXT(uri.common.checkpoint, "T");
+        CHECK_TEXT(uri.common.image, "I");
+        CHECK_INT(uri.common.timeout_s, 7);
         CHECK(uri.tls);
 }
 
@@ -26,7 +26,7 @@ static void query_is_optional(void) {
 
         CHECK_INT(imageio_uri_parse("http://[::1]:80/images/t", &uri, NULL), 0);
         CHECK_TEXT(uri.url, "http://[::1]:80/images/t");
-        CHECK(!uri.tls && !uri.cafile && !uri.bitmap && !uri.checkpoint && !uri.image && uri.timeout_s == 0);
+        CHECK(!uri.tls && !uri.cafile && !uri.common.bitmap && !uri.common.checkpoint && !uri.common.image && uri.common.timeout_s == 0);
 }
 
 static void relative_path_becomes_absolute_and_stays_so(void) {

@@ -11,7 +11,7 @@ static void everything_is_taken_apart_and_put_together(void) {
 
         CHECK_INT(nbd_uri_parse("nbds://me@[::1]:99/a%20b?tls-psk-file=/k&bitmap=b&checkpoint=x:y&image=I&timeout=7", &uri,
                                 NULL), 0);
-        CHECK(uri.tls && uri.verify && uri.port == 99 && uri.timeout_s == 7 && !uri.socket);
+        CHECK(uri.tls && uri.verify && uri.port == 99 && uri.common.timeout_s == 7 && !uri.socket);
         CHECK_TEXT(uri.host, "::1");
         CHECK_TEXT(uri.user, "me");
         CHECK_TEXT(uri.export_name, "a b");
@@ -26,7 +26,7 @@ static void nothing_but_a_host_will_do(void) {
         CLEANUP(nbd_uri_clear) NbdUri uri = { 0 };
 
         CHECK_INT(nbd_uri_parse("nbd://host", &uri, NULL), 0);
-        CHECK(uri.port == 10809 && !uri.tls && !uri.bitmap_context && uri.timeout_s == 0);
+        CHECK(uri.port == 10809 && !uri.tls && !uri.bitmap_context && uri.common.timeout_s == 0);
         CHECK_TEXT(uri.export_name, "");
 }
 
