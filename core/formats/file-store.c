@@ -10,7 +10,8 @@
 #include "util/bytes.h"
 #include "util/io.h"
 
-#define SINK_BUFFER_SIZE (1u << 20)     /* bytes written at once */
+#define SINK_BUFFER_SIZE (4u << 20)     /* bytes written at once: many requests to the disk, so that it has enough to do */
+#define DIRECT_GRAIN 4096u              /* what is written around the page cache begins and ends at multiples of it */
 #define WRITE_BEHIND (8u << 20)         /* bytes between pushes to the disk */
 
 typedef struct FileStore {
@@ -151,7 +152,8 @@ int file_store_open_found(int root_fd, const char *path, uint64_t seal, Cache *o
 typedef struct FileSink {
         ByteSink sink;
         int fd;
-        char *buffer;
+        bool direct;  /* around the page cache, which costs more than the disk */
+        char *buffer; /* begins at a grain */
         size_t filled;
         int error; /* the first: a file with a hole in it is never committed */
         uint64_t written, pushed, dropped; /* bytes: in the file; on their way to the disk; out of the page cache */
@@ -165,11 +167,20 @@ static int push_range(const FileSink *sink, uint64_t start, uint64_t end, unsign
         return -errno;
 }
 
+/* Through the page cache from here on: the file's end, or a file system that knows no other way, or not of this size. */
+static void write_cached(FileSink *sink) {
+        if (!sink->direct)
+                return;
+        (void) fcntl(sink->fd, F_SETFL, 0);
+        sink->direct = false;
+        sink->pushed = sink->dropped = sink->written;
+}
+
 /* Keeps the disk busy all along rather than all at once when it is synced, and gives pages back once they are written. */
 static int write_behind(FileSink *sink) {
         int rc;
 
-        if (sink->written - sink->pushed < WRITE_BEHIND)
+        if (sink->direct || sink->written - sink->pushed < WRITE_BEHIND)
                 return 0;
         if (sink->pushed > sink->dropped) {
                 rc = push_range(sink, sink->dropped, sink->pushed,
@@ -195,21 +206,31 @@ static int ask_on(const FileSink *sink, unsigned times, int rc) {
         return sink->sink.stuck(sink->sink.stuck_context, times, rc, words.text);
 }
 
-static int write_patiently(const FileSink *sink, const char *from, size_t length) {
+static int write_patiently(FileSink *sink, const char *from, size_t length) {
         unsigned times = 0;
 
         while (length > 0) {
-                ssize_t n = write(sink->fd, from, length);
+                ssize_t n;
                 int rc;
 
+                if (length < DIRECT_GRAIN)
+                        write_cached(sink);
+                n = write(sink->fd, from, sink->direct ? round_down(length, DIRECT_GRAIN) : length);
                 if (n > 0) {
                         from += n;
                         length -= (size_t) n;
+                        sink->written += (size_t) n;
                         times = 0;
+                        if (n % DIRECT_GRAIN)
+                                write_cached(sink);
                         continue;
                 }
                 if (n < 0 && errno == EINTR)
                         continue;
+                if (n < 0 && errno == EINVAL && sink->direct) {
+                        write_cached(sink);
+                        continue;
+                }
                 rc = ask_on(sink, times++, n < 0 ? -errno : -ENOSPC);
                 if (rc < 0)
                         return rc;
@@ -220,10 +241,8 @@ static int write_patiently(const FileSink *sink, const char *from, size_t length
 static int write_out(FileSink *sink, const void *buffer, size_t length, Reason *reterr) {
         if (sink->error == 0)
                 sink->error = write_patiently(sink, buffer, length);
-        if (sink->error == 0) {
-                sink->written += length;
+        if (sink->error == 0)
                 sink->error = write_behind(sink);
-        }
         return sink->error < 0 ? fail_errno(reterr, sink->error, "cannot write %s", sink->sink.name) : 0;
 }
 
@@ -293,7 +312,7 @@ int file_sink_create(int root_fd, const char *path, ByteSink **ret, Reason *rete
         *sink = (FileSink) {
                 .sink = { .ops = &file_sink_ops, .name = strdup(path) },
                 .fd = -1,
-                .buffer = malloc(SINK_BUFFER_SIZE),
+                .buffer = aligned_alloc(DIRECT_GRAIN, SINK_BUFFER_SIZE),
         };
         byte_sink = &sink->sink;
         if (!byte_sink->name || !sink->buffer)
@@ -303,6 +322,7 @@ int file_sink_create(int root_fd, const char *path, ByteSink **ret, Reason *rete
                 return fail_errno(reterr, sink->fd, "cannot create %s", path);
         if (fchmod(sink->fd, 0600) < 0)
                 return fail_errno(reterr, -errno, "cannot create %s", path);
+        sink->direct = fcntl(sink->fd, F_SETFL, O_DIRECT) == 0;
         *ret = STEAL_PTR(byte_sink);
         return 0;
 }

@@ -61,7 +61,7 @@ static void a_sink_makes_new_files_alone(void) {
 static void a_sink_that_failed_once_is_never_committed(void) {
         CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
-        static uint8_t bytes[3u << 20];
+        static uint8_t bytes[9u << 20];
         struct rlimit limit, before;
         Reason reason = REASON_INIT;
 
@@ -70,7 +70,7 @@ static void a_sink_that_failed_once_is_never_committed(void) {
         CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
         CHECK_INT(getrlimit(RLIMIT_FSIZE, &before), 0);
         limit = before;
-        limit.rlim_cur = (2u << 20) + 100;
+        limit.rlim_cur = (6u << 20) + 100;
         CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
         CHECK_INT(byte_sink_append(sink, bytes, sizeof bytes, &reason), -EFBIG);
         CHECK_SAYS(reason, "cannot write a");
@@ -99,7 +99,7 @@ static int remove_obstacle(void *context, unsigned times, int rc, const char *wo
 static void a_sink_that_is_stuck_goes_on_where_it_stopped(void) {
         CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
-        static uint8_t bytes[3u << 20];
+        static uint8_t bytes[9u << 20];
         CLEANUP(freep) char *content = NULL;
         Obstacle obstacle = { .gone_after = 3 };
         struct rlimit limit;
@@ -113,12 +113,12 @@ static void a_sink_that_is_stuck_goes_on_where_it_stopped(void) {
         CHECK(signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
         CHECK_INT(getrlimit(RLIMIT_FSIZE, &obstacle.before), 0);
         limit = obstacle.before;
-        limit.rlim_cur = (2u << 20) + 100;
+        limit.rlim_cur = (6u << 20) + 100;
         CHECK_INT(setrlimit(RLIMIT_FSIZE, &limit), 0);
         CHECK_INT(byte_sink_append(sink, bytes, sizeof bytes, NULL), 0);
         CHECK_INT(byte_sink_commit(sink, NULL), 0);
         CHECK_INT(obstacle.asked, 3);
-        CHECK_INT(read_file(directory.fd, "a", 4u << 20, &content, &length, NULL), 0);
+        CHECK_INT(read_file(directory.fd, "a", sizeof bytes, &content, &length, NULL), 0);
         CHECK_INT(length, sizeof bytes);
         CHECK(memcmp(bytes, content, length) == 0);
 }
