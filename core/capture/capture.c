@@ -344,7 +344,7 @@ static bool is_below_threshold(const Run *run, bool copied, uint64_t *ret_change
 
 /* 1 where less changed than is worth a point: reterr says how much. */
 static int copy_disks(Run *run, Reason *reterr) {
-        Copy copy = {
+        CLEANUP(copy_clear) Copy copy = {
                 .vm = run->vm,
                 .source = run->source,
                 .source_vm = &run->source_vm,

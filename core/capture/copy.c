@@ -21,6 +21,13 @@ typedef struct DiskCopy {
         Reason why_skipped;
 } DiskCopy;
 
+void copy_clear(Copy *copy) {
+        for (size_t i = 0; copy->outlines && i < copy->source_vm->disk_count; i++)
+                outline_clear(&copy->outlines[i]);
+        free(copy->outlines);
+        copy->outlines = NULL;
+}
+
 static int open_reader(const Copy *copy, size_t disk, SourceReader **ret, Reason *reterr) {
         SourceView view = {
                 .incremental = base_disk_by_bitmap(&copy->base->disks[disk]),
@@ -66,6 +73,7 @@ static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
         CLEANUP(readers_freep) Readers *readers = NULL;
         DiskCopy context = { .copy = copy, .disk = disk };
         BaseDisk *base = &copy->base->disks[disk];
+        Outline *outline = &copy->outlines[disk];
         Reason why = REASON_INIT;
         SurveyTotals totals;
         PlanDisk plan;
@@ -77,11 +85,13 @@ static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
         plan = plan_disk(copy, disk, readers_size(readers));
         /* A disk shrunk and grown again is clean and has zeroes where the parent has data: less than a threshold is unknown
          * without its map. */
-        rc = survey_disk(readers, &plan, base->chain, base->gaps || copy->options->threshold > 0, &totals, &why, reterr);
+        rc = survey_disk(readers, &plan, base->chain, base->gaps || copy->options->threshold > 0, outline, &totals, &why,
+                         reterr);
         if (rc == 0) {
                 base_give_up_disk(copy->base, disk, &why);
                 plan.parent_size = 0;
-                rc = survey_disk(readers, &plan, NULL, false, &totals, NULL, reterr);
+                outline_clear(outline);
+                rc = survey_disk(readers, &plan, NULL, false, outline, &totals, NULL, reterr);
         }
         if (rc < 0)
                 return fail_within(reterr, rc, "%s", copy->source_vm->disks[disk].name);
@@ -90,7 +100,13 @@ static int survey_one(const Copy *copy, size_t disk, Reason *reterr) {
         return 0;
 }
 
-int copy_survey(const Copy *copy, Reason *reterr) {
+int copy_survey(Copy *copy, Reason *reterr) {
+        copy->outlines = calloc(copy->source_vm->disk_count, sizeof *copy->outlines);
+        if (!copy->outlines)
+                return fail_oom(reterr);
+        copy->outline_room = OUTLINE_ROOM;
+        for (size_t i = 0; i < copy->source_vm->disk_count; i++)
+                copy->outlines[i].room = &copy->outline_room;
         for (size_t i = 0; i < copy->source_vm->disk_count; i++) {
                 int rc;
 
@@ -277,6 +293,7 @@ static int copy_disk(const Copy *copy, const Manifest *manifest, size_t disk, Ra
         pipeline = (PipelineDisk) {
                 .name = ret->name,
                 .readers = readers,
+                .outline = &copy->outlines[disk],
                 .plan = plan_disk(copy, disk, ret->size),
                 .parent = copy->base->disks[disk].chain,
                 .codec = copy->options->codec,

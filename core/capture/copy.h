@@ -4,6 +4,7 @@
 #pragma once
 
 #include "capture/base.h"
+#include "capture/outline.h"
 #include "capture/reporter.h"
 #include "capture/stop.h"
 #include "capture/target.h"
@@ -18,11 +19,15 @@ typedef struct Copy {
         Reporter *reporter;
         Target *target;
         const CaptureOptions *options;
+        /* Of the survey, not borrowed: */
+        Outline *outlines; /* for each disk */
+        size_t outline_room;
 } Copy;
+void copy_clear(Copy *copy);
 
 /* Finds out how much there is to read, and has changed. Where a disk is not what its parent's point says, it is given up in
  * the base. */
-int copy_survey(const Copy *copy, Reason *reterr);
+int copy_survey(Copy *copy, Reason *reterr);
 
 /* Writes the layers into data/CAPTURE, synced, and the disks into the manifest. */
 int copy_run(const Copy *copy, Manifest *manifest, Reason *reterr);

@@ -3,10 +3,11 @@
 #include "capture/parent.h"
 #include "util/bytes.h"
 
-void feed_init(Feed *feed, const PlanDisk *disk, Chain *parent, Readers *readers, size_t chunk_size) {
+void feed_init(Feed *feed, const PlanDisk *disk, Chain *parent, Readers *readers, Outline *outline, size_t chunk_size) {
         *feed = (Feed) {
                 .disk = disk,
                 .readers = readers,
+                .outline = outline,
                 .chunk_size = chunk_size,
                 .parent = { .is_zero = parent_is_zero, .context = parent },
         };
@@ -22,9 +23,10 @@ static int plan_next_window(Feed *feed, Reason *reterr) {
         Chain *parent = feed->parent.context;
         uint64_t start = feed->window_end;
         uint64_t length = min_u64(WINDOW_SIZE, feed->disk->size - start);
-        int rc;
+        int rc = 0;
 
-        rc = readers_extents(feed->readers, start, length, &feed->source_extents, reterr);
+        if (!feed->outline || !outline_take(feed->outline, start, length, &feed->source_extents))
+                rc = readers_extents(feed->readers, start, length, &feed->source_extents, reterr);
         if (rc < 0)
                 return rc;
         if (parent) {

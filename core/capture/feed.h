@@ -2,6 +2,7 @@
  * window as it is needed, so that memory does not grow with the disk. Threads: one at a time. */
 #pragma once
 
+#include "capture/outline.h"
 #include "capture/plan.h"
 #include "capture/readers.h"
 #include "chain/chain.h"
@@ -17,6 +18,7 @@ typedef struct Chunk {
 typedef struct Feed {
         const PlanDisk *disk; /* borrowed, as readers and parent are */
         Readers *readers;
+        Outline *outline;     /* borrowed; or NULL */
         size_t chunk_size;    /* bytes; a multiple of the block size */
         PlanParent parent;
         Plan plan;
@@ -27,8 +29,8 @@ typedef struct Feed {
         SourceExtents source_extents;
 } Feed;
 
-/* parent NULL: all of the disk is taken. */
-void feed_init(Feed *feed, const PlanDisk *disk, Chain *parent, Readers *readers, size_t chunk_size);
+/* parent NULL: all of the disk is taken. outline NULL: the source is asked for extents. */
+void feed_init(Feed *feed, const PlanDisk *disk, Chain *parent, Readers *readers, Outline *outline, size_t chunk_size);
 void feed_clear(Feed *feed);
 
 /* 1 and the next chunk, 0 at the end. */

@@ -8,7 +8,7 @@
 #include "capture/parent.h"
 #include "util/bytes.h"
 
-#define CHUNK_SIZE (1u << 20) /* bytes that are read at once; a block where that is more */
+#define CHUNK_SIZE (1u << 20) /* bytes that are read at once where the source does not care; a block where that is more */
 #define SLOTS_MIN 2
 #define SLOTS_MAX 256
 #define THREADS_MAX 16
@@ -354,7 +354,7 @@ static void pipeline_clear(Pipeline *pipeline) {
 }
 
 int pipeline_run(const PipelineDisk *disk, Stop *stop, uint64_t *ret_parent_data, Reason *reterr) {
-        size_t chunk_size = max_u64(CHUNK_SIZE, disk->plan.block_size);
+        size_t chunk_size = max_u64(readers_best(disk->readers) ?: CHUNK_SIZE, disk->plan.block_size);
         size_t slot_count = max_u64(SLOTS_MIN, min_u64(SLOTS_MAX, disk->memory / (2 * chunk_size)));
         CLEANUP(pipeline_clear) Pipeline pipeline = {
                 .disk = disk,
@@ -372,7 +372,7 @@ int pipeline_run(const PipelineDisk *disk, Stop *stop, uint64_t *ret_parent_data
         if (!pipeline.slots)
                 return fail_oom(reterr);
         pipeline.slot_count = slot_count;
-        feed_init(&pipeline.feed, &disk->plan, disk->parent, disk->readers, chunk_size);
+        feed_init(&pipeline.feed, &disk->plan, disk->parent, disk->readers, disk->outline, chunk_size);
         rc = run(&pipeline, &dropped_data, reterr);
         if (rc == 0)
                 *ret_parent_data = pipeline.feed.parent_data + dropped_data;

@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "capture/outline.h"
 #include "capture/plan.h"
 #include "capture/readers.h"
 #include "capture/stop.h"
@@ -20,6 +21,7 @@
 typedef struct PipelineDisk {
         const char *name;  /* for messages */
         Readers *readers;
+        Outline *outline;  /* of the disk; NULL: the source is asked */
         PlanDisk plan;
         Chain *parent;     /* NULL: all of the disk is taken. Compared: blocks that it has too are dropped */
         const Codec *codec;

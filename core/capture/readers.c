@@ -12,7 +12,7 @@
 
 struct Readers {
         ReadersPlan plan;
-        uint64_t size;
+        uint64_t size, best;
         bool multi;
         pthread_mutex_t opening; /* of the source, which is asked by one thread at a time; taken before nothing */
 
@@ -72,6 +72,7 @@ int readers_open(const ReadersPlan *plan, Readers **ret, Reason *reterr) {
         }
         readers->plan = *plan;
         readers->size = first->size;
+        readers->best = first->read_best;
         readers->multi = first->multi;
         pthread_mutex_init(&readers->opening, NULL);
         pthread_mutex_init(&readers->lock, NULL);
@@ -96,6 +97,10 @@ Readers *readers_free(Readers *readers) {
 
 uint64_t readers_size(const Readers *readers) {
         return readers->size;
+}
+
+uint64_t readers_best(const Readers *readers) {
+        return readers->best;
 }
 
 static void give_back(Readers *readers, SourceReader *reader, bool served) {

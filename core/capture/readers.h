@@ -32,6 +32,7 @@ DEFINE_CLEANUP(Readers, readers_free)
 void readers_add_more(Readers *readers);
 
 uint64_t readers_size(const Readers *readers);
+uint64_t readers_best(const Readers *readers); /* read_best */
 
 int readers_extents(Readers *readers, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr);
 

@@ -53,13 +53,14 @@ typedef struct Survey {
         Chain *parent;
         bool parent_map; /* is asked */
         Samples samples;
-        SourceExtents extents;
+        SourceExtents extents, head; /* of the window, and of what is compared at the disk's beginning */
         PlanParent held; /* the parent's, where it is asked */
         Plan plan;
 } Survey;
 
 static void survey_clear(Survey *survey) {
         source_extents_clear(&survey->extents);
+        source_extents_clear(&survey->head);
         parent_extents_clear(&survey->held.extents);
         plan_clear(&survey->plan);
 }
@@ -80,7 +81,26 @@ static int plan_one(Survey *survey, uint64_t start, uint64_t length, Reason *ret
         return rc < 0 ? fail_errno(reterr, rc, "cannot look the disk over") : 0;
 }
 
-static int walk(Survey *survey, SurveyTotals *ret, Reason *reterr) {
+/* What is clean of the window, for later. */
+static int note_clean(Survey *survey) {
+        uint64_t head = min_u64(HEAD_SIZE, survey->disk->parent_size);
+        int rc = 0;
+
+        for (size_t i = 0; rc == 0 && i < survey->extents.count; i++) {
+                SourceExtent extent = survey->extents.items[i];
+
+                if (!is_clean(survey, &extent))
+                        continue;
+                offer_extent(survey->disk, &extent, &survey->samples);
+                if (extent.start >= head)
+                        continue;
+                extent.length = min_u64(extent.length, head - extent.start);
+                rc = source_extents_add(&survey->head, extent);
+        }
+        return rc;
+}
+
+static int walk(Survey *survey, Outline *outline, SurveyTotals *ret, Reason *reterr) {
         const PlanDisk *disk = survey->disk;
 
         *ret = (SurveyTotals) { 0 };
@@ -97,9 +117,9 @@ static int walk(Survey *survey, SurveyTotals *ret, Reason *reterr) {
                 ret->read += survey->plan.read;
                 for (size_t i = 0; i < survey->plan.count; i++)
                         ret->changed += survey->plan.items[i].length;
-                for (size_t i = 0; i < survey->extents.count; i++)
-                        if (is_clean(survey, &survey->extents.items[i]))
-                                offer_extent(disk, &survey->extents.items[i], &survey->samples);
+                if (note_clean(survey) < 0)
+                        return fail_oom(reterr);
+                outline_keep(outline, at, length, &survey->extents);
         }
         return 0;
 }
@@ -146,22 +166,11 @@ static int compare(const Survey *survey, uint64_t start, uint64_t length, Reason
         return 1;
 }
 
-static int compare_head(Survey *survey, Reason *why, Reason *reterr) {
-        uint64_t length = min_u64(HEAD_SIZE, min_u64(survey->disk->size, survey->disk->parent_size));
-        int rc;
+static int compare_head(const Survey *survey, Reason *why, Reason *reterr) {
+        for (size_t i = 0; i < survey->head.count; i++) {
+                const SourceExtent *extent = &survey->head.items[i];
+                int rc = compare(survey, extent->start, extent->length, why, reterr);
 
-        if (length == 0)
-                return 1;
-        source_extents_clear(&survey->extents);
-        rc = readers_extents(survey->readers, 0, length, &survey->extents, reterr);
-        if (rc < 0)
-                return rc;
-        for (size_t i = 0; i < survey->extents.count; i++) {
-                const SourceExtent *extent = &survey->extents.items[i];
-
-                if (!is_clean(survey, extent))
-                        continue;
-                rc = compare(survey, extent->start, extent->length, why, reterr);
                 if (rc <= 0)
                         return rc;
         }
@@ -192,8 +201,8 @@ static int compare_samples(Survey *survey, Reason *why, Reason *reterr) {
         return 1;
 }
 
-int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool parent_map, SurveyTotals *ret, Reason *why,
-                Reason *reterr) {
+int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool parent_map, Outline *outline,
+                SurveyTotals *ret, Reason *why, Reason *reterr) {
         CLEANUP(survey_clear) Survey survey = {
                 .readers = readers,
                 .disk = disk,
@@ -205,7 +214,7 @@ int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool pare
 
         if (getrandom(&survey.samples.random, sizeof survey.samples.random, 0) != sizeof survey.samples.random)
                 return fail_errno(reterr, -errno, "no random numbers");
-        rc = walk(&survey, ret, reterr);
+        rc = walk(&survey, outline, ret, reterr);
         if (rc < 0 || !parent || disk->compared)
                 return rc < 0 ? rc : 1;
         rc = compare_head(&survey, why, reterr);

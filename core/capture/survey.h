@@ -8,10 +8,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "capture/outline.h"
 #include "capture/plan.h"
 #include "capture/readers.h"
 #include "chain/chain.h"
-
 
 #define SURVEY_SAMPLES 64
 
@@ -23,6 +23,6 @@ typedef struct SurveyTotals {
 /* parent NULL: only counts. parent_map: the parent's map is asked as well, where the parent is known not to have
  * all of it, or the count has to be exact: what it lacks is taken. Returns 1 where they are the same, 0 where not: why then
  * says what differs. A disk that is compared anyway is not looked at for that, nor what the source cannot deliver where that
- * is to be skipped. */
-int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool parent_map, SurveyTotals *ret, Reason *why,
-                Reason *reterr);
+ * is to be skipped. outline: gets what the source told, as far as there is room. */
+int survey_disk(Readers *readers, const PlanDisk *disk, Chain *parent, bool parent_map, Outline *outline,
+                SurveyTotals *ret, Reason *why, Reason *reterr);

@@ -7,6 +7,7 @@
 #include "sources/nbd-contexts.h"
 #include "util/bytes.h"
 
+#define NEAR_BEST (256u << 10)         /* what a server on this host has read is still in the caches when it sends it */
 #define DEPTH_CONTEXT "qemu:allocation-depth"
 #define STATUS_MAX (UINT64_C(2) << 30) /* range of one block status request; the protocol ends below 4 GiB */
 
@@ -218,6 +219,7 @@ int nbd_reader_open(const NbdAddress *address, const atomic_bool *cancel, Source
                 return rc;
         reader->reader.size = reader->connection.size;
         reader->reader.read_max = NBD_TRANSFER_MAX;
+        reader->reader.read_best = address->socket_path ? NEAR_BEST : 0;
         reader->reader.multi = reader->connection.multi;
         *ret = &STEAL_PTR(reader)->reader;
         return 0;

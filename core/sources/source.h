@@ -135,6 +135,7 @@ struct SourceReader {
         const SourceReaderOps *ops;
         uint64_t size;          /* bytes of the disk */
         uint64_t read_max;      /* longest read in bytes, at least 64 KiB */
+        uint64_t read_best;     /* bytes, a power of 2, that are best read at once; 0: many */
         bool multi;             /* more readers of the same disk may be opened beside this one */
         bool lost;              /* its connection is gone: all calls fail from now on; another reader may do better */
 };

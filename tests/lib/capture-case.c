@@ -125,6 +125,7 @@ int capture_case_take(CaptureCase *test, CaptureWish wish) {
         atomic_store(&test->fake->requests, 0);
         atomic_store(&test->fake->watched, 0);
         atomic_store(&test->fake->reads, 0);
+        atomic_store(&test->fake->questions, 0);
         test->warnings[0] = 0;
         test->accepted = 0;
         test->reason = REASON_INIT;

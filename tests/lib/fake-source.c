@@ -263,6 +263,7 @@ static int fake_extents(SourceReader *base, uint64_t start, uint64_t length, Sou
         FakeCheckpoint *old = reader->incremental ? find_checkpoint(vm, vm->job_base) : NULL;
         int rc = request_by(reader, reterr);
 
+        atomic_fetch_add(&vm->questions, 1);
         if (rc < 0)
                 return rc;
         ret->count = 0;

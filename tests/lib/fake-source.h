@@ -51,6 +51,7 @@ typedef struct FakeVm {
         bool bad_loses;                       /* so does one that reads a bad place */
         atomic_uint refusals;                 /* so many reads more are refused */
         atomic_uint reads;
+        atomic_uint questions;                /* for extents */
         unsigned decays_at;                   /* from this read on there are other bytes; 0: never */
         bool many_readers;
         bool no_checkpoint;                   /* none can be made */

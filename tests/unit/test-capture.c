@@ -31,6 +31,18 @@ static void begin_with_disk(CaptureCase *test) {
         capture_case_check(test);
 }
 
+static void a_source_is_asked_for_extents_once(void) {
+        CaptureCase test;
+
+        begin_with_disk(&test);
+        CHECK_INT(atomic_load(&test.fake->questions), 1);
+        fake_write(test.fake, 0, 700001, 3, 77);
+        CHECK_INT(capture_case_take(&test, CAPTURE_INCREMENTAL), 0);
+        CHECK_INT(atomic_load(&test.fake->questions), 1);
+        capture_case_check(&test);
+        capture_case_end(&test);
+}
+
 static void second_capture_is_incremental(void) {
         CaptureCase test;
 
@@ -652,6 +664,7 @@ static void vm_that_is_off_or_another_is_refused(void) {
 
 int main(int argc, char **argv) {
         capture_case_main(argc, argv);
+        RUN(a_source_is_asked_for_extents_once);
         RUN(second_capture_is_incremental);
         RUN(lost_bitmap_means_comparing_saying_why);
         RUN(a_bitmap_lost_of_one_disk_is_its_matter_alone);

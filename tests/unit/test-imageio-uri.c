@@ -41,7 +41,7 @@ static void relative_path_becomes_absolute_and_stays_so(void) {
         CHECK_INT(chdir("/"), 0);
         CHECK_INT(imageio_uri_parse(text, &again, NULL), 0);
         CHECK_TEXT(again.cafile, "/usr/a&b");
-        CHECK_TEXT(again.checkpoint, "x y");
+        CHECK_TEXT(again.common.checkpoint, "x y");
 }
 
 static void what_cannot_be_is_refused_without_telling_the_ticket(void) {
