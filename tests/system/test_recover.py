@@ -258,6 +258,44 @@ def test_a_recovered_vm_has_an_identity_of_its_own_unless_it_is_kept(session, sm
     nothing_is_left(vm, "third")
 
 
+def drive(kind, path, target, format, more):
+    return (f"<disk type='file' device='{kind}'><driver name='qemu' type='{format}'/><source file='{path}'/>"
+            f"<target dev='{target}' bus='{'sata' if kind == 'cdrom' else 'virtio'}'/>{more}<alias name='ua-{target}'/></disk>")
+
+
+def test_disks_that_are_no_plain_ones_come_as_they_were(session, program, place):
+    """Read-only, shared, in no point; and a drive with a medium."""
+    images = {name: f"{place}/{name}" for name in ("fixed.qcow2", "shared.raw", "medium.iso", "left-out.qcow2")}
+    for name, path in images.items():
+        form = "qcow2" if name.endswith("qcow2") else "raw"
+        session.person.run("qemu-img", "create", "-q", "-f", form, path, "3M")
+        session.person.run("qemu-io", "-f", form, "-c", "write -P 77 1M 1M", path)
+    extra = (drive("disk", images["fixed.qcow2"], "vdb", "qcow2", "<readonly/>") +
+             drive("disk", images["shared.raw"], "vdc", "raw", "<shareable/>") +
+             drive("disk", images["left-out.qcow2"], "vdd", "qcow2", "") +
+             drive("cdrom", images["medium.iso"], "sda", "raw", "<readonly/>"))
+    with VM(session, "mixed", [Disk("vda", 4 * MIB)], extra=extra) as vm:
+        vm.start()
+        vm.io("vda", "write -P 5 1M 2M")
+        reference = {"vda": vm.reference("vda", f"{place}/vda.raw"), "vdc": images["shared.raw"]}
+        subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", images["fixed.qcow2"], f"{place}/vdb.raw"], check=True)
+        reference["vdb"] = f"{place}/vdb.raw"
+        repository = Repository(program, f"{place}/repository").init()
+        program.run("add", repository.path, "mixed", session.uri, "--exclude", "vdd")
+        repository.capture(vm)
+        lose(vm)
+        result = try_point(repository, vm, into(vm), "--until", "never said", "--timeout", "1")
+        assert result.returncode == 3 and "its console has not said that" in result.stderr, result.stderr
+        result = recover(repository, vm, "--keep-identity")
+        assert "disk vdc cannot be shared with other VMs as it was" in result.stderr
+        assert "disk vdd is not in the point" in result.stderr
+        disks = {disk.find("target").get("dev"): disk for disk in vm.live_xml().iter("disk")}
+        assert disks.keys() == {"vda", "vdb", "vdc", "sda"}
+        assert disks["vdb"].find("readonly") is not None and disks["vda"].find("readonly") is None
+        assert disks["sda"].find("source").get("file") == images["medium.iso"]
+        is_recovered(vm, reference)
+
+
 def test_an_image_that_is_in_the_way_stays(small):
     vm, repository, _ = small
     with open(f"{into(vm)}/small-vdb.qcow2", "wb") as file:
