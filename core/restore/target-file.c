@@ -114,6 +114,14 @@ static uint64_t file_zeroes(DiskTarget *base, void *connection, uint64_t length,
         return (uint64_t) data - offset;
 }
 
+static int file_reserve(DiskTarget *base, uint64_t length, uint64_t offset) {
+        const FileTarget *target = (const FileTarget *) base;
+
+        if (target->direct_fd < 0) /* by way of the page cache all of that is done later */
+                return -EOPNOTSUPP;
+        return fallocate(target->partial.fd, 0, (off_t) offset, (off_t) length) < 0 ? -errno : 0;
+}
+
 static int file_sync(DiskTarget *base, void *connection, Reason *reterr) {
         const FileTarget *target = (const FileTarget *) base;
 
@@ -138,6 +146,7 @@ const TargetOps target_file_ops = {
         .zero = file_zero,
         .read = file_read,
         .zeroes = file_zeroes,
+        .reserve = file_reserve,
         .sync = file_sync,
         .finish = file_finish,
         .close = file_close,

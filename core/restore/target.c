@@ -301,6 +301,12 @@ uint64_t disk_target_zeroes(DiskTarget *target, uint64_t length, uint64_t offset
         return min_u64(known, length);
 }
 
+int disk_target_reserve(DiskTarget *target, uint64_t length, uint64_t offset) {
+        uint64_t start = round_up(offset, target->grain), end = round_down(offset + length, target->grain);
+
+        return start < end ? target->ops->reserve(target, end - start, start) : 0;
+}
+
 int disk_target_sync(DiskTarget *target, Reason *reterr) {
         void *connection;
         int rc;

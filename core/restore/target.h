@@ -49,6 +49,8 @@ typedef struct TargetOps {
         /* -EOPNOTSUPP: it cannot, and the door writes them. */
         int (*zero)(DiskTarget *target, void *connection, uint64_t length, uint64_t offset, Reason *reterr);
         int (*read)(DiskTarget *target, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr);
+        /* Makes room for writes to come, in whole grains; NULL: it makes no difference. */
+        int (*reserve)(DiskTarget *target, uint64_t length, uint64_t offset);
         /* How many bytes from offset on are known to read as zeroes without reading them, up to length; NULL: none are. */
         uint64_t (*zeroes)(DiskTarget *target, void *connection, uint64_t length, uint64_t offset);
         /* What has been written, over any connection, is on stable storage. */
@@ -92,6 +94,8 @@ int disk_target_write(DiskTarget *target, const void *buffer, size_t length, uin
 int disk_target_zero(DiskTarget *target, uint64_t length, uint64_t offset, Reason *reterr);
 int disk_target_read(DiskTarget *target, void *buffer, size_t length, uint64_t offset, Reason *reterr);
 uint64_t disk_target_zeroes(DiskTarget *target, uint64_t length, uint64_t offset);
+/* Of the kinds that have it; any range of the disk. An error is no reason to end. */
+int disk_target_reserve(DiskTarget *target, uint64_t length, uint64_t offset);
 int disk_target_sync(DiskTarget *target, Reason *reterr);
 /* Whole from here on. Only disk_target_close() may follow. */
 int disk_target_finish(DiskTarget *target, Reason *reterr);

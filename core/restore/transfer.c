@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "restore/rescue.h"
+#include "restore/reservation.h"
 #include "restore/sweep.h"
 #include "util/bytes.h"
 #include "util/scratch.h"
@@ -28,6 +29,7 @@ struct Transfer {
         uint64_t noted;      /* the journal's mark */
         time_t noted_at;
         Rescue *rescue;
+        Reservation *reservation; /* or NULL */
 };
 
 static time_t now(void) {
@@ -71,6 +73,8 @@ int transfer_new(Chain *chain, const char *path, Journal *journal, const Restore
         transfer->options = options;
         transfer->size = chain_size(chain);
         transfer->head = min_u64(JOURNAL_HEAD, transfer->size);
+        if (reservation_new(chain, journal->target, &transfer->reservation) < 0)
+                return fail_oom(reterr);
         rc = rescue_new(chain, path, options->skip_unreadable, journal->skipped, &transfer->rescue, reterr);
         if (rc == 0)
                 rc = survey(transfer, min_u64(journal->done, transfer->size), reterr);
@@ -84,6 +88,8 @@ int transfer_new(Chain *chain, const char *path, Journal *journal, const Restore
 
 Transfer *transfer_free(Transfer *transfer) {
         rescue_free(transfer->rescue);
+        if (transfer->reservation)
+                reservation_free(transfer->reservation);
         free(transfer);
         return NULL;
 }
@@ -105,8 +111,9 @@ static void report(Transfer *transfer, uint64_t done_to) {
 }
 
 /* Data in which runs of zeroes become holes. */
-static int write_sparse(DiskTarget *target, bool clean, const unsigned char *bytes, size_t length, uint64_t offset,
+static int write_sparse(Transfer *transfer, bool clean, const unsigned char *bytes, size_t length, uint64_t offset,
                         Reason *reterr) {
+        DiskTarget *target = transfer->target;
         int rc = 0;
 
         for (size_t at = 0, end; rc == 0 && at < length; at = end) {
@@ -115,9 +122,12 @@ static int write_sparse(DiskTarget *target, bool clean, const unsigned char *byt
                 for (end = at; end < length; end += min_u64(SPARSE_UNIT, length - end))
                         if (bytes_are_zero(bytes + end, min_u64(SPARSE_UNIT, length - end)) != zero)
                                 break;
-                if (!zero)
+                if (!zero) {
                         rc = disk_target_write(target, bytes + at, end - at, offset + at, reterr);
-                else if (!clean)
+                        continue;
+                }
+                reservation_stop(transfer->reservation);
+                if (!clean || reservation_is_made(transfer->reservation))
                         rc = disk_target_zero(target, end - at, offset + at, reterr);
         }
         return rc;
@@ -134,9 +144,10 @@ static int copy_piece(void *context, const SweepPiece *piece, Reason *reterr) {
         buffer = scratch_get(SCRATCH_ANSWER, SWEEP_PIECE);
         if (!buffer)
                 return fail_oom(reterr);
+        reservation_make(transfer->reservation, piece->start + piece->length);
         rc = rescue_read(transfer->rescue, buffer, piece->length, piece->start, reterr);
         if (rc == 0)
-                rc = write_sparse(target, target->clean, buffer, piece->length, piece->start, reterr);
+                rc = write_sparse(transfer, target->clean, buffer, piece->length, piece->start, reterr);
         if (rc == 0)
                 atomic_fetch_add(&transfer->done, piece->length);
         return rc;
@@ -228,7 +239,7 @@ int transfer_head(Transfer *transfer, Reason *reterr) {
                 return fail_oom(reterr);
         rc = rescue_read(transfer->rescue, bytes, transfer->head, 0, reterr);
         if (rc == 0 && transfer->head > first)
-                rc = write_sparse(transfer->target, false, bytes + first, transfer->head - first, first, reterr);
+                rc = write_sparse(transfer, false, bytes + first, transfer->head - first, first, reterr);
         if (rc == 0)
                 rc = disk_target_sync(transfer->target, reterr);
         if (rc == 0 && first > 0)

@@ -67,6 +67,22 @@ def test_what_is_zero_takes_no_room(person, program, place):
         assert allocated(f"{place}/vda.{form}") < MIB
 
 
+def test_zeroes_that_are_stored_as_data_take_no_room_either(person, program, place):
+    """Room is set aside for long data before they are read."""
+    os.mkdir(f"{place}/images")
+    image = f"{place}/images/guest.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "preallocation=full", image, "600M"], check=True)
+    subprocess.run(["qemu-io", "-c", "write -P 3 0 5M", "-c", "write -P 4 300M 1M", "-c", "write -P 5 599M 1M", image],
+                   check=True, capture_output=True)
+    person.give(f"{place}/images")
+    person.give(image)
+    vm, = program.json("list", f"{place}/images")["vms"]
+    point, = program.json("list", f"{place}/images", f"{vm['name']}/latest")["vms"][0]["points"]
+    program.run("restore", f"{place}/images", f"{vm['name']}/latest/{point['disks'][0]['name']}", f"{place}/guest.raw")
+    assert same_disk(f"{place}/guest.raw", image, ("raw", "qcow2"))
+    assert allocated(f"{place}/guest.raw") < 9 * MIB
+
+
 def test_the_format_is_that_of_the_name_where_none_is_said(restore, place):
     restore("vm1/latest/vdd", f"{place}/a.qcow2")
     restore("vm1/latest/vdd", f"{place}/a.img", "--format", "qcow2")
