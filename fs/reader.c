@@ -8,6 +8,7 @@
 #include "util/scratch.h"
 
 #define ZEROES (1u << 20) /* as long as the longest request of the kernel */
+#define SHORT (16u << 10) /* bytes, that are zeroed sooner than it is found out that they are a hole */
 #define PIECE (4u << 10)  /* what is tried by itself where not all can be read: the smallest block */
 
 static char zeroes[ZEROES] __attribute__((aligned(4096)));
@@ -41,7 +42,7 @@ int reader_read(OpenFile *file, size_t size, uint64_t offset, Answer *ret) {
         ret->end = offset + size;
         if (ret->range)
                 return 0;
-        if (size <= sizeof zeroes && chain_view_is_zero(file->view, offset, size) == 1) {
+        if (size > SHORT && size <= sizeof zeroes && chain_view_is_zero(file->view, offset, size) == 1) {
                 ret->bytes = zeroes;
                 return 0;
         }

@@ -139,21 +139,16 @@ static bool is_chain_of(const Chain *chain, Vm *vm, const Manifest *manifest, co
                strcmp(chain->disk, disk) == 0 && strcmp(chain->capture, manifest->capture) == 0;
 }
 
-static int load_nothing(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
-        return -ENOENT;
-}
-
 /* Adds all that the chain of an ancestor has, where that is in the cache: who opens one point after the other has every
  * manifest read once. 0: all is there; 1: it is not in the cache. */
 static int add_known(Chain *chain, Vm *vm, const Manifest *manifest, const char *disk, uint64_t limit, Reason *reterr) {
-        static const CacheLoader finder = { load_nothing, NULL };
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
         const Chain *known;
         CacheKey key;
 
         if (chain_key(vm, manifest, disk, &key) < 0)
                 return fail_oom(reterr);
-        if (cache_get(layer_store_memory(chain->store), key, &finder, NULL, &entry, NULL) < 0)
+        if (!cache_find(layer_store_memory(chain->store), key, &entry))
                 return 1;
         known = cache_value(entry);
         if (!is_chain_of(known, vm, manifest, disk) || known->damage)

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdbool.h>
 
 #define SHARD_COUNT 16     /* a power of 2 */
 #define BUCKETS_INITIAL 64 /* a power of 2 */
@@ -284,6 +283,23 @@ int cache_get(Cache *cache, CacheKey key, const CacheLoader *loader, void *conte
         if (!entry)
                 return fail_oom(reterr);
         return load_entry(shard, entry, loader, context, ret, reterr);
+}
+
+bool cache_find(Cache *cache, CacheKey key, CacheEntry **ret) {
+        Shard *shard = &cache->shards[hash_key(key) % SHARD_COUNT];
+        CacheEntry *entry;
+
+        pthread_mutex_lock(&shard->lock);
+        entry = find_entry(shard, key);
+        if (entry && entry->state != ENTRY_READY)
+                entry = NULL;
+        if (entry)
+                put_in_use(shard, entry);
+        pthread_mutex_unlock(&shard->lock);
+        if (!entry)
+                return false;
+        *ret = entry;
+        return true;
 }
 
 void *cache_value(const CacheEntry *entry) {

@@ -8,6 +8,7 @@
  * loader may use the cache itself (for another key). */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,6 +39,8 @@ uint64_t cache_new_owner(void);
 
 /* Finds or loads. Each success is paired with a cache_release(). The loader's errors are passed on. */
 int cache_get(Cache *cache, CacheKey key, const CacheLoader *loader, void *context, CacheEntry **ret, Reason *reterr);
+/* Finds what is there by now, as cache_get() does; false where it would have to be loaded, or is being. */
+bool cache_find(Cache *cache, CacheKey key, CacheEntry **ret);
 void *cache_value(const CacheEntry *entry);
 CacheEntry *cache_release(CacheEntry *entry); /* always NULL */
 DEFINE_CLEANUP(CacheEntry, cache_release)

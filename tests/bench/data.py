@@ -38,6 +38,7 @@ class Data:
     def __init__(self, work, size, tools, say):
         self.place, self.size, self.tools, self.say = os.path.join(work, size.name), size, tools, say
         self.raw = f"{self.place}/disk.raw"
+        self.packed = f"{self.place}/disk.lz4"
         self.repository = f"{self.place}/repository"
         self.overlays = f"{self.place}/qcow2"
 
@@ -81,9 +82,11 @@ class Data:
                 found += range(-(-start // BLOCK) * BLOCK, offset - BLOCK + 1, BLOCK)
         return found
 
-    def make(self, chains, compressed):
+    def make(self, chains, compressed, packed=False):
         os.makedirs(self.overlays, exist_ok=True)
         self.once("disk", self.make_disk)
+        if packed:
+            self.once("packed", lambda: subprocess.run([self.tools.bare_fuse, "--pack", self.raw, self.packed], check=True))
         for history in (SHORT, LONG):
             if any(history_of(layers) == history for layers in chains):
                 self.once(history, lambda history=history: self.make_history(history))

@@ -179,12 +179,12 @@ def nbdfuse(data, layers):
 
 
 @contextlib.contextmanager
-def bare(tools, data, cached=False):
+def bare(tools, file, *mode):
     with place() as (path, log):
         mount = f"{path}/mnt"
         os.mkdir(mount)
         with running(f"{mount}/image", [mount], log) as server:
-            server.start(tools.bare_fuse, data.raw, mount, *(["cached"] if cached else []), log=log)
+            server.start(tools.bare_fuse, file, mount, *mode, log=log)
             server.wait_for(lambda: is_mounted(mount))
             set_read_ahead(mount, 1024)  # as the mount of a repository sets it for itself
             yield server

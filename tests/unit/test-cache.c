@@ -68,6 +68,22 @@ static void found_again_without_making(void) {
         CHECK_INT(freed, 2);
 }
 
+static void what_is_there_is_found_without_a_loader(void) {
+        Cache *cache = new_cache(1000);
+        CacheEntry *kept = get(cache, 1, 7, 10), *entry = NULL;
+
+        CHECK(cache_find(cache, (CacheKey) { 1, 7 }, &entry) && entry == kept);
+        cache_release(kept);
+        CHECK(!cache_find(cache, (CacheKey) { 1, 8 }, &kept));
+        cache_forget(cache, 1);
+        CHECK(!cache_find(cache, (CacheKey) { 1, 7 }, &kept));
+        CHECK_INT(freed, 0); /* in use still */
+        cache_release(entry);
+        CHECK_INT(freed, 1);
+        CHECK_INT(made, 1);
+        cache_free(cache);
+}
+
 static void without_capacity_only_what_is_in_use_is_kept(void) {
         Cache *cache = new_cache(0);
         CacheEntry *entry = get(cache, 1, 1, 5);
@@ -277,6 +293,7 @@ static void forgetting_many_owners_does_not_walk_all_there_is(void) {
 
 int main(void) {
         RUN(found_again_without_making);
+        RUN(what_is_there_is_found_without_a_loader);
         RUN(without_capacity_only_what_is_in_use_is_kept);
         RUN(more_than_the_capacity_goes_and_what_is_in_use_stays);
         RUN(what_is_used_often_outlives_what_is_not);

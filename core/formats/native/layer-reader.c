@@ -333,19 +333,14 @@ static bool touch(CacheKey key) {
 typedef struct BlockRequest {
         const NativeLayer *native;
         Run run; /* of one block */
-        bool alone;    /* all that is read lies within this block */
-        bool not_kept; /* set by the loader: it was not worth it yet */
 } BlockRequest;
 
 static int load_block(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
-        BlockRequest *request = context;
+        const BlockRequest *request = context;
         uint32_t length = raw_length(request->native, request->run.block);
         CLEANUP(freep) unsigned char *block = NULL;
         int rc;
 
-        request->not_kept = touch(key) && request->alone;
-        if (request->not_kept)
-                return -EAGAIN;
         block = malloc(length);
         if (!block)
                 return fail_oom(reterr);
@@ -384,19 +379,24 @@ static int read_once(const NativeLayer *native, Run run, uint32_t offset, uint32
         return 0;
 }
 
-/* A part of one block, by way of the cache. */
+/* A part of one block, by way of the cache where more of it may be wanted: it is the end of something longer, or was read from
+ * not long ago. */
 static int read_part(const NativeLayer *native, Run run, uint32_t offset, uint32_t length, bool alone, void *to,
                      Reason *reterr) {
         CLEANUP(cache_releasep) CacheEntry *cached = NULL;
-        BlockRequest request = { native, run, alone && native->codec->decompress_start, false };
+        BlockRequest request = { native, run };
         CacheKey key = { native->owner, BLOCK_ITEMS | run.block };
-        int rc;
 
-        rc = cache_get(native->memory, key, &block_loader, &request, &cached, reterr);
-        if (rc < 0 && request.not_kept)
-                return read_once(native, run, offset, length, to, reterr);
-        if (rc < 0)
-                return rc;
+        if (!cache_find(native->memory, key, &cached)) {
+                bool first = touch(key);
+                int rc;
+
+                if (first && alone && native->codec->decompress_start)
+                        return read_once(native, run, offset, length, to, reterr);
+                rc = cache_get(native->memory, key, &block_loader, &request, &cached, reterr);
+                if (rc < 0)
+                        return rc;
+        }
         memcpy(to, (const unsigned char *) cache_value(cached) + offset, length);
         return 0;
 }
