@@ -4,16 +4,15 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 #include "util/bytes.h"
 #include "waiting.h"
 
-#define AHEAD 2                      /* ranges that are made ready for a descriptor */
+#define AHEAD 4                      /* ranges that are made ready for a descriptor */
 #define RANGES (AHEAD + 1)           /* and the one that is being answered from */
 #define STREAK (256u << 10)          /* bytes read without a gap before anything is made ready */
 #define LONG_REQUEST (128u << 10)    /* bytes: the next one is taken to be as long; shorter ones share a range */
-#define THREADS_MAX 4
+#define THREADS 4                    /* more than most have processors: cold, they wait for the disk */
 
 typedef enum RangeState {
         RANGE_FREE,
@@ -49,7 +48,7 @@ struct Prefetcher {
         PrefetchRange *first, **last;
         unsigned char *spare[PREFETCH_BUFFERS];
         size_t spare_count, buffer_count;
-        pthread_t threads[THREADS_MAX];
+        pthread_t threads[THREADS];
         size_t thread_count;
         bool over;
 };
@@ -172,12 +171,9 @@ static void *make_ready(void *context) {
         return NULL;
 }
 
-/* As many as there are processors; what is queued without any is read by who asks for it. */
+/* What is queued without any is read by who asks for it. */
 static void start_threads(Prefetcher *prefetcher) {
-        long processors = sysconf(_SC_NPROCESSORS_ONLN);
-        size_t wanted = processors < 1 ? 1 : (size_t) min_u64((uint64_t) processors, THREADS_MAX);
-
-        while (prefetcher->thread_count < wanted &&
+        while (prefetcher->thread_count < THREADS &&
                pthread_create(&prefetcher->threads[prefetcher->thread_count], NULL, make_ready, prefetcher) == 0)
                 prefetcher->thread_count++;
 }

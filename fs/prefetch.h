@@ -15,7 +15,7 @@
 #include "util/cleanup.h"
 
 #define PREFETCH_SIZE (1u << 20) /* bytes: the longest request of the kernel */
-#define PREFETCH_BUFFERS 8
+#define PREFETCH_BUFFERS 16
 
 typedef struct Prefetcher Prefetcher;       /* of a mount: threads and buffers */
 typedef struct Prefetch Prefetch;           /* of a descriptor */

@@ -17,6 +17,11 @@ int byte_store_seek(ByteStore *store, uint64_t offset, int whence, uint64_t *ret
         return 0;
 }
 
+void byte_store_expect(ByteStore *store, uint64_t offset, uint64_t length) {
+        if (store->ops->expect && offset <= store->size && length <= store->size - offset)
+                store->ops->expect(store, offset, length);
+}
+
 uint64_t byte_store_size(const ByteStore *store) {
         return store->size;
 }

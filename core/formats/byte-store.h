@@ -22,6 +22,9 @@ typedef struct ByteStoreOps {
          * thread. NULL: what is a hole cannot be told. */
         int (*seek)(ByteStore *store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr);
         void (*free)(ByteStore *store);
+        /* The range, which lies within the size, is about to be read: may begin with it, and returns at once. Any thread. NULL:
+         * that is of no use. */
+        void (*expect)(ByteStore *store, uint64_t offset, uint64_t length);
 } ByteStoreOps;
 
 /* Implementations embed this as their first member. */
@@ -53,6 +56,8 @@ int byte_store_read(ByteStore *store, void *buffer, size_t length, uint64_t offs
 /* The first byte at or behind offset that is data, or lies in a hole (which reads as zeroes); the size where there is none.
  * whence: SEEK_DATA, SEEK_HOLE. Where it cannot be told all is data. */
 int byte_store_seek(ByteStore *store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr);
+/* A hint: the range will be read soon. */
+void byte_store_expect(ByteStore *store, uint64_t offset, uint64_t length);
 uint64_t byte_store_size(const ByteStore *store);
 const char *byte_store_name(const ByteStore *store);
 ByteStore *byte_store_free(ByteStore *store); /* always NULL */

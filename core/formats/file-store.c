@@ -104,6 +104,15 @@ static int file_store_seek(ByteStore *byte_store, uint64_t offset, int whence, u
         return 0;
 }
 
+/* The kernel fetches it in the background. */
+static void file_store_expect(ByteStore *byte_store, uint64_t offset, uint64_t length) {
+        FileStore *store = (FileStore *) byte_store;
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+
+        if (cache_get(store->open_files, store->key, &fd_loader, store, &entry, NULL) >= 0)
+                (void) posix_fadvise(value_to_fd(cache_value(entry)), (off_t) offset, (off_t) length, POSIX_FADV_WILLNEED);
+}
+
 static void file_store_free(ByteStore *byte_store) {
         FileStore *store = (FileStore *) byte_store;
 
@@ -112,7 +121,12 @@ static void file_store_free(ByteStore *byte_store) {
         free(store);
 }
 
-static const ByteStoreOps file_store_ops = { file_store_read, file_store_seek, file_store_free };
+static const ByteStoreOps file_store_ops = {
+        .read = file_store_read,
+        .seek = file_store_seek,
+        .expect = file_store_expect,
+        .free = file_store_free,
+};
 
 static int open_store(int root_fd, const char *path, const uint64_t *seal, Cache *open_files, ByteStore **ret,
                       Reason *reterr) {

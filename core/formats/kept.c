@@ -21,7 +21,7 @@ static void kept_free(Layer *layer) {
         free(layer);
 }
 
-static const LayerOps kept_ops = { layer_extents_data, kept_read, kept_free };
+static const LayerOps kept_ops = { .extents = layer_extents_data, .read = kept_read, .free = kept_free };
 
 int kept_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
         CLEANUP(freep) char *content = NULL;

@@ -328,6 +328,11 @@ int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reaso
         return length > 0 ? layer->ops->read(layer, buffer, length, offset, reterr) : 0;
 }
 
+void layer_expect(Layer *layer, uint64_t start, uint64_t length) {
+        if (layer->ops->expect && check_range(layer, start, length, NULL) == 0 && length > 0)
+                layer->ops->expect(layer, start, length);
+}
+
 int layer_read_filled(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         CLEANUP(extent_map_freep) ExtentMap *map = NULL;
         uint64_t at = offset;

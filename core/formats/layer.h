@@ -26,6 +26,9 @@ typedef struct LayerOps {
         /* Reads a range. -EIO where not all of it is data, or what is stored is damaged. Any thread. */
         int (*read)(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);
         void (*free)(Layer *layer);
+        /* The range is about to be read: may begin to fetch what of it is data, and returns soon. Any thread. NULL: it
+         * does not. */
+        void (*expect)(Layer *layer, uint64_t start, uint64_t length);
 } LayerOps;
 
 /* The extents of a layer without holes. */
@@ -107,5 +110,7 @@ uint64_t layer_disk_size(const Layer *layer);
  * unreadable in the map, and layer_read() has the words. */
 int layer_extents(Layer *layer, uint64_t start, uint64_t length, ExtentMap **ret, Reason *reterr);
 int layer_read(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);
-/* The same where zeroes may be too: they are filled in. -EIO where some of it is neither. */
+/* A hint: the range, which is data, will be read soon. */
+void layer_expect(Layer *layer, uint64_t start, uint64_t length);
+/* As layer_read() where zeroes may be too: they are filled in. -EIO where some of it is neither. */
 int layer_read_filled(Layer *layer, void *buffer, size_t length, uint64_t offset, Reason *reterr);

@@ -47,7 +47,7 @@ static void raw_free(Layer *layer) {
         free(layer);
 }
 
-static const LayerOps raw_ops = { raw_extents, raw_read, raw_free };
+static const LayerOps raw_ops = { .extents = raw_extents, .read = raw_read, .free = raw_free };
 
 int raw_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *bytes = NULL;

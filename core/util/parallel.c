@@ -2,8 +2,11 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdint.h>
+#include <time.h>
 
 #define THREADS_MAX 16
+#define ALONE_NS 200000 /* until others are started */
 
 typedef struct Loop {
         size_t count;
@@ -11,6 +14,13 @@ typedef struct Loop {
         void (*work)(void *context, size_t index);
         void *context;
 } Loop;
+
+static int64_t now(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
 
 static void *run(void *argument) {
         Loop *loop = argument;
@@ -22,10 +32,14 @@ static void *run(void *argument) {
 
 void parallel_for(size_t count, size_t threads, void (*work)(void *context, size_t index), void *context) {
         Loop loop = { .count = count, .work = work, .context = context };
+        int64_t end = now() + ALONE_NS;
         pthread_t others[THREADS_MAX];
-        size_t started = 0;
+        size_t started = 0, left;
 
-        while (started < THREADS_MAX && started + 1 < threads && started + 1 < count &&
+        while (loop.next < count && now() < end)
+                work(context, loop.next++);
+        left = count - loop.next;
+        while (started < THREADS_MAX && started + 1 < threads && started + 1 < left &&
                pthread_create(&others[started], NULL, run, &loop) == 0)
                 started++;
         run(&loop);

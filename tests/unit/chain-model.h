@@ -90,7 +90,7 @@ static inline void write_point(Fixture *f, const char *name, const char *parent,
         Reason reason = REASON_INIT;
 
         make_capture_directory(f, manifest);
-        disk->size = size;
+        disk->size = disk->allocated = size;
         disk->kind = kind;
         free(disk->layers[0].format);
         free(disk->layers[0].file);

@@ -1,8 +1,12 @@
 /* Files as byte stores and sinks. */
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "formats/byte-store.h"
 #include "random.h"
@@ -179,6 +183,46 @@ static void more_files_than_descriptors_are_read(void) {
         CHECK_INT(setrlimit(RLIMIT_NOFILE, &before), 0);
 }
 
+/* Whether the kernel has all of a range in memory. */
+static bool is_in_memory(const TemporaryDirectory *directory, const char *path, size_t offset, size_t length) {
+        CLEANUP(close_fd) int fd = openat(directory->fd, path, O_RDONLY);
+        unsigned char pages[256];
+        void *map = mmap(NULL, length, PROT_READ, MAP_SHARED, fd, (off_t) offset);
+        bool all = true;
+
+        CHECK(map != MAP_FAILED && length / 4096 <= sizeof pages);
+        CHECK_INT(mincore(map, length, pages), 0);
+        for (size_t i = 0; i < length / 4096; i++)
+                all &= pages[i] & 1;
+        munmap(map, length);
+        return all;
+}
+
+static void what_is_expected_is_fetched_before_it_is_read(void) {
+        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        size_t length = 2u << 20, part = 512u << 10;
+        CLEANUP(freep) uint8_t *bytes = calloc(1, length);
+        CLEANUP(cache_freep) Cache *files = NULL;
+        Reason reason = REASON_INIT;
+        ByteStore *store;
+
+        memset(bytes, 1, length);
+        write_file(&directory, "a", bytes, length);
+        CHECK_INT(cache_new(32, &files), 0);
+        CHECK_INT(file_store_open(directory.fd, "a", files, &store, &reason), 0);
+        {
+                CLEANUP(close_fd) int fd = openat(directory.fd, "a", O_RDONLY);
+
+                CHECK_INT(fsync(fd), 0);
+                CHECK_INT(posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+        }
+        byte_store_expect(store, length, 1); /* past the end: nothing */
+        byte_store_expect(store, part, part);
+        while (!is_in_memory(&directory, "a", part, part))
+                usleep(1000);
+        byte_store_free(store);
+}
+
 int main(void) {
         RUN(what_is_appended_in_any_pieces_is_in_the_file);
         RUN(a_sink_makes_new_files_alone);
@@ -186,5 +230,6 @@ int main(void) {
         RUN(a_sink_that_is_stuck_goes_on_where_it_stopped);
         RUN(reads_outside_of_the_file_are_refused);
         RUN(more_files_than_descriptors_are_read);
+        RUN(what_is_expected_is_fetched_before_it_is_read);
         return unit_result();
 }

@@ -4,6 +4,7 @@
 
 #include "chain-model.h"
 #include "chain/chain-map.h"
+#include "chain/chain-private.h"
 #include "partitions/point-image.h"
 
 static ByteKind kind_of(const ChainExtent *extent) {
@@ -74,6 +75,7 @@ static void check_point(Fixture *f, const PointModel *model, const PointModel *p
         for (unsigned i = 0; i < 60 && model->size > 0; i++) {
                 uint64_t offset = random_below(model->size);
 
+                atomic_store(&chain->waits, random_below(2)); /* as where the disk is slow */
                 check_read(chain, model, offset, random_below(min_u64(model->size - offset, i % 4 ? 20000 : 2u << 20) + 1));
                 check_seek(chain, model, offset);
         }

@@ -472,6 +472,31 @@ static int native_read(Layer *layer, void *buffer, size_t length, uint64_t offse
         return 0;
 }
 
+/* What the first leaf tells of it: who expects more than that goes on to read it first. */
+static void native_expect(Layer *layer, uint64_t start, uint64_t length) {
+        const NativeLayer *native = (const NativeLayer *) layer;
+        uint64_t size = native->bounds.block_size, block = start / size, end = divide_up(start + length, size);
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        PageEntry entry;
+        const Page *leaf;
+
+        if (find_leaf(native, block, end, &cached, &entry, NULL) < 0 || !cached)
+                return;
+        leaf = cache_value(cached);
+        for (uint32_t i = page_find(leaf, block); i < leaf->count && leaf->records[i].block < end; i++) {
+                const PageRecord *record = &leaf->records[i];
+                uint64_t from = max_u64(block, record->block), to = min_u64(end, record->block + record->count);
+                const StoredBlock *first, *last;
+
+                if (record->state != EXTENT_DATA || from >= to)
+                        continue;
+                first = &leaf->blocks[record->stored + (from - record->block)];
+                last = &leaf->blocks[record->stored + (to - 1 - record->block)];
+                byte_store_expect(native->store, leaf->blocks_start + first->offset,
+                                  last->offset + last->length - first->offset);
+        }
+}
+
 static void native_free(Layer *layer) {
         NativeLayer *native = (NativeLayer *) layer;
 
@@ -480,7 +505,12 @@ static void native_free(Layer *layer) {
         free(native);
 }
 
-static const LayerOps native_ops = { native_extents, native_read, native_free };
+static const LayerOps native_ops = {
+        .extents = native_extents,
+        .read = native_read,
+        .expect = native_expect,
+        .free = native_free,
+};
 
 static void native_freep(NativeLayer **native) {
         if (*native)

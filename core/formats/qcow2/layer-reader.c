@@ -225,7 +225,7 @@ static void qcow2_free(Layer *layer) {
         free(qcow2);
 }
 
-static const LayerOps qcow2_ops = { qcow2_extents, qcow2_read, qcow2_free };
+static const LayerOps qcow2_ops = { .extents = qcow2_extents, .read = qcow2_read, .free = qcow2_free };
 
 static void qcow2_freep(Qcow2Layer **qcow2) {
         if (*qcow2)

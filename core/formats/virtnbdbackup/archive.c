@@ -192,7 +192,7 @@ static void part_free(ByteStore *store) {
         free(part);
 }
 
-static const ByteStoreOps part_ops = { part_read, NULL, part_free };
+static const ByteStoreOps part_ops = { .read = part_read, .free = part_free };
 
 int archive_open(ByteStore *bytes, const ArchiveMember *member, ByteStore **ret, Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *whole = bytes;

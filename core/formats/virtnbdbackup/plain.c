@@ -14,7 +14,7 @@ static void plain_free(Layer *layer) {
         free(layer);
 }
 
-static const LayerOps plain_ops = { layer_extents_data, plain_read, plain_free };
+static const LayerOps plain_ops = { .extents = layer_extents_data, .read = plain_read, .free = plain_free };
 
 int plain_open(ByteStore *bytes, Layer **ret, Reason *reterr) {
         PlainLayer *plain = calloc(1, sizeof *plain);

@@ -105,7 +105,7 @@ static void stream_free(Layer *layer) {
         free(stream);
 }
 
-static const LayerOps stream_ops = { stream_extents, stream_read, stream_free };
+static const LayerOps stream_ops = { .extents = stream_extents, .read = stream_read, .free = stream_free };
 
 static void stream_cleanup(StreamLayer **stream) {
         if (*stream)

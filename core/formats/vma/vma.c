@@ -187,7 +187,7 @@ static void vma_free(Layer *layer) {
         free(vma);
 }
 
-static const LayerOps vma_ops = { vma_extents, vma_read, vma_free };
+static const LayerOps vma_ops = { .extents = vma_extents, .read = vma_read, .free = vma_free };
 
 /* The number behind a word. */
 static bool take_number(const char *member, const char *word, unsigned limit, unsigned *ret) {
