@@ -139,6 +139,7 @@ int draft_keep_file(Draft *draft, const char *name, const void *content, size_t 
         Manifest *manifest = draft->manifest;
         CLEANUP(freep) char *path = draft_path(draft, name);
         ManifestFile *grown;
+        bool linked;
         int rc;
 
         grown = reallocarray(manifest->files, manifest->file_count + 1, sizeof *grown);
@@ -147,13 +148,14 @@ int draft_keep_file(Draft *draft, const char *name, const void *content, size_t 
                 return fail_oom(reterr);
         }
         manifest->files = grown;
-        if (!link_previous(draft, path, name, content, length)) {
+        linked = link_previous(draft, path, name, content, length);
+        if (!linked) {
                 rc = create_file(vm_fd(draft->vm), path, content, length, reterr);
                 if (rc < 0)
                         return rc;
         }
         grown[manifest->file_count] = (ManifestFile) {
-                .name = strdup(name), .length = length, .seal = checksum(content, length),
+                .name = strdup(name), .length = length, .seal = checksum(content, length), .linked = linked,
         };
         if (!grown[manifest->file_count].name)
                 return fail_oom(reterr);

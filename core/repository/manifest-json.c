@@ -215,6 +215,7 @@ static int load_file(const json_t *object, ManifestFile *file, Reason *reterr) {
                 rc = json_take_size(object, "length", &file->length, reterr);
         if (rc == 0)
                 rc = take_seal(object, &file->seal, reterr);
+        file->linked = json_is_true(json_object_get(object, "linked"));
         if (rc == 0 && json_object_get(object, "layer"))
                 return load_file_layer(json_object_get(object, "layer"), file, reterr);
         if (rc == 0 && file->length > KEPT_LENGTH_MAX)
@@ -367,6 +368,8 @@ static json_t *dump_files(const Manifest *manifest) {
 
                 if (file->format && json_object_set_new(item, "layer", dump_layer(file->format, file->file, file->file_length,
                                                                                   file->seal)) < 0)
+                        return NULL;
+                if (file->linked && json_object_set_new(item, "linked", json_true()) < 0)
                         return NULL;
                 if (json_array_append_new(list, item) < 0)
                         return NULL;

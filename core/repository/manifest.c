@@ -129,7 +129,8 @@ uint64_t manifest_stored(const Manifest *manifest) {
         for (size_t i = 0; i < manifest->disk_count; i++)
                 sum = min_u64(sum + manifest_disk_stored(&manifest->disks[i]), INT64_MAX);
         for (size_t i = 0; i < manifest->file_count; i++)
-                sum = min_u64(sum + manifest->files[i].length, INT64_MAX);
+                if (!manifest->files[i].linked)
+                        sum = min_u64(sum + manifest->files[i].length, INT64_MAX);
         return sum;
 }
 

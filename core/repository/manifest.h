@@ -12,6 +12,7 @@
  *                 "unreadable": N, "backing": TEXT|null,
  *                 "layers": [{"format": "native", "file": "vda.layer", "length": N, "seal": "16 hex digits"}]}],
  *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits",
+ *                 "linked": true,                                         where it is the parent's, by a second name
  *                 "layer": as above}]}                                    of a long file: it is stored so, under another name
  * Layers of a disk stand newest first. The parent of a differential point is a full one. A parent's name sorts before its
  * child's. Unknown keys are ignored.
@@ -72,6 +73,7 @@ typedef struct ManifestFile {
         char *file;    /* below the manifest's place; NULL: the name */
         char *member;  /* as LayerLocation has it; or NULL */
         uint64_t file_length; /* of the file that has it as a member; 0: the length */
+        bool linked;   /* it is the parent's file as well, and takes no room */
 } ManifestFile;
 
 typedef struct Manifest {
@@ -110,7 +112,7 @@ uint64_t manifest_disk_allocated(const ManifestDisk *disk); /* or ALLOCATED_UNKN
 /* What has been found is remembered: the one thing that changes in a manifest. */
 void manifest_disk_set_allocated(const ManifestDisk *disk, uint64_t allocated);
 uint64_t manifest_disk_stored(const ManifestDisk *disk); /* bytes of its layers' files */
-uint64_t manifest_stored(const Manifest *manifest);
+uint64_t manifest_stored(const Manifest *manifest); /* and of files that the parent does not have as well */
 
 /* The layer's place as layer_open() wants it; ret->path is allocated, the rest borrowed from the manifest. */
 int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr);

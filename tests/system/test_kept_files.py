@@ -73,6 +73,9 @@ def test_the_kernel_and_its_initrd_are_kept_once(session, repository, program, p
                 assert read(mount / f"direct/{point}/initrd") == read(f"{guest}/initrd")
         kept = repository.stored_files(vm, "data/*/kernel")
         assert len(kept) == 3 and len({os.stat(path).st_ino for path in kept}) == 1
+        length = os.stat(kept[0]).st_size
+        first, *others = (repository.point(vm, point)["stored"] for point in points)
+        assert first > length and max(others) < length, "what takes no room is not counted as stored"
 
 
 def test_a_file_that_is_not_there_is_a_warning(session, repository, guest):
