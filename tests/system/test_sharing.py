@@ -4,6 +4,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -15,8 +16,6 @@ from wait import until
 
 MIB = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
-
-pytestmark = pytest.mark.needs_root
 
 
 @pytest.fixture
@@ -63,6 +62,7 @@ def content(mountpoint, handle):
         return file.read()
 
 
+@pytest.mark.needs_root
 def test_handles_outlive_the_mount(program, repository, points, place):
     first, second = points
     names = [f"disk/{point}/{file}" for point in points for file in ("vda.raw", "vda.map", "info.json")]
@@ -85,6 +85,7 @@ def test_handles_outlive_the_mount(program, repository, points, place):
             os.close(fd)
 
 
+@pytest.mark.needs_root
 def test_a_handle_of_what_is_gone_is_stale(program, repository, points, place):
     first, second = points
     with mounted(program, repository.path, place) as mount:
@@ -103,6 +104,7 @@ def test_a_handle_of_what_is_gone_is_stale(program, repository, points, place):
         assert refused.value.errno == errno.ESTALE
 
 
+@pytest.mark.needs_root
 def test_a_handle_never_becomes_another_points(program, repository, points, place):
     """The newest point's number is given again after it was removed; its handles are not."""
     newest = list(points)[-1]
@@ -175,6 +177,7 @@ def client(*arguments):
     return done.stdout
 
 
+@pytest.mark.needs_root
 def test_an_nfs_server_exports_the_mount(program, repository, points, place):
     port = free_port()
     with mounted(program, repository.path, place) as mount, nfs_server(mount.path, place, port) as (url, behind):
@@ -193,7 +196,7 @@ def test_an_nfs_server_exports_the_mount(program, repository, points, place):
 SAMBA = """[global]
 server role = standalone server
 map to guest = bad user
-guest account = root
+guest account = {user}
 smb ports = {port}
 interfaces = lo
 bind interfaces only = yes
@@ -214,15 +217,17 @@ guest only = yes
 """
 
 
-def test_a_samba_server_exports_the_mount(program, repository, points, place):
+@pytest.mark.parametrize("who", ["an ordinary user", pytest.param("root", marks=pytest.mark.needs_root)])
+def test_a_samba_server_of_who_has_mounted_it_exports_the_mount(program, repository, points, place, who):
     port, configuration = free_port(), f"{place}/smb.conf"
+    smbd = shutil.which("smbd", path="/usr/sbin:/usr/bin")
     smbclient = ["smbclient", "-s", configuration, "-p", str(port), "-N", "//127.0.0.1/backups", "-c"]
     for name in ("private", "ncalrpc", "lock", "state", "cache", "pid"):
         os.mkdir(f"{place}/{name}")
     with mounted(program, repository.path, place) as mount:
         with open(configuration, "w", encoding="utf-8") as file:
-            file.write(SAMBA.format(port=port, place=place, path=mount.path))
-        with server(["smbd", "--foreground", "--no-process-group", "-s", configuration], port, f"{place}/samba"):
+            file.write(SAMBA.format(port=port, place=place, path=mount.path, user=pwd.getpwuid(os.geteuid()).pw_name))
+        with server([smbd, "--foreground", "--no-process-group", "-s", configuration], port, f"{place}/samba"):
             for point, image in points.items():
                 client(*smbclient, f"cd disk\\{point}; get vda.raw {place}/copied.raw")
                 assert same_image(f"{place}/copied.raw", image)
@@ -235,6 +240,7 @@ def test_a_samba_server_exports_the_mount(program, repository, points, place):
 NOBODY = 65534
 
 
+@pytest.mark.needs_root
 @pytest.mark.parametrize("options, sees, triggers", [
     ("", False, False),
     ("allow_other", False, False),
