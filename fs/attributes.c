@@ -13,8 +13,8 @@
 /* A point does not change, but it can be removed; and what is said of it can become worse. */
 #define A_MOMENT 1.0
 
-/* Every path leads through the root and a VM, which are asked about each time: by a walk over thousands of points thousands of
- * times. */
+/* Every path leads through the root and a VM, which are asked about each time: by a walk over thousands of points thousands
+ * of times. */
 #define RUSH 64 /* questions within a window */
 #define RUSH_WINDOW_MS 100
 #define RUSH_LIFETIME 0.5
@@ -52,7 +52,8 @@ static uint64_t allocated(const Item *item) {
 
 static int set_partition_blocks(struct stat *st, const Item *item) {
         uint64_t blocks;
-        int rc = point_image_allocated(item->vm->vm, item->point->name, item_disk(item), item_partition(item), allocated(item),
+        int rc = point_image_allocated(item->vm->vm, item->point->name, item_disk(item), item_partition(item),
+                                       allocated(item),
                                        &blocks, NULL);
 
         if (rc < 0)

@@ -203,7 +203,8 @@ static SharedVm *known_vm(Catalogue *catalogue, const char *name) {
         if (vm)
                 shared_vm_ref(vm);
         pthread_mutex_unlock(&catalogue->lock);
-        if (!vm || strcmp(vm_name(vm->vm), name) != 0 || repository_identify_vm(catalogue->repository, name, &identity) < 0 ||
+        if (!vm || strcmp(vm_name(vm->vm), name) != 0 ||
+            repository_identify_vm(catalogue->repository, name, &identity) < 0 ||
             !identity_is_same(&identity, &vm->identity))
                 return NULL;
         return STEAL_PTR(vm);

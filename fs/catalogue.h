@@ -1,9 +1,9 @@
 /* fs/catalogue.h - finds VMs and points, by name as people ask and by serial as inode numbers do.
  *
  * By name the repository is asked each time, so that what another process or host changed is seen; what was read before
- * and is the same still, as its identity tells (identity.h), is not read again. By serial a bounded table answers, which such finds
- * fill; what it does not know is looked for in the repository, so that numbers handed out before (by an earlier mount even)
- * are always understood. What is found by serial may have been removed since.
+ * and is the same still, as its identity tells (identity.h), is not read again. By serial a bounded table answers, which
+ * such finds fill; what it does not know is looked for in the repository, so that numbers handed out before (by an earlier
+ * mount even) are always understood. What is found by serial may have been removed since.
  * Threads: any. Lock order: the table's lock is taken last and never held over I/O. */
 #pragma once
 
@@ -50,8 +50,8 @@ DEFINE_CLEANUP(Catalogue, catalogue_free)
 int catalogue_vm_named(Catalogue *catalogue, const char *name, SharedVm **ret);
 int catalogue_point_named(Catalogue *catalogue, SharedVm *vm, const char *name, Point **ret);
 
-/* Reads what the names of a directory stand for, several at a time, so that each is found quickly then. vm NULL: VMs; else its
- * points. Names of other things are passed over. */
+/* Reads what the names of a directory stand for, several at a time, so that each is found quickly then. vm NULL: VMs; else
+ * its points. Names of other things are passed over. */
 void catalogue_prepare(Catalogue *catalogue, SharedVm *vm, const Strings *names);
 
 /* -ESTALE where there is none. */

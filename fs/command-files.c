@@ -71,7 +71,8 @@ static bool is_asked_for(const char *only, const char *name) {
         return strncmp(only, name, length) == 0 && (!name[length] || name[length] == '.');
 }
 
-/* The file systems of one disk: of the partition alone where one is named. *ret_seen: the disk, or the partition, is there. */
+/* The file systems of one disk: of the partition alone where one is named. *ret_seen: the disk, or the partition, is there.
+ */
 static int find_on_disk(Vm *vm, const char *point, const char *disk, const char *only, Volumes *volumes,
                         bool *ret_seen, Reason *reterr) {
         CLEANUP(partition_table_unrefp) PartitionTable *table = NULL;
@@ -134,8 +135,8 @@ static int mount_with(const char *mount_options, const char *repository, const c
         return rc < 0 ? rc : program_output(argv, 4096, cancel, &output, reterr);
 }
 
-/* What an ordinary user mounts is closed to programs that are setuid, as ntfs-3g is, where fuse.conf does not allow otherwise.
- * The files are their owner's alone all the same. */
+/* What an ordinary user mounts is closed to programs that are setuid, as ntfs-3g is, where fuse.conf does not allow
+ * otherwise. The files are their owner's alone all the same. */
 static int mount_tree(const char *repository, const char *tree, const atomic_bool *cancel, Reason *reterr) {
         if (geteuid() != 0 && mount_with("ro,allow_other", repository, tree, cancel, NULL) == 0)
                 return 0;

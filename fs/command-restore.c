@@ -57,7 +57,8 @@ static void tell_skipped(void *context, const char *disk, uint64_t start, uint64
 
         (void) context;
         progress_clear();
-        snprintf(line, sizeof line, "%s: %" PRIu64 " bytes at %" PRIu64 " are zeroes, as they cannot be read: %s", disk, length,
+        snprintf(line, sizeof line, "%s: %" PRIu64 " bytes at %" PRIu64 " are zeroes, as they cannot be read: %s", disk,
+                 length,
                  start, why->text);
         command_warn(line);
 }

@@ -33,7 +33,8 @@ typedef struct Command {
         int (*run)(const struct Command *command, int argc, char **argv);
 } Command;
 
-extern const Command command_add, command_capture, command_diff, command_export, command_files, command_forget, command_guardian;
+extern const Command command_add, command_capture, command_diff, command_export, command_files, command_forget;
+extern const Command command_guardian;
 extern const Command command_import, command_init, command_list, command_map, command_mount, command_recover;
 extern const Command command_restore;
 

@@ -6,8 +6,8 @@
  *     DIR/.virtbackupfs/watched  a process stays with it, and holds a lock on .virtbackupfs as long as it lives
  *     DIR/vda1 …                 a file system each
  *
- * What is mounted stands in the kernel's list: nothing else has to be remembered, and what a crash left is taken down by that.
- * Threads: one. */
+ * What is mounted stands in the kernel's list: nothing else has to be remembered, and what a crash left is taken down by
+ * that. Threads: one. */
 #pragma once
 
 #include <stdatomic.h>

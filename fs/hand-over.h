@@ -15,6 +15,6 @@ typedef struct HandOver {
         atomic_bool ending;        /* set by the work once it takes down what it began: it may need a little longer then */
 } HandOver;
 
-/* Does the work in a thread of its own, and returns what it returned. -EINPROGRESS: it was told to end and goes on with all that
- * it was given: the process must end now, with _exit(2). */
+/* Does the work in a thread of its own, and returns what it returned. -EINPROGRESS: it was told to end and goes on with all
+ * that it was given: the process must end now, with _exit(2). */
 int hand_over_run(HandOver *hand_over, Reason *reterr);

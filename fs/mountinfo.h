@@ -15,5 +15,6 @@ int mountinfo_open(void);
 /* Whether a file system with this device number is on the list; also true where the list cannot be read. */
 bool mountinfo_has(int fd, dev_t device);
 
-/* Where something is mounted at the directory or below it, in the order in which it was. directory: absolute, without links. */
+/* Where something is mounted at the directory or below it, in the order in which it was. directory: absolute, without
+ * links. */
 int mountinfo_below(const char *directory, Strings *ret);

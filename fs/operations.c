@@ -33,7 +33,8 @@ static void reply_error(fuse_req_t req, int rc) {
         fuse_reply_err(req, -rc);
 }
 
-/* Reading a disk, and making text of it, may have to wait. Looking about may not, though it may want to know what is in one. */
+/* Reading a disk, and making text of it, may have to wait. Looking about may not, though it may want to know what is in
+ * one. */
 static void begin_waiting(fuse_req_t req, Waiting *waiting, bool light) {
         waiting_begin(waiting, req, mount_of(req)->session, mount_of(req)->tree.options->max_threads, light);
 }

@@ -12,8 +12,8 @@
 /* The caller owns a reference. A broken or missing table is no failure; see PartitionTable. */
 int partitions_find(Vm *vm, const char *point, const char *disk, PartitionTable **ret, Reason *reterr);
 
-/* "vda1", "nvme0n1p1": as Linux would call it; "vda2.VG-LV": a logical volume on that. Returns the length that the whole name
- * has, as snprintf(3). */
+/* "vda1", "nvme0n1p1": as Linux would call it; "vda2.VG-LV": a logical volume on that. Returns the length that the whole
+ * name has, as snprintf(3). */
 int partition_name(const char *disk, const Partition *partition, char *ret, size_t size);
 
 /* Adds to a disk's object what is known: "partitions", and where they are not NULL "table", "table_id", "table_reason",

@@ -1,9 +1,9 @@
 /* core/partitions/sketch.h - of a disk, what libblkid looks at: a sparse file in memory.
  *
  * libblkid reads from a descriptor, and a disk of ours has none that this process could read without waiting for itself. So
- * the places where tables and superblocks lie are copied into a memory file as long as the disk, or a part of it, and the rest
- * is a hole in it. Where a superblock leads elsewhere (to the first records of NTFS), the position of the descriptor after a
- * run tells: the place is copied as well, and libblkid runs again: sketch_follow().
+ * the places where tables and superblocks lie are copied into a memory file as long as the disk, or a part of it, and the
+ * rest is a hole in it. Where a superblock leads elsewhere (to the first records of NTFS), the position of the descriptor
+ * after a run tells: the place is copied as well, and libblkid runs again: sketch_follow().
  * Whatever a hostile disk says, no more than SKETCH_LIMIT bytes are copied.
  * Threads: one at a time. */
 #pragma once

@@ -366,7 +366,8 @@ static json_t *dump_files(const Manifest *manifest) {
                 json_t *item = json_pack("{s:o, s:I, s:o}", "name", json_text(file->name), "length",
                                          (json_int_t) file->length, "seal", seal_text(file->seal));
 
-                if (file->format && json_object_set_new(item, "layer", dump_layer(file->format, file->file, file->file_length,
+                if (file->format && json_object_set_new(item, "layer",
+                                                        dump_layer(file->format, file->file, file->file_length,
                                                                                   file->seal)) < 0)
                         return NULL;
                 if (file->linked && json_object_set_new(item, "linked", json_true()) < 0)

@@ -13,7 +13,7 @@
  *                 "layers": [{"format": "native", "file": "vda.layer", "length": N, "seal": "16 hex digits"}]}],
  *      "files": [{"name": "domain.xml", "length": N, "seal": "16 hex digits",
  *                 "linked": true,                                         where it is the parent's, by a second name
- *                 "layer": as above}]}                                    of a long file: it is stored so, under another name
+ *                 "layer": as above}]}                                    of a long file, stored under another name
  * Layers of a disk stand newest first. The parent of a differential point is a full one. A parent's name sorts before its
  * child's. Unknown keys are ignored.
  * Threads: a Manifest is immutable once read (but for what is allocated, which may be found out later); references are

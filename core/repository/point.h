@@ -14,8 +14,8 @@ int point_check(Vm *vm, const char *name, Reason *reterr);
  * reason, disks); a damaged one has name, complete, reason, and null or empty for the rest. */
 int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr);
 
-/* The object of info.json: the point's with "vm" added. manifest: NULL where it cannot be used; problem: why the point is not
- * complete, or NULL: whoever asks for many has judged them at once (lineage.h). */
+/* The object of info.json: the point's with "vm" added. manifest: NULL where it cannot be used; problem: why the point is
+ * not complete, or NULL: whoever asks for many has judged them at once (lineage.h). */
 int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr);
 
 /* {"name", "uuid", "source", "points": […]}; only the given point where point is not NULL. */

@@ -1,8 +1,8 @@
 /* core/repository/points-lock.h - the points of a VM stay while somebody needs them.
  *
  * An open-file-description lock on vms/NAME/readers, shared by all who need points for long (a recovery, a restore, an
- * export, an import from them) and exclusive for who deletes them. Captures are not concerned: they only add. Whoever reads a
- * mount is not either, but for a mount that says what it is held for.
+ * export, an import from them) and exclusive for who deletes them. Captures are not concerned: they only add. Whoever reads
+ * a mount is not either, but for a mount that says what it is held for.
  * It ends with the process, at the latest. */
 #pragma once
 

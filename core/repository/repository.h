@@ -9,7 +9,7 @@
  *         ├── readers                held while points are restored or recovered, or deleted (points-lock.h)
  *         ├── state.json             sealed JSON: how the capture goes (capture-state.h)
  *         ├── points/POINT.json      sealed JSON: one manifest a restore point (manifest.h); creating it is the commit
- *         └── data/CAPTURE/          what one capture wrote: DISK.layer, domain.xml, …; a leftover where no manifest names it
+ *         └── data/CAPTURE/          what one capture wrote: DISK.layer, domain.xml, …; a leftover without a manifest
  *
  * Every JSON file but `state.json` and `vm.json` is immutable once made. Who reads takes no lock, but for
  * the one that keeps points from being deleted.
@@ -34,9 +34,9 @@ typedef struct Repository Repository;
 /* Makes an empty repository; the directory may exist if it is empty. -ENOTEMPTY, -EEXIST (a repository already). */
 int repository_init(const char *path, Reason *reterr);
 
-/* A directory that is no repository of ours but holds backups of other tools is opened too: what is in it is shown as VMs and
- * points, and nothing is written. -ENOENT: not there, -ENOTDIR, -EINVAL: no repository, nor anything else that is known,
- * -ENOTSUP: made by a newer version, -EBADMSG: damaged. */
+/* A directory that is no repository of ours but holds backups of other tools is opened too: what is in it is shown as VMs
+ * and points, and nothing is written. -ENOENT: not there, -ENOTDIR, -EINVAL: no repository, nor anything else that is
+ * known, -ENOTSUP: made by a newer version, -EBADMSG: damaged. */
 int repository_open(const char *path, size_t cache_bytes, Repository **ret, Reason *reterr);
 Repository *repository_free(Repository *repository); /* always NULL; no VM, chain or layer of it may be left */
 DEFINE_CLEANUP(Repository, repository_free)

@@ -81,7 +81,8 @@ static int check_uuid_is_free(Repository *repository, const char *name, const ch
                 rc = vm_open(repository, names.items[i], &vm, reterr);
                 if (rc == -ENOENT)
                         rc = 0;
-                else if (rc == 0 && vm_is_captured(vm) && strcmp(vm_uuid(vm), uuid) == 0 && strcmp(names.items[i], name) != 0)
+                else if (rc == 0 && vm_is_captured(vm) && strcmp(vm_uuid(vm), uuid) == 0 &&
+                         strcmp(names.items[i], name) != 0)
                         return fail(reterr, -EEXIST, "the VM %s (%s) is registered as %s", name, uuid, names.items[i]);
         }
         return rc;

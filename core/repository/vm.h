@@ -30,15 +30,15 @@ typedef struct VmDisks {
         Strings include, exclude; /* the former empty: all */
 } VmDisks;
 
-/* Registers a VM (source NULL: makes one that is not captured), or again one that was forgotten or whose vm.json is damaged (same UUID). -EEXIST where it is
- * registered, or the name has points of another UUID, or the UUID is registered under another name; -EBUSY while its lock
- * is held; -EROFS. disks: NULL: all. */
+/* Registers a VM (source NULL: makes one that is not captured), or again one that was forgotten or whose vm.json is damaged
+ * (same UUID). -EEXIST where it is registered, or the name has points of another UUID, or the UUID is registered under
+ * another name; -EBUSY while its lock is held; -EROFS. disks: NULL: all. */
 int vm_add(Repository *repository, const char *name, const char *uuid, const char *source, const VmDisks *disks,
            Reason *reterr);
 
-/* The same with a directory of other tools in the place of a source: the points of the VM in it that has this name, or of the
- * only one, are shown as this VM's. -ENOENT where it is neither, with the names of those that are there; -EINVAL: no backup
- * there. A VM may be registered so and be captured under another name. */
+/* The same with a directory of other tools in the place of a source: the points of the VM in it that has this name, or of
+ * the only one, are shown as this VM's. -ENOENT where it is neither, with the names of those that are there; -EINVAL: no
+ * backup there. A VM may be registered so and be captured under another name. */
 int vm_add_directory(Repository *repository, const char *name, const char *directory, Reason *reterr);
 
 /* -ENOENT. A damaged vm.json is no error: vm_damage() tells, points stay readable. */

@@ -1,5 +1,5 @@
-/* tests/bench/bare-lz4.h - a raw file as independent LZ4 blocks of 64 KiB, with nothing around them: no checksums, no chain, no
- * cache. What no reader of such blocks can pass.
+/* tests/bench/bare-lz4.h - a raw file as independent LZ4 blocks of 64 KiB, with nothing around them: no checksums, no
+ * chain, no cache. What no reader of such blocks can pass.
  *
  * Threads: any may read at once. Errors are negative errno. */
 #pragma once

@@ -46,7 +46,8 @@ int main(int argc, char **argv) {
         }
         points_check(repository_init(argv[1], &reason), &reason);
         points_check(repository_open(argv[1], REPOSITORY_CACHE_DEFAULT, &repository, &reason), &reason);
-        points_check(vm_add(repository, "many", "00000000-0000-4000-8000-ffffffffffff", "qemu:///system", NULL, &reason), &reason);
+        points_check(vm_add(repository, "many", "00000000-0000-4000-8000-ffffffffffff", "qemu:///system", NULL, &reason),
+                     &reason);
         points_check(vm_open(repository, "many", &vm, &reason), &reason);
         for (unsigned i = 0; i < points; i++)
                 make_point(vm, i, DISK_SIZE, NULL, name);

@@ -130,7 +130,8 @@ def native(tools, data, layers, cached=False):
         mount = f"{path}/mnt"
         os.mkdir(mount)
         with running(f"{mount}/{data.point(layers)}/vda.raw", [mount], log) as server:
-            server.start(tools.virtbackupfs, "mount", "-f", *(["-o", "kernel_cache"] if cached else []), data.repository, mount,
+            server.start(tools.virtbackupfs, "mount", "-f", *(["-o", "kernel_cache"] if cached else []), data.repository,
+                         mount,
                          log=log)
             server.wait_for(lambda: is_mounted(mount))
             yield server

@@ -66,7 +66,8 @@ static inline void fuzz_walk(Layer *layer) {
                 const Extent *extent = extent_map_get(map, i);
 
                 if (extent->state == EXTENT_DATA)
-                        (void) layer_read(layer, buffer, (size_t) min_u64(extent->length, FUZZ_READ_MAX), extent->start, NULL);
+                        (void) layer_read(layer, buffer, (size_t) min_u64(extent->length, FUZZ_READ_MAX), extent->start,
+                                          NULL);
         }
 }
 

@@ -1,5 +1,5 @@
-"""A guest agent: a program of the tests that speaks the protocol of qemu-ga. Where the guest has the agent's channel, a relay in
-it passes everything on to a second channel, whose end on the host is answered here."""
+"""A guest agent: a program of the tests that speaks the protocol of qemu-ga. Where the guest has the agent's channel, a
+relay in it passes everything on to a second channel, whose end on the host is answered here."""
 
 import json
 import socket
@@ -20,7 +20,8 @@ setsid sh -c "echo \\$\\$ > /tmp/relay; exec 3<>$agent 4<>$relay
 
 
 def channels(path):
-    """For a VM's <devices>. path: of the relay's socket; the agent's lies beside it (libvirt's own choice may be too long)."""
+    """For a VM's <devices>. path: of the relay's socket; the agent's lies beside it (libvirt's own choice may be too
+    long)."""
     return (f"<channel type='unix'><source mode='bind' path='{path}.agent'/>"
             "<target type='virtio' name='org.qemu.guest_agent.0'/></channel>"
             f"<channel type='unix'><source mode='bind' path='{path}'/>"

@@ -30,7 +30,8 @@ class ProgramOfPerson:
 
     def start(self, *arguments, **options):
         """Starts and does not wait. stdout and stderr are pipes, text."""
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True, **options}
+        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "stdin": subprocess.DEVNULL, "text": True,
+                   **options}
         return self.person.popen([self.program.path, *arguments], **options)
 
     def json(self, *arguments):

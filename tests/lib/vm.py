@@ -1,4 +1,5 @@
-"""A VM under libvirt. Without a guest it has no processor time at all: it stays paused, and QEMU itself writes to its disks."""
+"""A VM under libvirt. Without a guest it has no processor time at all: it stays paused, and QEMU itself writes to its
+disks."""
 
 import os
 import secrets
@@ -32,7 +33,8 @@ class Disk:
 
     def xml(self):
         return (f"<disk type='file' device='disk'><driver name='qemu' type='{self.format}' discard='unmap'/>"
-                f"<source file='{self.path}'/><target dev='{self.target}' bus='virtio'/><alias name='ua-{self.target}'/></disk>")
+                f"<source file='{self.path}'/><target dev='{self.target}' bus='virtio'/>"
+                f"<alias name='ua-{self.target}'/></disk>")
 
 
 class Writable:
@@ -177,7 +179,8 @@ class VM(Writable):
         for command in commands:
             result = self.virsh("qemu-monitor-command", "--hmp",
                                 f"qemu-io -d /machine/peripheral/ua-{target}/virtio-backend \"{command}\"")
-            assert "error" not in result.stdout.lower() and "failed" not in result.stdout.lower(), f"{command}: {result.stdout}"
+            said = result.stdout.lower()
+            assert "error" not in said and "failed" not in said, f"{command}: {result.stdout}"
 
     # With a guest
 

@@ -1,4 +1,5 @@
-"""Proxmox VMA archives, made and checked from the description of the format alone: nothing of it is shared with the program."""
+"""Proxmox VMA archives, made and checked from the description of the format alone: nothing of it is shared with the
+program."""
 import hashlib
 import random
 import struct
@@ -14,8 +15,8 @@ def _seal(data, at):
 
 
 def write(path, devices, configs=(), entries=58, order="sequential", ctime=None, seed=1, lost=(), doubled=()):
-    """devices: {name: bytes}. order: sequential, interleaved, random. lost, doubled: (name, cluster) that are left out or are
-    there twice. Blocks of zeroes are not stored."""
+    """devices: {name: bytes}. order: sequential, interleaved, random. lost, doubled: (name, cluster) that are left out or
+    are there twice. Blocks of zeroes are not stored."""
     identity = uuid.UUID(int=random.Random(seed).getrandbits(128)).bytes
     blobs, names, datas, infos = bytearray(1), [], [], []
 

@@ -103,7 +103,8 @@ def test_only_the_top_is_refused_where_the_source_cannot_tell(repository, vm, tr
     truth.check()
 
 
-@pytest.mark.parametrize("options", [["--codec", "zstd:19"], ["--codec", "lz4:50"], ["--codec", "none"], ["--no-zero-detection"],
+@pytest.mark.parametrize("options", [["--codec", "zstd:19"], ["--codec", "lz4:50"], ["--codec", "none"],
+                                     ["--no-zero-detection"],
                                      ["--no-freeze", "--rate", "100M", "--memory", "8M"], ["--compare"]])
 def test_a_point_is_the_same_whatever_it_costs(repository, vm, truth, options):
     truth.capture(*options)

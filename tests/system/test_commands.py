@@ -39,8 +39,10 @@ def test_every_command_tells_how_it_is_used(program):
         assert program.run(*words, "--version").stdout == program.run("--version").stdout
 
 
-@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["init"], ["init", "a", "b"], ["list", "--no-such-option", "a"],
-                                       ["capture", "a", "b", "--full", "--incremental"], ["capture", "a", "b", "--codec", "rot13"],
+@pytest.mark.parametrize("arguments", [[], ["no-such-command"], ["init"], ["init", "a", "b"],
+                                       ["list", "--no-such-option", "a"],
+                                       ["capture", "a", "b", "--full", "--incremental"],
+                                       ["capture", "a", "b", "--codec", "rot13"],
                                        ["capture", "a", "b", "--block-size", "3000"]])
 def test_wrong_usage_is_exit_status_2(program, arguments):
     refused(program.run(*arguments, check=False), 2)

@@ -21,7 +21,8 @@ def truth(before, after):
     """The blocks that differ in what both have, and the size that only one has."""
     left, right = read(before), read(after)
     both = min(len(left), len(right))
-    blocks = {at // BLOCK for at in range(0, both, BLOCK) if left[at:min(at + BLOCK, both)] != right[at:min(at + BLOCK, both)]}
+    blocks = {at // BLOCK for at in range(0, both, BLOCK)
+              if left[at:min(at + BLOCK, both)] != right[at:min(at + BLOCK, both)]}
     return blocks, both, max(len(left), len(right))
 
 
@@ -148,7 +149,8 @@ def test_partitions_are_compared_and_mapped_by_their_names(program, repository, 
     image = f"{place}/disk.img"
     with open(image, "wb") as file:
         file.truncate(32 << 20)
-    subprocess.run(["sfdisk", "-q", image], input="label: gpt\nsize=10M\nsize=10M\n", text=True, check=True, capture_output=True)
+    subprocess.run(["sfdisk", "-q", image], input="label: gpt\nsize=10M\nsize=10M\n", text=True, check=True,
+                   capture_output=True)
     program.person.give(image)
     program.run("add", repository.path, "disk", f"vda=file://{image}")
     first = repository.capture("disk", "--full")

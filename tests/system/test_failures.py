@@ -1,4 +1,5 @@
-"""Whatever dies or goes missing: every visible point stays whole, the VM has no job left, and the next capture needs no hand."""
+"""Whatever dies or goes missing: every visible point stays whole, the VM has no job left, and the next capture needs no
+hand."""
 
 import contextlib
 import errno
@@ -69,7 +70,8 @@ class Case:
             assert self.repository.point(self.vm, point)["kind"] == expected_kind
         assert not self.vm.has_job()
         self.truth.check()
-        captures = {os.path.basename(os.path.dirname(path)) for path in self.repository.stored_files(self.vm, "data/*/domain.xml")}
+        captures = {os.path.basename(os.path.dirname(path))
+                    for path in self.repository.stored_files(self.vm, "data/*/domain.xml")}
         assert len(captures) == len(self.truth.points), "what a failed capture wrote is still there"
         assert len(self.repository.stored_files(self.vm, "data/*")) == len(self.truth.points)
         ours = [name for name in self.vm.checkpoints() if "virtbackupfs" in name]
@@ -299,7 +301,8 @@ def test_a_triggered_capture_that_is_killed_reads_as_failed(case, program, place
             assert refusal.value.errno == errno.EBUSY
             assert state_of(trigger)["state"] == "running"
             refused = case.repository.try_capture(case.vm)
-            assert refused.returncode == 1 and "busy" in refused.stderr.lower() or "running" in refused.stderr, refused.stderr
+            assert refused.returncode == 1, refused.stderr
+            assert "busy" in refused.stderr.lower() or "running" in refused.stderr, refused.stderr
             with pytest.raises(OSError) as refusal:
                 pull(trigger, "nonsense")
             assert refusal.value.errno == errno.EINVAL

@@ -257,8 +257,8 @@ HOME = [(30, 15), (50, 10)]  # where the volume home lies: its first extent, and
 
 
 def put_physical_volume(image, start):
-    """The head of a physical volume as pvcreate and vgcfgrestore wrote it: the group vgroot has the volumes root (extents 0 to
-    24 of 4 MiB, behind the first MiB) and home, which lies in two pieces."""
+    """The head of a physical volume as pvcreate and vgcfgrestore wrote it: the group vgroot has the volumes root (extents
+    0 to 24 of 4 MiB, behind the first MiB) and home, which lies in two pieces."""
     with open(f"{HERE}/../fuzz/corpus/partitions/lvm", "rb") as head, open(image, "r+b") as file:
         file.seek(start)
         file.write(head.read()[1:])  # the first byte is the fuzzer's

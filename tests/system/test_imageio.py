@@ -348,7 +348,8 @@ def test_what_a_transfer_does_not_offer_is_refused(case, option, words):
     assert case.repository.points("vm") == []
 
 
-@pytest.mark.parametrize("arguments, text", [(["--source", "-"], ""), (["--source", "-"], " \n \n"), (["--source", ""], None)])
+@pytest.mark.parametrize("arguments, text", [(["--source", "-"], ""), (["--source", "-"], " \n \n"),
+                                             (["--source", ""], None)])
 def test_an_empty_source_is_refused(case, arguments, text):
     result = case.repository.try_capture("vm", *arguments, input=text)
     assert result.returncode == 1 and "is empty" in result.stderr, result.stderr

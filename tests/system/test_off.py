@@ -220,7 +220,8 @@ def test_a_raw_image_that_looks_like_another(session, repository, place, person)
     case = Case(session, repository, place, "faking", [Disk("vda", 2 * MIB, "raw")])
     try:
         case.vm.define()
-        person.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", case.vm.disk("vda").path, "2M")
+        person.run("qemu-img", "create", "-q", "-f", "qcow2", "-F", "raw", "-b", "/etc/passwd", case.vm.disk("vda").path,
+                   "2M")
         os.truncate(case.vm.disk("vda").path, 2 * MIB)
         repository.add(case.vm)
         case.capture("full")

@@ -17,7 +17,8 @@ MIB = 1 << 20
 TABLES = {
     "gpt": 'label: gpt\nsize=8M,type=U,name="EFI system"\nsize=20M\n3: size=3M,type=swap\n9: size=9M\n',
     "mbr": "label: dos\nsize=8M,type=c,bootable\nsize=20M,type=83\nsize=3M,type=82\n",
-    "logical": "label: dos\nsize=8M,type=7\nsize=80M,type=5\n3: size=4M\n" + "".join(f"size={n}M,type=83\n" for n in range(3, 11)),
+    "logical": "label: dos\nsize=8M,type=7\nsize=80M,type=5\n3: size=4M\n" + "".join(f"size={n}M,type=83\n"
+                                                                                     for n in range(3, 11)),
     "nvme0n1": "label: gpt\nsize=5M\nsize=6M\n",
     "sun": "label: sun\nsize=16M\nsize=16M\n",
 }
@@ -175,12 +176,14 @@ def test_an_mbr_of_4096_byte_sectors_is_known_by_what_it_leads_to(program, repos
     image = f"{place}/large.img"
     with open(image, "wb") as file:
         file.truncate(DISK_SIZE)
-    subprocess.run(["fdisk", "-b", "4096", image], input="o\nn\np\n1\n\n+40M\nw\n", text=True, check=True, capture_output=True)
+    subprocess.run(["fdisk", "-b", "4096", image], input="o\nn\np\n1\n\n+40M\nw\n", text=True, check=True,
+                   capture_output=True)
     make_filesystem("ext4", image, MIB, 40 * MIB, "root")
     with shown(program, repository, place, {"vda": image}) as (mount, point):
         described = info(mount, point)["vda"]
         assert described["sector_size"] == 4096
-        assert [(part["start"], part["size"], part["label"]) for part in described["partitions"]] == [(MIB, 40 * MIB, "root")]
+        assert [(part["start"], part["size"], part["label"])
+                for part in described["partitions"]] == [(MIB, 40 * MIB, "root")]
 
 
 def test_a_disk_without_a_table_says_what_it_is(program, repository, place):

@@ -50,16 +50,19 @@ class Disk:
             else:
                 length = min(length, self.size - start)
                 self.now[start:start + length] = bytes(length)
-                commands.append({"zero": "write -z", "unmap": "write -z -u", "discard": "discard"}[kind] + f" {start} {length}")
+                commands.append({"zero": "write -z", "unmap": "write -z -u", "discard": "discard"}[kind] +
+                                f" {start} {length}")
         words = [word for command in commands for word in ("-c", command)]
         if words:
-            done = subprocess.run(["qemu-io", "-f", "qcow2", "-d", "unmap", *words, self.path], capture_output=True, text=True,
+            done = subprocess.run(["qemu-io", "-f", "qcow2", "-d", "unmap", *words, self.path], capture_output=True,
+                                  text=True,
                                   check=True)
             assert "failed" not in done.stdout and "error" not in done.stdout, done.stdout
 
     def grow(self, choose):
         more = choose.randrange(1, 3000) * 512
-        grown = subprocess.run(["qemu-img", "resize", "-q", "-f", "qcow2", self.path, f"+{more}"], check=False, capture_output=True)
+        grown = subprocess.run(["qemu-img", "resize", "-q", "-f", "qcow2", self.path, f"+{more}"], check=False,
+                               capture_output=True)
         if grown.returncode == 0:
             self.now += bytes(more)
 
@@ -93,7 +96,8 @@ def test_a_random_history_is_kept_byte_for_byte(program, place, seed):
                 if choose.randrange(12) == 0:
                     disk.grow(choose)
             options = choose.choice([["--full"]] + 4 * [["--differential"]] + 10 * [[]])
-            options += ["--block-size", choose.choice(("4K", "64K", "64K", "1M")), "--codec", choose.choice(("lz4", "zstd", "none"))]
+            options += ["--block-size", choose.choice(("4K", "64K", "64K", "1M")), "--codec",
+                        choose.choice(("lz4", "zstd", "none"))]
             for target, disk in disks.items():  # each point starts a bitmap, and ends the one before
                 disk.change_bitmap("--add", f"b{number}")
                 base = f"&bitmap=b{number - 1}" if number > 0 else ""

@@ -19,9 +19,11 @@ STEPS = [
     "mkdir /mnt/d; for i in 1 2 3; do dd if=/dev/urandom of=/mnt/d/$i bs=1M count=3; done",
     "rm /mnt/d/2; echo changed > /mnt/d/1; dd if=/dev/urandom of=/mnt/big bs=64k count=100",
     "fstrim /mnt",
-    "rm /mnt/big; sync; fstrim /mnt; dd if=/dev/zero of=/mnt/zeroes bs=1M count=8; dd if=/dev/urandom of=/mnt/d/4 bs=1k count=7",
+    "rm /mnt/big; sync; fstrim /mnt; dd if=/dev/zero of=/mnt/zeroes bs=1M count=8; "
+    "dd if=/dev/urandom of=/mnt/d/4 bs=1k count=7",
     "true",
-    "dd if=/dev/urandom of=/mnt/d/3 bs=4k count=1 seek=100 conv=notrunc; mv /mnt/d/4 /mnt/d/five; rm /mnt/zeroes; fstrim /mnt",
+    "dd if=/dev/urandom of=/mnt/d/3 bs=4k count=1 seek=100 conv=notrunc; mv /mnt/d/4 /mnt/d/five; rm /mnt/zeroes; "
+    "fstrim /mnt",
 ]
 
 
@@ -76,7 +78,8 @@ class History:
         assert sorted(self.points) == sorted(name for name in os.listdir(self.mount / self.vm.name) if name[0] == "2")
         for point, (reference, _) in self.points.items():
             copy = f"{self.place}/copy.raw"
-            subprocess.run(["cp", "--remove-destination", "--sparse=always", self.mount / f"{self.vm.name}/{point}/vda.raw", copy], check=True)
+            subprocess.run(["cp", "--remove-destination", "--sparse=always", self.mount / f"{self.vm.name}/{point}/vda.raw",
+                            copy], check=True)
             assert same_image(copy, reference), f"{point} is not what the disk was then"
 
     def check_files(self):
@@ -85,7 +88,8 @@ class History:
             check_tables(self.mount, self.vm, [point], self.place)
             directory = f"{self.place}/files-{point}"
             os.mkdir(directory)
-            subprocess.run([DEBUGFS, "-R", f"rdump / {directory}", f"{self.place}/partition.raw"], check=True, capture_output=True)
+            subprocess.run([DEBUGFS, "-R", f"rdump / {directory}", f"{self.place}/partition.raw"], check=True,
+                           capture_output=True)
             assert sums_in(directory) == sums, f"{point} shows other files"
 
     def check_loop_mounts(self):
@@ -138,7 +142,8 @@ def test_a_guest_that_writes_all_the_time_gets_a_sound_file_system(session, gues
     with vm:
         repository = Repository(program, f"{place}/repository").init()
         repository.add(vm)
-        vm.sh("(i=0; while true; do i=$((i + 1)); dd if=/dev/urandom of=/mnt/f$((i % 9)) bs=64k count=9; rm /mnt/f$((i * 7 % 9)); "
+        vm.sh("(i=0; while true; do i=$((i + 1)); dd if=/dev/urandom of=/mnt/f$((i % 9)) bs=64k count=9; "
+              "rm /mnt/f$((i * 7 % 9)); "
               "sync; done) > /dev/null 2>&1 &")
         with mounted(program, repository.path, place) as mount:
             points = [repository.capture(vm) for _ in range(4)]
@@ -212,5 +217,6 @@ def test_the_system_instance_is_captured_by_a_member_of_group_libvirt(system, bi
             copy = f"{home}/copy.raw"
             for point, references in truth.points.items():
                 for target, reference in references.items():
-                    member.run("cp", "--remove-destination", "--sparse=always", mount / f"{vm.name}/{point}/{target}.raw", copy)
+                    member.run("cp", "--remove-destination", "--sparse=always", mount / f"{vm.name}/{point}/{target}.raw",
+                               copy)
                     assert same_image(copy, reference)

@@ -50,11 +50,13 @@ def into(vm):
 
 def recover(repository, vm, *options, **more):
     """Runs to its end."""
-    return repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), *options, repository.path, vm.name, **more)
+    return repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), *options, repository.path,
+                                  vm.name, **more)
 
 
 def start_recovery(repository, vm, *options):
-    return repository.program.start("recover", "-c", vm.hypervisor.uri, "--into", into(vm), *options, repository.path, vm.name)
+    return repository.program.start("recover", "-c", vm.hypervisor.uri, "--into", into(vm), *options, repository.path,
+                                    vm.name)
 
 
 def mountpoint(vm, name=None):
@@ -75,7 +77,8 @@ def hurry(vm, check=True):
 
 
 def backing_of(path):
-    said = subprocess.run(["qemu-img", "info", "-U", "--output=json", path], check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(["qemu-img", "info", "-U", "--output=json", path], check=True, capture_output=True,
+                          text=True).stdout
     return json.loads(said).get("backing-filename")
 
 
@@ -166,7 +169,8 @@ def talking_guest(guest, module_place):
 
 
 def try_point(repository, vm, place, *options):
-    return repository.program.run("recover", "--test", "-c", vm.hypervisor.uri, "--into", place, *options, repository.path, vm.name,
+    return repository.program.run("recover", "--test", "-c", vm.hypervisor.uri, "--into", place, *options, repository.path,
+                                  vm.name,
                                   check=False)
 
 
@@ -183,7 +187,8 @@ def talks_and_is_thrown_away(hypervisor, program, place, talking_guest, name):
         point = repository.capture(vm)
         tests = into(vm)
         answered = try_point(repository, vm, tests, "--timeout", "90")
-        assert answered.returncode == 0 and f"{name}/{point} boots: its guest agent answered" in answered.stderr, answered.stderr
+        assert answered.returncode == 0, answered.stderr
+        assert f"{name}/{point} boots: its guest agent answered" in answered.stderr, answered.stderr
         said = try_point(repository, vm, tests, "--until", "guest is up", "--timeout", "90")
         assert said.returncode == 0 and 'its console said "guest is up"' in said.stderr, said.stderr
         mute = try_point(repository, vm, tests, "--until", "never said", "--timeout", "1")
@@ -260,7 +265,8 @@ def test_a_recovered_vm_has_an_identity_of_its_own_unless_it_is_kept(session, sm
 
 def drive(kind, path, target, format, more):
     return (f"<disk type='file' device='{kind}'><driver name='qemu' type='{format}'/><source file='{path}'/>"
-            f"<target dev='{target}' bus='{'sata' if kind == 'cdrom' else 'virtio'}'/>{more}<alias name='ua-{target}'/></disk>")
+            f"<target dev='{target}' bus='{'sata' if kind == 'cdrom' else 'virtio'}'/>{more}"
+            f"<alias name='ua-{target}'/></disk>")
 
 
 def test_disks_that_are_no_plain_ones_come_as_they_were(session, program, place):
@@ -314,7 +320,8 @@ def test_what_is_interrupted_is_gone_on_with(small, program):
     assert "the same command goes on" in recovery.stderr.read()
     killed = start_recovery(repository, vm, *SLOWLY)
     until(lambda: "goes on with the recovery of small" in killed.stderr.readline(), "it goes on")
-    busy = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), repository.path, "small", check=False)
+    busy = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), repository.path, "small",
+                                  check=False)
     assert busy.returncode == 1 and "another process recovers it" in busy.stderr, busy.stderr
     killed.kill()
     killed.wait(60)
@@ -357,9 +364,11 @@ def test_qemu_that_dies_before_it_has_written_down_what_it_streamed_loses_nothin
     recover(repository, vm)
     nothing_is_left(vm)
     vm.kill()
-    subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 9 12M 64k", "-c", "write -z 2M 1M", reference["vda"]], check=True,
+    subprocess.run(["qemu-io", "-f", "raw", "-c", "write -P 9 12M 64k", "-c", "write -z 2M 1M", reference["vda"]],
+                   check=True,
                    capture_output=True)
-    compared = subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "raw", path, reference["vda"]], check=False, capture_output=True,
+    compared = subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "raw", path, reference["vda"]], check=False,
+                              capture_output=True,
                               text=True)
     assert compared.returncode == 0, compared.stdout
 
@@ -393,7 +402,8 @@ def test_a_recovery_can_be_taken_away(small):
     recovery.wait(60)
     assert recover(repository, vm, "--abort").stdout == "small\n"
     assert os.listdir(into(vm)) == [] and "small" not in domains(vm.hypervisor)
-    none = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), "--abort", repository.path, "small",
+    none = repository.program.run("recover", "-c", vm.hypervisor.uri, "--into", into(vm), "--abort", repository.path,
+                                  "small",
                                   check=False)
     assert none.returncode == 1 and "no VM small is being recovered" in none.stderr
 
@@ -413,7 +423,8 @@ def test_one_that_was_killed_before_the_vm_was_started_is_begun_anew(small, plac
         file.write(f"#!/bin/sh\nexec cat {place}/fifo\n")  # never done
     os.chmod(f"{place}/bin/qemu-img", 0o755)
     environment = {**vm.person.environment, "PATH": f"{place}/bin:{vm.person.environment['PATH']}"}
-    killed = repository.program.start("recover", "-c", vm.hypervisor.uri, "--into", into(vm), repository.path, "small", env=environment)
+    killed = repository.program.start("recover", "-c", vm.hypervisor.uri, "--into", into(vm), repository.path, "small",
+                                      env=environment)
     with open(f"{place}/fifo", "wb"):  # it has come to that
         killed.kill()
         killed.wait(60)
@@ -426,7 +437,8 @@ def test_one_that_was_killed_before_the_vm_was_started_is_begun_anew(small, plac
 def test_a_test_that_was_killed_leaves_no_vm_and_the_next_one_takes_away_the_rest(small):
     vm, repository, _ = small
     before = domains(vm.hypervisor)
-    killed = repository.program.start("recover", "--test", "--until", "never said", "-c", vm.hypervisor.uri, "--into", into(vm),
+    killed = repository.program.start("recover", "--test", "--until", "never said", "-c", vm.hypervisor.uri, "--into",
+                                      into(vm),
                                       repository.path, "small")
     until(lambda: [name for name in domains(vm.hypervisor) if name.startswith("small-test-")], "the VM is there")
     killed.kill()
@@ -494,12 +506,15 @@ def test_a_member_of_group_libvirt_recovers_into_the_system_instance(system, bin
         repository.add(vm)
         repository.capture(vm)
         lose(vm)
-        result = repository.program.run("recover", "-c", system.uri, "--into", f"{home}/", repository.path, vm.name, check=False)
+        result = repository.program.run("recover", "-c", system.uri, "--into", f"{home}/", repository.path, vm.name,
+                                        check=False)
         if asks_for_user_allow_other():
-            assert result.returncode == 1 and "until /etc/fuse.conf has the line 'user_allow_other'" in result.stderr, result.stderr
+            assert result.returncode == 1, result.stderr
+            assert "until /etc/fuse.conf has the line 'user_allow_other'" in result.stderr, result.stderr
             assert os.listdir(home) == ["repository"]
         else:
             assert result.returncode == 0, result.stderr
             vm.destroy()
-            subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", f"{home}/{vm.name}-vda.qcow2", reference],
+            subprocess.run(["qemu-img", "compare", "-q", "-f", "qcow2", "-F", "raw", f"{home}/{vm.name}-vda.qcow2",
+                            reference],
                            check=True)

@@ -148,7 +148,8 @@ def ssh(place):
     os.makedirs("/run/sshd", exist_ok=True)
     os.chmod(place, 0o700)
     server = subprocess.Popen([sshd, "-D", "-e", "-f", "/dev/null",
-                               "-p", str(port), "-h", f"{place}/host", "-o", "ListenAddress=127.0.0.1", "-o", "StrictModes=no",
+                               "-p", str(port), "-h", f"{place}/host", "-o", "ListenAddress=127.0.0.1", "-o",
+                               "StrictModes=no",
                                "-o", "PermitRootLogin=prohibit-password", "-o", "PidFile=none",
                                "-o", f"AuthorizedKeysFile={place}/user.pub"], stderr=subprocess.DEVNULL)
     try:

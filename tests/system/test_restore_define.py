@@ -37,7 +37,8 @@ class Made:
     def restore(self, *options, target=True, name=None, **more):
         self.names.append(name or self.vm.name)
         return self.repository.program.run("restore", "--define", "-c", self.vm.hypervisor.uri, *options,
-                                           *(["--name", name] if name else []), self.repository.path, f"{self.vm.name}/latest",
+                                           *(["--name", name] if name else []), self.repository.path,
+                                           f"{self.vm.name}/latest",
                                            *([self.images] if target else []), **more)
 
     def definition(self, name):
@@ -47,7 +48,8 @@ class Made:
         sources = [node.get("file") for node in self.definition(name).findall("devices/disk/source")]
         assert sources == [f"{directory}/{name}-{target}.{format}" for target in ("vda", "vdb")]
         for source, target in zip(sources, ("vda", "vdb")):
-            subprocess.run(["qemu-img", "compare", "-U", "-q", "-f", format, "-F", "raw", source, self.reference[target]], check=True)
+            subprocess.run(["qemu-img", "compare", "-U", "-q", "-f", format, "-F", "raw", source, self.reference[target]],
+                           check=True)
 
     def __enter__(self):
         return self
@@ -61,7 +63,8 @@ class Made:
 
 def comes_up_beside_the_first(hypervisor, program, place, name):
     extra = TPM + CARD
-    with Made(hypervisor, program, place, name, extra=extra, os_extra=FIRMWARE.format(f"{hypervisor.files}/{name}.nvram")) as made:
+    with Made(hypervisor, program, place, name, extra=extra,
+              os_extra=FIRMWARE.format(f"{hypervisor.files}/{name}.nvram")) as made:
         made.capture()
         second = f"{name}-2"
         result = made.restore("--start", name=second)
@@ -129,7 +132,8 @@ def test_nothing_is_left_of_a_vm_that_does_not_start(session, program, place):
         made.repository.add(made.vm)
         made.repository.capture(made.vm)
         result = made.restore("--start", name="unstuck", check=False)
-        assert result.returncode == 1 and "the VM does not start" in result.stderr and "not-here" in result.stderr, result.stderr
+        assert result.returncode == 1, result.stderr
+        assert "the VM does not start" in result.stderr and "not-here" in result.stderr, result.stderr
         assert os.listdir(made.images) == []
         assert "unstuck" not in session.virsh("list", "--all", "--name").stdout
         with open(f"{made.images}/unstuck-vdb.qcow2", "wb"):

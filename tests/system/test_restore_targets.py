@@ -68,7 +68,8 @@ def uri(path):
 
 
 @pytest.mark.parametrize("disk", ["vda", "vdb", "vdc"])
-@pytest.mark.parametrize("options", [[], ["--filter=nozero", "zeromode=none"], ["--filter=multi-conn", "multi-conn-mode=disable"],
+@pytest.mark.parametrize("options", [[], ["--filter=nozero", "zeromode=none"],
+                                     ["--filter=multi-conn", "multi-conn-mode=disable"],
                                      ["--filter=blocksize-policy", "blocksize-minimum=16K", "blocksize-preferred=64K",
                                       "blocksize-maximum=256K", "blocksize-error-policy=error"],
                                      ["--filter=nozero", "zeromode=emulate"]])
@@ -144,7 +145,8 @@ def test_a_killed_restore_to_a_server_says_so_on_it_and_goes_on(person, program,
         with open(target, "rb") as file:
             head = file.read(MIB)
         assert MARK in head and not head[510:512] == b"\x55\xaa" and not any(head[128 << 10:])
-        assert is_refused(program.run("restore", long.path, "vm1/latest/vda", uri(f"{place}/x"), check=False), "cannot connect")
+        assert is_refused(program.run("restore", long.path, "vm1/latest/vda", uri(f"{place}/x"), check=False),
+                          "cannot connect")
         result = program.run("restore", long.path, "vm1/latest/vda", uri(socket_path), "--verify")
         assert f"goes on at {noted >> 20} of 256 MiB" in result.stderr
     assert begins_with(target, image_of(long, "vda"))
@@ -300,7 +302,8 @@ def device(person, place):
 
 @contextlib.contextmanager
 def loop(path, *options):
-    device = subprocess.run(["losetup", "-f", "--show", *options, path], check=True, capture_output=True, text=True).stdout.strip()
+    device = subprocess.run(["losetup", "-f", "--show", *options, path], check=True, capture_output=True,
+                            text=True).stdout.strip()
     try:
         yield device
     finally:

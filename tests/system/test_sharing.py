@@ -155,7 +155,8 @@ def server(command, port, log):
 
 @contextlib.contextmanager
 def nfs_server(path, place, port):
-    """nfs-ganesha, which opens the files of the mount by their handles. The URL of its export, and what goes behind a path."""
+    """nfs-ganesha, which opens the files of the mount by their handles. The URL of its export, and what goes behind a
+    path."""
     os.makedirs(f"{place}/recovery", exist_ok=True)
     with open(f"{place}/ganesha.conf", "w", encoding="utf-8") as file:
         file.write(f"""

@@ -1,5 +1,5 @@
-"""Archives of Proxmox, mounted as they lie, packed or not, and made of points of ours. They are made and read by tests/lib, from
-the description of the format alone."""
+"""Archives of Proxmox, mounted as they lie, packed or not, and made of points of ours. They are made and read by
+tests/lib, from the description of the format alone."""
 
 import contextlib
 import errno
@@ -175,7 +175,8 @@ def test_of_a_damaged_archive_the_rest_is_read(program, person, place, archives)
 
 
 @pytest.mark.parametrize("shape, words", [({"lost": {("drive-scsi0", 5)}}, "cluster 5 of drive-scsi0 is missing"),
-                                          ({"doubled": [("drive-scsi0", 5)]}, "cluster 5 of drive-scsi0 is in it several times")])
+                                          ({"doubled": [("drive-scsi0", 5)]},
+                                           "cluster 5 of drive-scsi0 is in it several times")])
 def test_a_cluster_that_is_missing_or_there_twice_is_an_error(program, person, place, archives, shape, words):
     disk = make(person, archives, devices={"drive-scsi0": content(1 << 20, 8)}, **shape)["drive-scsi0"]
     with mounted(program, archives, place, "kernel_cache") as mount:
@@ -189,7 +190,8 @@ def test_a_cluster_that_is_missing_or_there_twice_is_an_error(program, person, p
 def test_what_is_no_archive_is_listed_with_the_reason(program, person, archives):
     make(person, archives)
     archive = read(f"{archives}/{NAME}")
-    for name, data in {"a.vma": archive[:4000], "b.vma": b"nothing" * 9000, "c.vma.zst": archive, "d.vma.gz": b"\x1f\x8b\x08" + b"\xff" * 999,
+    for name, data in {"a.vma": archive[:4000], "b.vma": b"nothing" * 9000, "c.vma.zst": archive,
+                       "d.vma.gz": b"\x1f\x8b\x08" + b"\xff" * 999,
                        "e.vma": archive[:40] + b"\0" + archive[41:]}.items():
         with open(f"{archives}/{name}", "wb") as file:
             file.write(data)
@@ -398,7 +400,8 @@ def test_a_chain_of_images_equals_each_point(program, made, place):
     chain = sorted(os.listdir(f"{place}/chain"))
     assert chain == [f"vda.{point}.qcow2" for point in made.points]
     for name, point in zip(chain, made.points):
-        subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "raw", f"{place}/chain/{name}", made.images[point]["vda"]],
+        subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "raw", f"{place}/chain/{name}",
+                        made.images[point]["vda"]],
                        check=True)
     info = json.loads(subprocess.run(["qemu-img", "info", "--output=json", f"{place}/chain/{chain[-1]}"], check=True,
                                      stdout=subprocess.PIPE).stdout)

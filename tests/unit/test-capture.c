@@ -540,7 +540,8 @@ static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length)
         CHECK_INT(chain_view_read(view, byte, 1, start + length - 1, NULL), -EIO);
         CHECK_INT(chain_view_read(view, byte, 1, start + length, NULL), 0);
         CHECK_INT(chain_map_json(view, &map, &map_length, NULL), 0);
-        snprintf(words, sizeof words, "{\"start\": %llu, \"length\": %llu, \"data\": true, \"zero\": false, \"unreadable\": true",
+        snprintf(words, sizeof words,
+                 "{\"start\": %llu, \"length\": %llu, \"data\": true, \"zero\": false, \"unreadable\": true",
                  (unsigned long long) start, (unsigned long long) length);
         CHECK(strstr(map, words));
 }

@@ -163,7 +163,8 @@ static void pieces_read_as_what_they_are_put_together_of(void) {
                 CHECK_INT(chain_view_size(view), test.size);
                 check_extents(&test, view);
                 for (unsigned i = 0; i < 50; i++) {
-                        uint64_t offset = random_below(test.size), most = min_u64(test.size - offset, i % 4 ? 9000 : 1u << 20);
+                        uint64_t offset = random_below(test.size);
+                        uint64_t most = min_u64(test.size - offset, i % 4 ? 9000 : 1u << 20);
 
                         check_read(&test, view, offset, random_below(most + 1));
                         check_seek(&test, view, offset);

@@ -416,7 +416,8 @@ static void check_vm(const CollectedVm *vm) {
                         CHECK(disk->problem || disk->kind == POINT_FULL || m->parent);
                 }
                 for (size_t j = 0; j < m->file_count; j++)
-                        CHECK(file_name_is_valid(m->files[j].name) && manifest_find_file(m, m->files[j].name) == &m->files[j]);
+                        CHECK(file_name_is_valid(m->files[j].name) &&
+                              manifest_find_file(m, m->files[j].name) == &m->files[j]);
         }
 }
 
@@ -430,7 +431,8 @@ static void whatever_is_found_makes_sense(void) {
                         collect(&c);
                         for (size_t i = 0; i < c.collection->count; i++) {
                                 CHECK(i == 0 || strcmp(c.collection->vms[i - 1].name, c.collection->vms[i].name) < 0);
-                                CHECK(collection_find_serial(c.collection, c.collection->vms[i].serial) == &c.collection->vms[i]);
+                                CHECK(collection_find_serial(c.collection,
+                                                             c.collection->vms[i].serial) == &c.collection->vms[i]);
                                 check_vm(&c.collection->vms[i]);
                                 points += c.collection->vms[i].count;
                         }

@@ -26,7 +26,8 @@ static void query_is_optional(void) {
 
         CHECK_INT(imageio_uri_parse("http://[::1]:80/images/t", &uri, NULL), 0);
         CHECK_TEXT(uri.url, "http://[::1]:80/images/t");
-        CHECK(!uri.tls && !uri.cafile && !uri.common.bitmap && !uri.common.checkpoint && !uri.common.image && uri.common.timeout_s == 0);
+        CHECK(!uri.tls && !uri.cafile && !uri.common.bitmap && !uri.common.checkpoint && !uri.common.image &&
+              uri.common.timeout_s == 0);
 }
 
 static void relative_path_becomes_absolute_and_stays_so(void) {

@@ -143,7 +143,8 @@ static void what_lies_deeper_than_the_top_is_below(void) {
 
         CHECK_INT(nbd_context_take(&a, PAIRS(depths), 40), 0);
         CHECK_INT(nbd_context_take(&b, PAIRS(dirty), 40), 0);
-        CHECK_INT(nbd_contexts_intersect(&(NbdContexts) { .depth = &a, .dirty = &b, .top_depth = 2 }, 0, 40, &e, &covered), 0);
+        CHECK_INT(nbd_contexts_intersect(&(NbdContexts) { .depth = &a, .dirty = &b, .top_depth = 2 }, 0, 40, &e, &covered),
+                  0);
         CHECK_INT(covered, 40);
         CHECK_INT(e.count, 3);
         CHECK(e.items[0].length == 30 && !e.items[0].below && e.items[0].dirty && !e.items[0].zero);

@@ -208,7 +208,8 @@ static void missing_bitmap_is_refused(void) {
         start("exec nbdkit -f -U $S null 1M");
         CHECK_INT(open_with("", "qemu:dirty-bitmap:b", 0, NULL, &reader, &reason), -ENODATA);
         CHECK_SAYS(reason, "no bitmap qemu:dirty-bitmap:b");
-        CHECK_INT(nbd_reader_open(&(NbdAddress) { .socket_path = socket_path, .export_name = "", .top_depth = 1 }, NULL, &reader,
+        CHECK_INT(nbd_reader_open(&(NbdAddress) { .socket_path = socket_path, .export_name = "", .top_depth = 1 }, NULL,
+                                  &reader,
                                   &reason), -ENOTSUP);
         CHECK_SAYS(reason, "does not tell what of export");
         stop();
@@ -255,10 +256,12 @@ static void depth_tells_what_lies_below_the_top_image(void) {
         CLEANUP(source_reader_freep) SourceReader *reader = NULL, *blind = NULL;
         Reason reason = REASON_INIT;
 
-        start("cd $(dirname $S) && qemu-img create -q -f qcow2 base.qcow2 4M && qemu-io -c 'write -P 1 0 2M' base.qcow2 >/dev/null && "
+        start("cd $(dirname $S) && qemu-img create -q -f qcow2 base.qcow2 4M && "
+              "qemu-io -c 'write -P 1 0 2M' base.qcow2 >/dev/null && "
               "qemu-img create -q -f qcow2 -F qcow2 -b base.qcow2 over.qcow2 4M && qemu-io -c 'write -P 2 1M 64k' "
               "-c 'write -z 3M 64k' over.qcow2 >/dev/null && exec qemu-nbd -r -t -e 4 -k $S -f qcow2 -A over.qcow2");
-        CHECK_INT(nbd_reader_open(&(NbdAddress) { .socket_path = socket_path, .export_name = "", .top_depth = 1 }, NULL, &reader,
+        CHECK_INT(nbd_reader_open(&(NbdAddress) { .socket_path = socket_path, .export_name = "", .top_depth = 1 }, NULL,
+                                  &reader,
                                   &reason), 0);
         CHECK_INT(source_extents(reader, 0, reader->size, &e, &reason), 0);
         for (size_t i = 0; i < e.count; i++) {
@@ -272,7 +275,8 @@ static void depth_tells_what_lies_below_the_top_image(void) {
                                   &blind, &reason), 0);
         CHECK_INT(source_extents(blind, 512, 3 * MIB, &plain, &reason), 0);
         CHECK_INT(plain.count, 1);
-        CHECK(plain.items[0].start == 512 && plain.items[0].length == 3 * MIB && plain.items[0].dirty && !plain.items[0].zero);
+        CHECK(plain.items[0].start == 512 && plain.items[0].length == 3 * MIB && plain.items[0].dirty &&
+              !plain.items[0].zero);
         stop();
 }
 

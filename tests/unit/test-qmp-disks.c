@@ -133,7 +133,8 @@ static void images_are_known_without_their_passwords(void) {
 
 static void images_are_looked_at_from_where_qemu_runs(void) {
         CLEANUP(json_decrefp) json_t *blocks = parse("[{'device':'','qdev':'v','removable':false,'inserted':{"
-                                                     "'node-name':'a','image':{'filename':'null','format':'raw','virtual-size':1}}}]");
+                                                     "'node-name':'a','image':{'filename':'null','format':'raw',"
+                                                     "'virtual-size':1}}}]");
         CLEANUP(qmp_disks_clear) QmpDisks known = { 0 }, unknown = { 0 };
         QmpNodes none = { 0 };
         Reason reason;

@@ -52,7 +52,8 @@ static PointModel make_point(Fixture *f, uint64_t size) {
                 for (; run > 0 && block < layer.count; run--, block++) {
                         layer.states[block] = (uint8_t) state;
                         if (state == MODEL_DATA)
-                                memset(layer.bytes + block * BLOCK, (int) (1 + block % 255), layer_model_length(&layer, block));
+                                memset(layer.bytes + block * BLOCK, (int) (1 + block % 255),
+                                       layer_model_length(&layer, block));
                 }
         }
         point_model_apply(&point, &layer, 0);

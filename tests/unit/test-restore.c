@@ -28,7 +28,9 @@ static PointModel make_points(Fixture *f, uint64_t size, bool unreadable) {
 
                 for (uint64_t block = 0; block < layer.count; block++) {
                         uint64_t chance = random_below(10);
-                        ModelState state = chance < 5 ? MODEL_DATA : chance < 8 || !unreadable ? MODEL_ZERO : MODEL_UNREADABLE;
+                        ModelState state = chance < 5                  ? MODEL_DATA
+                                           : chance < 8 || !unreadable ? MODEL_ZERO
+                                                                       : MODEL_UNREADABLE;
 
                         if (index > 0 && block * BLOCK < before.size - min_u64(before.size, BLOCK) && random_below(3) > 0)
                                 state = MODEL_ABSENT;
@@ -38,7 +40,8 @@ static PointModel make_points(Fixture *f, uint64_t size, bool unreadable) {
                 }
                 point = point_model_new(index, size_now, index > 0 ? &before : NULL);
                 point_model_apply(&point, &layer, index);
-                write_point(f, point.name, index > 0 ? before.name : NULL, index + 1, index > 0 ? POINT_INCREMENTAL : POINT_FULL,
+                write_point(f, point.name, index > 0 ? before.name : NULL, index + 1,
+                            index > 0 ? POINT_INCREMENTAL : POINT_FULL,
                             size_now, &layer, 1);
                 layer_model_clear(&layer);
                 if (index == 0)

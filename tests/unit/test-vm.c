@@ -229,7 +229,8 @@ static void concurrent_adds_get_serials_of_their_own(void) {
                         snprintf(name, sizeof name, "new%d", i);
                         snprintf(uuid, sizeof uuid, "0b7d4b0e-0000-4000-9000-%012d", i);
                         rc = vm_add(f.repository, name, uuid, "x", NULL, NULL);
-                        if (rc == 0 && vm_add(f.repository, "one", "0b7d4b0e-0000-4000-a000-000000000000", "x", NULL, NULL) == 0)
+                        if (rc == 0 && vm_add(f.repository, "one", "0b7d4b0e-0000-4000-a000-000000000000", "x", NULL,
+                                              NULL) == 0)
                                 _exit(7);
                         _exit(rc == 0 ? 0 : 1);
                 }

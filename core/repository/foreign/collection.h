@@ -1,10 +1,10 @@
 /* core/repository/foreign/collection.h - VMs and points made of what formats found.
  *
- * Points whose layers or parents hang together are of one VM; so are those that name the same UUID, or the same name where no
- * UUIDs speak against it; what names nothing is of the VM of its directory. Two VMs of one name are told apart by their UUIDs
- * or directories. Points are named by their times, or their parents' where those are later, so that a parent's name sorts before
- * its child's. What does not fit together (a lost parent, a loop, two layers for one disk) is a problem of that disk alone.
- * Names and serials depend on what is there, not on when it was found, and stay when more appears.
+ * Points whose layers or parents hang together are of one VM; so are those that name the same UUID, or the same name where
+ * no UUIDs speak against it; what names nothing is of the VM of its directory. Two VMs of one name are told apart by their
+ * UUIDs or directories. Points are named by their times, or their parents' where those are later, so that a parent's name
+ * sorts before its child's. What does not fit together (a lost parent, a loop, two layers for one disk) is a problem of
+ * that disk alone. Names and serials depend on what is there, not on when it was found, and stay when more appears.
  * Threads: a Collection is immutable (but for manifests' allocated); references are counted atomically. */
 #pragma once
 

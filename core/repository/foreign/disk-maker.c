@@ -94,7 +94,8 @@ static int fold(const Groups *groups, const FoundLayer *found, ManifestDisk *dis
                 if (index == GROUP_NONE)
                         return set_problem(disk, "the backup that it continues (%s) is not there", layer->parent ?: "?");
                 if (disk->layer_count == FOLDED_MAX)
-                        return set_problem(disk, "it continues another backup (%s) than the point's other disks, of too many",
+                        return set_problem(disk,
+                                           "it continues another backup (%s) than the point's other disks, of too many",
                                            found->parent);
                 layer = find_layer(&groups->points[index], found->disk);
                 if (!layer || layer->problem)

@@ -318,7 +318,8 @@ int foreign_repository_load(Repository *repository, const char *path, Reason *re
                 emptiness = NULL;
                 return fail_oom(reterr);
         }
-        return fail(reterr, -EINVAL, "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'; and it holds %s",
+        return fail(reterr, -EINVAL,
+                    "%s is not a virtbackupfs repository: make one with 'virtbackupfs init %s'; and it holds %s",
                     path, path, emptiness);
 }
 

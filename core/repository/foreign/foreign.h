@@ -1,7 +1,7 @@
 /* core/repository/foreign/foreign.h - directories of other tools as repositories, and as the places of single VMs' points.
  *
- * A VM of a repository of ours is registered with a directory as its source "dir:///PATH?vm=NAME": PATH is absolute, NAME that
- * of the VM in it, which may be left out where it is the only one.
+ * A VM of a repository of ours is registered with a directory as its source "dir:///PATH?vm=NAME": PATH is absolute, NAME
+ * that of the VM in it, which may be left out where it is the only one.
  * Threads: any. */
 #pragma once
 

@@ -145,7 +145,8 @@ static void choose_parent(const Groups *groups, GroupPoint *point) {
                 size_t found = key ? groups_find(groups, key) : GROUP_NONE;
 
                 if (found == GROUP_NONE ||
-                    (point->parent != GROUP_NONE && !is_later(groups->points[found].time, groups->points[point->parent].time)))
+                    (point->parent != GROUP_NONE &&
+                     !is_later(groups->points[found].time, groups->points[point->parent].time)))
                         continue;
                 point->parent_key = key;
                 point->parent = found;

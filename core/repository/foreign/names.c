@@ -41,7 +41,8 @@ static int compare_texts(const void *a, const void *b) {
         return strcmp(*(char *const *) a, *(char *const *) b);
 }
 
-/* The name with the next number that makes no name of those before. Nothing is cut off, so that two names with numbers differ. */
+/* The name with the next number that makes no name of those before. Nothing is cut off, so that two names with numbers
+ * differ. */
 static int number_one(char **name, char *const *before, size_t count, size_t *number) {
         for (;; ++*number) {
                 char *text;

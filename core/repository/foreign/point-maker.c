@@ -76,8 +76,8 @@ static int add_files(const GroupPoint *point, Manifest *manifest) {
         return 0;
 }
 
-/* What the point is as a whole: what its disks are that are not full. In one of both kinds all are incremental, which is more
- * careful. */
+/* What the point is as a whole: what its disks are that are not full. In one of both kinds all are incremental, which is
+ * more careful. */
 static void settle_kind(Manifest *manifest) {
         manifest->kind = POINT_FULL;
         for (size_t i = 0; i < manifest->disk_count; i++)
