@@ -6,8 +6,6 @@
 #include "util/bytes.h"
 #include "util/parallel.h"
 
-#define ONE_BY_ONE 8
-#define BATCH_FIRST 64 /* each next is twice as long: the more it takes, the longer it will */
 #define BATCH 512
 #define THREADS 8
 
@@ -204,14 +202,11 @@ static int make_region(Flattening *f, Region **ret) {
 
 int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, size_t limit, Region **ret) {
         Flattening f = { .source = source, .start = start };
-        uint32_t batch = BATCH_FIRST;
         int rc = list_add(&f.open, 0, length, 0, 0);
 
         for (uint32_t part = 0, count; rc >= 0 && part < source->part_count && f.open.count > 0; part += count) {
-                /* The newest often cover all, or too much: those are asked one by one. */
-                count = part < ONE_BY_ONE ? 1 : (uint32_t) min_u64(source->part_count - part, batch);
-                if (part >= ONE_BY_ONE)
-                        batch = (uint32_t) min_u64(batch * 2, BATCH);
+                /* The newest often cover all, or too much: only as many are asked at once as have been by then. */
+                count = (uint32_t) min_u64(part > 0 ? part : 1, min_u64(source->part_count - part, BATCH));
                 rc = ask_parts(&f, part, count, limit);
         }
         if (rc >= 0)
