@@ -14,15 +14,20 @@ typedef struct Fixture {
         Vm *vm;
 } Fixture;
 
-static inline Fixture fixture(void) {
+static inline Fixture fixture_with_cache(size_t cache_bytes) {
         Fixture f = { .directory = temporary_directory() };
         Reason reason = REASON_INIT;
 
         CHECK_INT(repository_init(f.directory.path, &reason), 0);
-        CHECK_INT(repository_open(f.directory.path, 1 << 20, &f.repository, &reason), 0);
+        CHECK_INT(repository_open(f.directory.path, cache_bytes, &f.repository, &reason), 0);
         CHECK_INT(vm_add(f.repository, "vm1", FIXTURE_UUID, "qemu:///system", NULL, &reason), 0);
         CHECK_INT(vm_open(f.repository, "vm1", &f.vm, &reason), 0);
         return f;
+}
+
+/* With so little that what is cached does not stay. */
+static inline Fixture fixture(void) {
+        return fixture_with_cache(1 << 20);
 }
 
 static inline void fixture_clear(Fixture *f) {
