@@ -116,7 +116,7 @@ static void file_store_expect(ByteStore *byte_store, uint64_t offset, uint64_t l
 static void file_store_free(ByteStore *byte_store) {
         FileStore *store = (FileStore *) byte_store;
 
-        cache_forget(store->open_files, store->key.owner);
+        cache_forget_one(store->open_files, store->key);
         free(store->store.name);
         free(store);
 }

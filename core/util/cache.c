@@ -338,6 +338,32 @@ void cache_drop(CacheEntry *entry) {
         pthread_mutex_unlock(&shard->lock);
 }
 
+/* With the shard's lock held; what is to be freed then goes to *gone. */
+static void forget_entry(Shard *shard, CacheEntry *entry, CacheEntry **gone) {
+        bool unused = entry->references == 0; /* else it goes with its last reference */
+
+        if (unused)
+                put_in_use(shard, entry);
+        remove_entry(shard, entry);
+        if (!unused)
+                return;
+        shard->used -= entry->cost;
+        entry->next = *gone;
+        *gone = entry;
+}
+
+void cache_forget_one(Cache *cache, CacheKey key) {
+        Shard *shard = &cache->shards[hash_key(key) % SHARD_COUNT];
+        CacheEntry *gone = NULL, *entry;
+
+        pthread_mutex_lock(&shard->lock);
+        entry = find_entry(shard, key);
+        if (entry)
+                forget_entry(shard, entry, &gone);
+        pthread_mutex_unlock(&shard->lock);
+        free_entries(gone);
+}
+
 void cache_forget(Cache *cache, uint64_t owner) {
         for (size_t i = 0; i < SHARD_COUNT; i++) {
                 Shard *shard = &cache->shards[i];
@@ -346,17 +372,8 @@ void cache_forget(Cache *cache, uint64_t owner) {
                 pthread_mutex_lock(&shard->lock);
                 for (CacheEntry *entry = *find_owned(shard, owner), *after; entry; entry = after) {
                         after = entry->after;
-                        if (entry->key.owner != owner)
-                                continue;
-                        if (entry->references > 0) { /* goes with its last reference */
-                                remove_entry(shard, entry);
-                                continue;
-                        }
-                        put_in_use(shard, entry);
-                        remove_entry(shard, entry);
-                        shard->used -= entry->cost;
-                        entry->next = gone;
-                        gone = entry;
+                        if (entry->key.owner == owner)
+                                forget_entry(shard, entry, &gone);
                 }
                 pthread_mutex_unlock(&shard->lock);
                 free_entries(gone);

@@ -50,6 +50,8 @@ void cache_drop(CacheEntry *entry);
 
 /* Drops what an owner has in the cache and is not in use. Call it when the owner goes away. */
 void cache_forget(Cache *cache, uint64_t owner);
+/* The same for one thing: of an owner that has no other. */
+void cache_forget_one(Cache *cache, CacheKey key);
 
 /* Sum of the costs of all that the cache holds now. */
 size_t cache_used(Cache *cache);

@@ -20,6 +20,9 @@ DOMAIN = ("<domain type='qemu'><name>bench</name><uuid>6f1c6a5e-0000-4000-8000-0
 PLUGIN = "/usr/bin/virtnbd-nbdkit-plugin"
 
 
+QCOW_INFO = {"format": "qcow2", "cluster-size": 65536, "format-specific": {"type": "qcow2", "data": {
+    "compat": "1.1", "compression-type": "zlib", "lazy-refcounts": False, "refcount-bits": 16, "corrupt": False,
+    "extended-l2": False}}}
 FIRST_RUN = 1767225600  # 2026-01-01: a version that leaves zeroes out, so that its log has to be looked into
 HOUR = 3600
 
@@ -39,7 +42,7 @@ def write_beside(directory, number, data_name):
             checksum = zlib.adler32(part, checksum)
     write_text(f"{directory}/{data_name}.chksum", str(checksum))
     write_text(f"{directory}/vmconfig.{ident}.xml", DOMAIN)
-    write_text(f"{directory}/vda.{ident}.qcow.json", '{"format": "qcow2"}')
+    write_text(f"{directory}/vda.{ident}.qcow.json", json.dumps(QCOW_INFO))
     write_text(f"{directory}/backup.{level}.{time.strftime('%m%d%Y%H%M%S', moment)}.log",
                "[2026-01-01 00:00:00] INFO lib common - printVersion [main]: Version: 2.47 Arguments: virtnbdbackup\n")
     os.makedirs(f"{directory}/checkpoints", exist_ok=True)
@@ -251,7 +254,8 @@ def written(chains, *command):
 
 def exported(chains, form):
     data = chains.data
-    return written(chains, data.tools.virtbackupfs, "export", "--format", form, data.repository, data.point(chains.layers))
+    path = data.point(chains.layers) + ("/vda" if form == "qcow2" else "")
+    return written(chains, data.tools.virtbackupfs, "export", "--format", form, data.repository, path)
 
 
 def converted(chains):

@@ -162,6 +162,22 @@ static void a_forgotten_owner_is_gone_and_others_stay(void) {
         cache_free(cache);
 }
 
+static void a_forgotten_thing_is_gone_and_others_stay(void) {
+        Cache *cache = new_cache(1000);
+        CacheEntry *used = get(cache, 1, 2, 10);
+
+        cache_release(get(cache, 1, 1, 10));
+        cache_release(get(cache, 1, 3, 10));
+        cache_forget_one(cache, (CacheKey) { 1, 1 });
+        cache_forget_one(cache, (CacheKey) { 1, 1 });
+        CHECK_INT(freed, 1);
+        cache_forget_one(cache, (CacheKey) { 1, 2 });
+        CHECK_INT(cache_used(cache), 20);
+        cache_release(used);
+        CHECK_INT(cache_used(cache), 10);
+        cache_free(cache);
+}
+
 static void what_is_dropped_is_made_anew(void) {
         Cache *cache = new_cache(1000);
         CacheEntry *first = get(cache, 1, 1, 10), *second;
@@ -299,6 +315,7 @@ int main(void) {
         RUN(what_is_used_often_outlives_what_is_not);
         RUN(a_failed_load_is_told_and_not_remembered);
         RUN(a_forgotten_owner_is_gone_and_others_stay);
+        RUN(a_forgotten_thing_is_gone_and_others_stay);
         RUN(what_is_dropped_is_made_anew);
         RUN(a_loader_may_use_the_cache);
         RUN(threads_that_miss_at_once_make_once);
