@@ -35,12 +35,17 @@ static void free_probe(blkid_probe *probe) {
                 blkid_free_probe(*probe);
 }
 
+/* The first Oracle cluster file system, of 2002: the library believes how long its label is, and copies that much of its
+ * stack. */
+static char *const unsafe[] = { "ocfs", NULL };
+
 static int new_probe(Sketch *sketch, blkid_probe *ret) {
         CLEANUP(free_probe) blkid_probe probe = blkid_new_probe();
 
         if (!probe || blkid_probe_set_device(probe, sketch_fd(sketch), 0, (blkid_loff_t) sketch_size(sketch)) < 0 ||
             blkid_probe_set_superblocks_flags(probe, BLKID_SUBLKS_TYPE | BLKID_SUBLKS_LABEL | BLKID_SUBLKS_UUID) < 0)
                 return -ENOMEM;
+        (void) blkid_probe_filter_superblocks_type(probe, BLKID_FLTR_NOTIN, (char **) unsafe);
         *ret = STEAL_PTR(probe);
         return 0;
 }
