@@ -10,9 +10,8 @@
 
 enum { VM_COLUMNS = 5, POINT_COLUMNS = 6, DISK_COLUMNS = 6 };
 
-enum { OPTION_JSON };
 static const CommandOption options[] = {
-        [OPTION_JSON] = { .name = "json", .help = "an object {\"vms\": [...]} with exact sizes" },
+        { .name = "json", .help = "an object {\"vms\": [...]} with exact sizes" },
         { 0 },
 };
 
@@ -318,19 +317,7 @@ static int make_list(const char *repository_path, const char *path_text, bool js
 }
 
 static int run(const Command *command, int argc, char **argv) {
-        CLEANUP(freep) char *text = NULL;
-        CommandParse parse = { 0 };
-        bool json = false;
-        size_t length;
-        Reason reason;
-
-        while (command_parse(command, argc, argv, &parse))
-                json |= parse.option == OPTION_JSON;
-        if (parse.status >= 0)
-                return parse.status;
-        if (make_list(argv[optind], argv[optind + 1], json, &text, &length, &reason) < 0)
-                return command_failed(&reason);
-        return command_print(text, length);
+        return command_print_made(command, argc, argv, make_list);
 }
 
 const Command command_list = {

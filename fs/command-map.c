@@ -6,9 +6,8 @@
 #include "partitions/point-image.h"
 #include "path.h"
 
-enum { OPTION_JSON };
 static const CommandOption options[] = {
-        [OPTION_JSON] = { .name = "json", .help = "an array with the keys of qemu-img map, and 'point'" },
+        { .name = "json", .help = "an array with the keys of qemu-img map, and 'point'" },
         { 0 },
 };
 
@@ -34,19 +33,7 @@ static int make_map(const char *repository_path, const char *text, bool json, ch
 }
 
 static int run(const Command *command, int argc, char **argv) {
-        CLEANUP(freep) char *text = NULL;
-        CommandParse parse = { 0 };
-        bool json = false;
-        size_t length;
-        Reason reason;
-
-        while (command_parse(command, argc, argv, &parse))
-                json |= parse.option == OPTION_JSON;
-        if (parse.status >= 0)
-                return parse.status;
-        if (make_map(argv[optind], argv[optind + 1], json, &text, &length, &reason) < 0)
-                return command_failed(&reason);
-        return command_print(text, length);
+        return command_print_made(command, argc, argv, make_map);
 }
 
 const Command command_map = {

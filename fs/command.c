@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/cleanup.h"
+
 #define OPTIONS_MAX 32
 
 static size_t count_options(const Command *command) {
@@ -137,4 +139,20 @@ int command_print(const char *text, size_t length) {
                 return STATUS_DONE;
         fail_errno(&reason, -errno, "cannot write the output");
         return command_failed(&reason);
+}
+
+int command_print_made(const Command *command, int argc, char **argv, CommandMaker make) {
+        CLEANUP(freep) char *text = NULL;
+        CommandParse parse = { 0 };
+        bool json = false;
+        size_t length;
+        Reason reason;
+
+        while (command_parse(command, argc, argv, &parse))
+                json = true;
+        if (parse.status >= 0)
+                return parse.status;
+        if (make(argv[optind], argv[optind + 1], json, &text, &length, &reason) < 0)
+                return command_failed(&reason);
+        return command_print(text, length);
 }

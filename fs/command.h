@@ -57,3 +57,9 @@ void command_tell(const char *line);
 
 /* Writes to stdout, and notices where that fails (a full disk, a closed pipe). */
 int command_print(const char *text, size_t length);
+
+/* All of a command that makes a text of a repository and a path in it (NULL where there is none), and whose one option is
+ * --json. The text's length counts: it has no NUL at its end. */
+typedef int (*CommandMaker)(const char *repository, const char *path, bool json, char **ret, size_t *ret_length,
+                            Reason *reterr);
+int command_print_made(const Command *command, int argc, char **argv, CommandMaker make);
