@@ -77,6 +77,6 @@ int file_store_open(int root_fd, const char *path, Cache *open_files, ByteStore 
  * told from others, else reading is -EIO. */
 int file_store_open_found(int root_fd, const char *path, uint64_t seal, Cache *open_files, ByteStore **ret, Reason *reterr);
 
-/* Makes a new file (mode 0600; -EEXIST where there is one). Written pages are pushed to the disk and dropped
- * from the page cache as it goes, which the hypervisor needs more. */
+/* Makes a new file (mode 0600; -EEXIST where there is one). It is written around the page cache, which the hypervisor needs
+ * more; where the file system does not know how, pages are pushed to the disk and dropped from the cache as it goes. */
 int file_sink_create(int root_fd, const char *path, ByteSink **ret, Reason *reterr);
