@@ -1,5 +1,5 @@
-/* core/capture/outline.h - what the source told of a disk's extents when it was looked over, kept until the disk is copied: a
- * source may take its time to tell, and is asked once. What there is no room for is asked again.
+/* core/capture/outline.h - what the source told of a disk's extents when it was looked over, kept until the disk is copied:
+ * a source may take its time to tell, and is asked once. What there is no room for is asked again.
  *
  * Threads: one at a time. */
 #pragma once
