@@ -8,7 +8,7 @@
 
 #define LOOK_MS 50
 #define GRACE_MS 1500  /* until it takes down what it began, */
-#define ENDING_MS 5000 /* and until that is done */
+#define ENDING_MS 2000 /* and until that is done; what it has not done by then is left to be done by others */
 
 typedef struct Work {
         HandOver *hand_over;
