@@ -84,7 +84,8 @@ static int read_and_look(RegionRead *read, Layer *layer, size_t length, Reason *
 }
 
 static int read_data(RegionRead *read, size_t length, Reason *reterr) {
-        bool look = read->offset + length < read->end && atomic_load_explicit(&read->chain->waits, memory_order_relaxed) == 0;
+        bool more = read->offset + length < read->end;
+        bool look = more && atomic_load_explicit(&read->chain->waits, memory_order_relaxed) == 0;
         Layer *layer;
         int rc = chain_layer(read->chain, read->extent->part, &layer, reterr);
 

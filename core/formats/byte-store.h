@@ -22,8 +22,8 @@ typedef struct ByteStoreOps {
          * thread. NULL: what is a hole cannot be told. */
         int (*seek)(ByteStore *store, uint64_t offset, int whence, uint64_t *ret, Reason *reterr);
         void (*free)(ByteStore *store);
-        /* The range, which lies within the size, is about to be read: may begin with it, and returns at once. Any thread. NULL:
-         * that is of no use. */
+        /* The range, which lies within the size, is about to be read: may begin with it, and returns at once. Any thread.
+         * NULL: that is of no use. */
         void (*expect)(ByteStore *store, uint64_t offset, uint64_t length);
 } ByteStoreOps;
 

@@ -1,7 +1,7 @@
 /* core/formats/found.h - what formats find in directories that other tools wrote.
  *
- * A format is shown one directory at a time and tells, for each disk at each moment, where its layer lies and how the tool's own
- * metadata links it to its parent: file times link nothing. Whoever asked makes VMs and points of it.
+ * A format is shown one directory at a time and tells, for each disk at each moment, where its layer lies and how the tool's
+ * own metadata links it to its parent: file times link nothing. Whoever asked makes VMs and points of it.
  * Keys: "point" and "parent" are names that a format gives, unique below the root: they begin with the directory's path.
  * Threads: a FoundDirectory belongs to one thread. */
 #pragma once

@@ -62,8 +62,9 @@ int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret);
 int layer_store_new_beside(int root_fd, LayerStore *other, LayerStore **ret);
 /* Before the first layer is opened: as disk_cache_new(). */
 int layer_store_set_disk(LayerStore *store, const char *path, uint64_t limit);
-/* Told of what takes long and is made by the side, when somebody waits for it and when nobody does: `done` of `total` bytes of
- * the file at path, once they are equal it is over; with failure it has failed. From any thread; set before layers are opened. */
+/* Told of what takes long and is made by the side, when somebody waits for it and when nobody does: `done` of `total` bytes
+ * of the file at path, once they are equal it is over; with failure it has failed. From any thread; set before layers are
+ * opened. */
 typedef struct LayerListener {
         void (*tell)(void *context, const char *path, uint64_t done, uint64_t total, const Reason *failure);
         void *context;

@@ -29,7 +29,12 @@ static int add_extent(const ChainSource *source, const ChainExtent *extent, uint
                 return -ENOMEM;
         if (border == to)
                 return 0;
-        return source_extents_add(ret, (SourceExtent) { .start = border, .length = to - border, .dirty = true, .zero = zero });
+        return source_extents_add(ret, (SourceExtent) {
+                .start = border,
+                .length = to - border,
+                .dirty = true,
+                .zero = zero,
+        });
 }
 
 static int chain_reader_extents(SourceReader *reader, uint64_t start, uint64_t length, SourceExtents *ret, Reason *reterr) {

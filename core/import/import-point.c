@@ -96,11 +96,14 @@ static int new_writer(const ImportPoint *import, const Manifest *manifest, const
 }
 
 /* Reads all of it through a capture's pipeline into a layer. */
-static int run_pipeline(Transport *transport, Chain *parent, LayerWriter *writer, LayerTotals *ret, uint64_t *ret_parent_data,
-                        Reason *reterr) {
+static int run_pipeline(Transport *transport, Chain *parent, LayerWriter *writer, LayerTotals *ret,
+                        uint64_t *ret_parent_data, Reason *reterr) {
         CLEANUP(readers_freep) Readers *readers = NULL;
         ReadersPlan readers_plan = {
-                .open = chain_reader_open, .context = &transport->source, .policy = SOURCE_ERROR_REPORT, .stop = &transport->stop,
+                .open = chain_reader_open,
+                .context = &transport->source,
+                .policy = SOURCE_ERROR_REPORT,
+                .stop = &transport->stop,
         };
         PipelineDisk disk;
         int rc;
@@ -196,7 +199,8 @@ static int import_disk(const ImportPoint *import, const ManifestDisk *stored, co
                 .parent_size = parent ? chain_size(parent) : 0,
                 .cancel = import->options->cancel,
         };
-        rc = transport_run(&transport, manifest, ret->layers->file, parent, &totals, &parent_data, ret_source_failed, reterr);
+        rc = transport_run(&transport, manifest, ret->layers->file, parent, &totals, &parent_data, ret_source_failed,
+                           reterr);
         if (rc < 0)
                 return rc;
         ret->layers->length = totals.length;
@@ -220,7 +224,11 @@ static int import_long_file(const ImportPoint *import, const ManifestFile *store
                 return fail_oom(reterr);
         manifest->files = file;
         file += manifest->file_count;
-        *file = (ManifestFile) { .name = strdup(stored->name), .format = strdup("native"), .length = layer_disk_size(layer) };
+        *file = (ManifestFile) {
+                .name = strdup(stored->name),
+                .format = strdup("native"),
+                .length = layer_disk_size(layer),
+        };
         manifest->file_count++;
         if (asprintf(&file->file, "%s.kept", stored->name) < 0)
                 file->file = NULL;

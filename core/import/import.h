@@ -1,10 +1,10 @@
 /* core/import/import.h - makes points of ours of what other tools have stored: the chain as it is, layer by layer.
  *
- * A full layer stays full and an incremental one incremental; names, times and kept files stay. A point becomes visible when it
- * is whole. What is there already, of an import that was interrupted or of one before, is passed over; what cannot be read, or is not
- * what its writer noted of it (checksums beside it), is told and left out with what continues it. The VM is made where it is
- * not there, without a source.
- * Threads: one import belongs to one; functions of ImportOptions are called from it. */
+ * A full layer stays full and an incremental one incremental; names, times and kept files stay. A point becomes visible
+ * when it is whole. What is there already, of an import that was interrupted or of one before, is passed over; what cannot
+ * be read, or is not what its writer noted of it (checksums beside it), is told and left out with what continues it. The VM
+ * is made where it is not there, without a source. Threads: one import belongs to one; functions of ImportOptions are
+ * called from it. */
 #pragma once
 
 #include <stdatomic.h>

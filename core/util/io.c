@@ -417,7 +417,8 @@ int remove_tree(int dir_fd, const char *path, Reason *reterr) {
         return 0;
 }
 
-int scan_directory(int dir_fd, const char *path, int (*see)(void *context, const char *name), void *context, Reason *reterr) {
+int scan_directory(int dir_fd, const char *path, int (*see)(void *context, const char *name), void *context,
+                   Reason *reterr) {
         int rc = walk_directory(dir_fd, path, see, context);
 
         return rc < 0 ? fail_errno(reterr, rc, "cannot list %s", path) : 0;

@@ -379,8 +379,8 @@ static int read_once(const NativeLayer *native, Run run, uint32_t offset, uint32
         return 0;
 }
 
-/* A part of one block, by way of the cache where more of it may be wanted: it is the end of something longer, or was read from
- * not long ago. */
+/* A part of one block, by way of the cache where more of it may be wanted: it is the end of something longer, or was read
+ * from not long ago. */
 static int read_part(const NativeLayer *native, Run run, uint32_t offset, uint32_t length, bool alone, void *to,
                      Reason *reterr) {
         CLEANUP(cache_releasep) CacheEntry *cached = NULL;

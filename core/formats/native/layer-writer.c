@@ -35,7 +35,8 @@ struct LayerWriter {
         bool broken; /* something failed, or all is done: what is in the sink can take no more */
 };
 
-void packed_block_pack(const Codec *codec, int level, const void *raw, uint32_t raw_length, void *scratch, PackedBlock *ret) {
+void packed_block_pack(const Codec *codec, int level, const void *raw, uint32_t raw_length, void *scratch,
+                       PackedBlock *ret) {
         size_t length;
 
         if (bytes_are_zero(raw, raw_length)) {
