@@ -9,6 +9,7 @@ import os
 import random
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -248,6 +249,14 @@ def test_what_was_used_longest_ago_makes_room(program, person, place, archives):
 PROGRESS = "user.virtbackupfs.progress"
 
 
+def is_stopped(pid):
+    """Every thread of it: a signal stops them one by one."""
+    with contextlib.suppress(FileNotFoundError):  # one that ends meanwhile
+        return all(Path(f"/proc/{pid}/task/{thread}/stat").read_text(encoding="utf-8").rsplit(") ", 1)[1][0] == "T"
+                   for thread in os.listdir(f"/proc/{pid}/task"))
+    return False
+
+
 def test_how_far_the_unpacking_is_can_be_listed_by_others(program, person, archives, place):
     if person.is_root:
         pytest.skip("root's cache directory is the machine's")
@@ -262,6 +271,7 @@ def test_how_far_the_unpacking_is_can_be_listed_by_others(program, person, archi
         until(lambda: PROGRESS in os.listxattr(f"{cache}/{partial}"), "how far it is, is told")
         mount.process.send_signal(signal.SIGSTOP)
         try:
+            until(lambda: is_stopped(mount.process.pid), "it is stopped")
             done, total = map(int, os.getxattr(f"{cache}/{partial}", PROGRESS).split())
             assert 0 <= done < total == os.path.getsize(f"{archives}/{packed}")
             disk, = program.json("list", archives, POINT)["vms"][0]["points"][0]["disks"]
