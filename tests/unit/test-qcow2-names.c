@@ -124,6 +124,18 @@ static void disks_that_are_named_alike_have_the_same_points(void) {
         check_layer(&c, "data-1-b.qcow2", "data-1-a", "b", "a");
 }
 
+static void numbers_that_are_no_dates_are_of_the_disk(void) {
+        CLEANUP(case_clear) Case c = case_new();
+
+        put_image(&c, "vda-202898.qcow2", NULL, NULL);
+        put_image(&c, "vda-20001.qcow2", NULL, NULL);
+        put_image(&c, "vda-20260132.qcow2", NULL, NULL);
+        find_in(&c, "");
+        check_layer(&c, "vda-202898.qcow2", "vda-202898", "", NULL);
+        check_layer(&c, "vda-20001.qcow2", "vda-20001", "", NULL);
+        check_layer(&c, "vda-20260132.qcow2", "vda-20260132", "", NULL);
+}
+
 static void dates_are_of_the_point_and_not_of_the_disk(void) {
         CLEANUP(case_clear) Case c = case_new();
 
@@ -340,6 +352,7 @@ static void a_name_says_what_its_tool_put_into_it(void) {
 int main(void) {
         RUN(disks_that_are_named_alike_have_the_same_points);
         RUN(dates_are_of_the_point_and_not_of_the_disk);
+        RUN(numbers_that_are_no_dates_are_of_the_disk);
         RUN(what_would_be_called_the_same_is_told_apart);
         RUN(an_incremental_push_backup_is_based_on_the_one_before_it);
         RUN(qmpbackups_names_tell_the_chain);

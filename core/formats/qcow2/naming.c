@@ -8,6 +8,21 @@ static bool is_separator(char c) {
         return !isalnum((unsigned char) c);
 }
 
+static unsigned two_digits(const char *text) {
+        return (unsigned) (text[0] - '0') * 10 + (unsigned) (text[1] - '0');
+}
+
+/* A year of this age, perhaps with month and day; or ten digits and more: with a time, or seconds. Other numbers tell disks
+ * from each other. */
+static bool is_date(const char *digits, size_t count) {
+        if (count >= 10)
+                return true;
+        if (count < 4 || count % 2 != 0 || (strncmp(digits, "19", 2) != 0 && strncmp(digits, "20", 2) != 0))
+                return false;
+        return (count < 6 || (two_digits(digits + 4) >= 1 && two_digits(digits + 4) <= 12)) &&
+               (count < 8 || (two_digits(digits + 6) >= 1 && two_digits(digits + 6) <= 31));
+}
+
 /* Where a date, or a time in seconds, begins that the text ends with; 0: there is none. Other chains may have less or more
  * of it in common. */
 static size_t find_date(const char *text, size_t length) {
@@ -22,8 +37,7 @@ static size_t find_date(const char *text, size_t length) {
                         ;
                 if (start == end || (start > 0 && !is_separator(text[start - 1])))
                         break;
-                if (end - start >= 10 ||
-                    (end - start >= 4 && (strncmp(text + start, "19", 2) == 0 || strncmp(text + start, "20", 2) == 0)))
+                if (is_date(text + start, end - start))
                         found = start;
                 end = start;
         }
