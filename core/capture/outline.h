@@ -23,6 +23,7 @@ typedef struct Outline {
         size_t next;            /* to be taken; those before are gone */
         size_t *room, used;     /* bytes: what is left for all outlines, borrowed; what this one has of it */
 } Outline;
+
 /* Forgets all; more may be kept in it. */
 void outline_clear(Outline *outline);
 

@@ -2,32 +2,18 @@
 
 #include <errno.h>
 
-#include "chain/chain.h"
+#include "chain/chain-view.h"
 #include "util/bytes.h"
 #include "util/patience.h"
 
 #define WAIT 2000     /* milliseconds, where an archive is just being looked through */
 #define HOLE_MIN 4096 /* bytes: a block of most file systems */
 
-static int sum_up(Chain *chain, uint64_t *ret, Reason *reterr) {
-        uint64_t allocated = 0;
-        ChainExtent extent;
-
-        for (uint64_t offset = 0; offset < chain_size(chain); offset = extent.start + extent.length) {
-                int rc = chain_next_extent(chain, offset, &extent, reterr);
-
-                if (rc < 0)
-                        return rc;
-                if (extent.state != EXTENT_ZERO)
-                        allocated += extent.length;
-        }
-        *ret = allocated;
-        return 0;
-}
-
 static int walk(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint64_t *ret, Reason *reterr) {
+        CLEANUP(chain_view_freep) ChainView *view = NULL;
         CLEANUP(chain_unrefp) Chain *chain = NULL;
         uint64_t done, total;
+        bool damaged;
         int rc;
 
         if (manifest_disk_progress(vm, manifest, disk, &done, &total))
@@ -38,8 +24,13 @@ static int walk(Vm *vm, const Manifest *manifest, const ManifestDisk *disk, uint
         /* The point may have become another one meanwhile, whose manifest this is not. */
         if (chain_size(chain) != disk->size)
                 return fail(reterr, -ESTALE, "%s/%s has changed", vm_name(vm), manifest->name);
-        rc = sum_up(chain, ret, reterr);
-        if (rc == 0 && !chain_damage(chain)) /* which may be mended */
+        damaged = chain_damage(chain);
+        rc = chain_view_whole(chain, &view, reterr);
+        if (rc < 0)
+                return rc;
+        chain = NULL; /* the view's */
+        rc = chain_view_allocated(view, ret, reterr);
+        if (rc == 0 && !damaged) /* which may be mended */
                 manifest_disk_set_allocated(disk, *ret);
         return rc;
 }

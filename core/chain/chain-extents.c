@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "util/bytes.h"
 #include "util/patience.h"
@@ -155,21 +154,4 @@ int chain_is_zero(Chain *chain, uint64_t offset, size_t length) {
                 offset = extent.start + extent.length;
         }
         return 1;
-}
-
-int64_t chain_seek(Chain *chain, uint64_t offset, int whence) {
-        if (offset >= chain->size)
-                return -ENXIO;
-        while (offset < chain->size) {
-                ChainExtent extent;
-                int rc = chain_wide_extent_at(chain, offset, &extent, NULL);
-
-                if (rc < 0)
-                        return rc;
-                if ((extent.state == EXTENT_ZERO) == (whence == SEEK_HOLE))
-                        return (int64_t) offset;
-                offset = extent.start + extent.length;
-        }
-        /* There is a hole at the end of every file, as lseek(2) has it. */
-        return whence == SEEK_HOLE ? (int64_t) chain->size : -ENXIO;
 }

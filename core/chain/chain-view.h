@@ -50,7 +50,7 @@ int chain_view_read(const ChainView *view, void *buffer, size_t length, uint64_t
 /* As chain_is_zero(). */
 int chain_view_is_zero(const ChainView *view, uint64_t offset, size_t length);
 
-/* As chain_seek(). */
+/* lseek(2): whence SEEK_DATA or SEEK_HOLE. The offset, or -ENXIO as lseek(2) has it. Unreadable counts as data. */
 int64_t chain_view_seek(const ChainView *view, uint64_t offset, int whence);
 
 /* Bytes of it that are no hole. */

@@ -57,8 +57,6 @@ int chain_read(Chain *chain, void *buffer, size_t length, uint64_t offset, Reaso
 /* Whether the range reads as zeroes, as far as the map tells. 1, 0 or a negative errno. */
 int chain_is_zero(Chain *chain, uint64_t offset, size_t length);
 
-/* lseek(2): whence SEEK_DATA or SEEK_HOLE. The offset, or -ENXIO as lseek(2) has it. Unreadable counts as data. */
-int64_t chain_seek(Chain *chain, uint64_t offset, int whence);
 
 /* What others make of the chain, such as its partitions, stays in the repository's cache as long as the chain does. kind: a
  * number of theirs. As cache_get(). */

@@ -81,6 +81,14 @@ class Stream:
             self.sizes.append(sizes[0] if length < AT_ONCE else {sum(sizes): sizes})
         self.file.write(b"\r\n")
 
+    def write(self, extents, source):
+        for start, length, zero in extents:
+            if zero:
+                self.header("zero", start, length)
+            else:
+                self.data(start, length, source)
+        self.end()
+
     def end(self):
         self.header("stop", 0, 0)
         if self.compressed:
@@ -133,12 +141,7 @@ class Chains:
                 source = os.open(f"{root}/{name}/vda.raw", os.O_RDONLY)
                 for directory in (self.plain, self.lz4):
                     stream = Stream(directory, number, self.data.size.disk, extents, directory == self.lz4)
-                    for start, length, zero in extents:
-                        if zero:
-                            stream.header("zero", start, length)
-                        else:
-                            stream.data(start, length, source)
-                    stream.end()
+                    stream.write(extents, source)
                     write_beside(directory, number, stream.name)
                 os.close(source)
             for directory in (self.plain, self.lz4):
@@ -155,12 +158,7 @@ class Chains:
                 starts = range(number * 4096 % (1 << 20), self.data.size.disk, self.data.size.disk // 4)
                 extents = [[start, 4096, False] for start in starts] if number else [[0, self.data.size.disk, True]]
                 stream = Stream(directory, number, self.data.size.disk, extents, directory == self.many_lz4)
-                for start, length, zero in extents:
-                    if zero:
-                        stream.header("zero", start, length)
-                    else:
-                        stream.data(start, length, source)
-                stream.end()
+                stream.write(extents, source)
                 write_beside(directory, number, stream.name)
             write_text(f"{directory}/bench.cpt", json.dumps([f"virtnbdbackup.{i}" for i in range(self.increments + 1)]))
         os.close(source)

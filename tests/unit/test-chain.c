@@ -62,19 +62,21 @@ static void check_read(Chain *chain, const PointModel *model, uint64_t offset, s
         CHECK_INT(chain_is_zero(chain, offset, length), zero);
 }
 
-static void check_seek(Chain *chain, const PointModel *model, uint64_t offset) {
+static void check_seek(const ChainView *view, const PointModel *model, uint64_t offset) {
         uint64_t data = find(model, offset, false), hole = find(model, offset, true);
 
-        CHECK_INT(chain_seek(chain, offset, SEEK_DATA), data < model->size ? (int64_t) data : -ENXIO);
-        CHECK_INT(chain_seek(chain, offset, SEEK_HOLE), hole);
+        CHECK_INT(chain_view_seek(view, offset, SEEK_DATA), data < model->size ? (int64_t) data : -ENXIO);
+        CHECK_INT(chain_view_seek(view, offset, SEEK_HOLE), hole);
 }
 
 static void check_point(Fixture *f, const PointModel *model, const PointModel *points) {
         CLEANUP(chain_unrefp) Chain *chain = NULL;
+        CLEANUP(chain_view_freep) ChainView *view = NULL;
         Reason reason = REASON_INIT;
         uint8_t byte;
 
         CHECK_INT(chain_open(f->vm, model->name, "vda", &chain, &reason), 0);
+        CHECK_INT(point_image_open_disk(f->vm, model->name, "vda", &view, &reason), 0);
         CHECK_INT(chain_size(chain), model->size);
         CHECK(!chain_damage(chain));
         check_extents(chain, model, points);
@@ -83,13 +85,13 @@ static void check_point(Fixture *f, const PointModel *model, const PointModel *p
 
                 atomic_store(&chain->waits, random_below(2)); /* as where the disk is slow */
                 check_read(chain, model, offset, random_below(min_u64(model->size - offset, i % 4 ? 20000 : 2u << 20) + 1));
-                check_seek(chain, model, offset);
+                check_seek(view, model, offset);
         }
         CHECK_INT(chain_read(chain, &byte, 0, model->size, &reason), 0);
         CHECK_INT(chain_read(chain, &byte, 1, model->size, &reason), -EINVAL);
         CHECK_INT(chain_read(chain, &byte, 1, UINT64_MAX, &reason), -EINVAL);
-        CHECK_INT(chain_seek(chain, model->size, SEEK_DATA), -ENXIO);
-        CHECK_INT(chain_seek(chain, model->size, SEEK_HOLE), -ENXIO);
+        CHECK_INT(chain_view_seek(view, model->size, SEEK_DATA), -ENXIO);
+        CHECK_INT(chain_view_seek(view, model->size, SEEK_HOLE), -ENXIO);
 }
 
 /* Points of random layers, block sizes and disk sizes, some of several layers, some full in between. */
@@ -162,6 +164,7 @@ static void extents_join_over_the_ends_of_regions(void) {
         Reason reason = REASON_INIT;
         ChainExtent extents[3];
         char name[POINT_NAME_MAX];
+        ChainView *view;
         Chain *chain;
 
         point_model_name(0, name);
@@ -182,11 +185,12 @@ static void extents_join_over_the_ends_of_regions(void) {
         CHECK_INT(extents[1].state, EXTENT_DATA);
         CHECK_INT(extents[2].start + extents[2].length, layer.disk_size);
         CHECK_INT(extents[2].state, EXTENT_ZERO);
-        CHECK_INT(chain_seek(chain, 5, SEEK_DATA), data);
-        CHECK_INT(chain_seek(chain, data, SEEK_HOLE), wide + 65536);
-        CHECK_INT(chain_seek(chain, wide + 65536, SEEK_DATA), -ENXIO);
         CHECK_INT(chain_is_zero(chain, wide + 65536, 1 << 20), 1);
-        chain_unref(chain);
+        CHECK_INT(chain_view_whole(chain, &view, &reason), 0);
+        CHECK_INT(chain_view_seek(view, 5, SEEK_DATA), data);
+        CHECK_INT(chain_view_seek(view, data, SEEK_HOLE), wide + 65536);
+        CHECK_INT(chain_view_seek(view, wide + 65536, SEEK_DATA), -ENXIO);
+        chain_view_free(view);
         layer_model_clear(&layer);
         fixture_clear(&f);
 }

@@ -4,7 +4,6 @@
 #include <string.h>
 #include <zlib.h>
 
-#include "formats/virtnbdbackup/archive.h"
 #include "formats/virtnbdbackup/member.h"
 #include "formats/virtnbdbackup/virtnbdbackup.h"
 #include "util/bytes.h"
@@ -85,31 +84,14 @@ static int check_stream(LayerStore *store, const char *path, ByteStore *bytes, c
         return compare(bytes, adler32_z, 1, noted, sidecar, check, reterr);
 }
 
-static int check_member(const char *name, ByteStore *archive_bytes, const LayerCheck *check, Reason *reterr) {
-        CLEANUP(byte_store_freep) ByteStore *bytes = archive_bytes;
-        CLEANUP(archive_clear) Archive archive = { 0 };
-        const ArchiveMember *member;
-        int rc = archive_read(bytes, &archive, reterr);
-
-        if (rc < 0)
-                return rc;
-        member = archive_find(&archive, name);
-        if (!member)
-                return fail(reterr, -EIO, "%s has no member %s", byte_store_name(bytes), name);
-        rc = archive_open(STEAL_PTR(bytes), member, &bytes, reterr);
-        return rc < 0 ? rc : compare(bytes, crc32_z, 0, member->crc, "the directory of the zip file", check, reterr);
-}
-
 int virtnbdbackup_check(LayerStore *store, const LayerLocation *location, const LayerCheck *check, Reason *reterr) {
         CLEANUP(byte_store_freep) ByteStore *bytes = NULL;
+        uint32_t crc = 0;
         Member member;
-        int rc = member_parse(location->member, &member);
+        int rc = virtnbdbackup_open_bytes(store, location, &member, &bytes, &crc, reterr);
 
         if (rc < 0)
-                return fail(reterr, rc, "%s: \"%s\" is nothing that can be in it", location->path, location->member);
-        rc = layer_store_open_file(store, location, &bytes, reterr);
-        if (rc < 0)
                 return rc;
-        return member.name ? check_member(member.name, STEAL_PTR(bytes), check, reterr)
+        return member.name ? compare(bytes, crc32_z, 0, crc, "the directory of the zip file", check, reterr)
                            : check_stream(store, location->path, bytes, check, reterr);
 }
