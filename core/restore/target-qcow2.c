@@ -4,7 +4,9 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
+#include "restore/in-use.h"
 #include "restore/nbd-writer.h"
 #include "restore/partial.h"
 #include "restore/target-kinds.h"
@@ -17,6 +19,8 @@
 #define EXPORT "disk"
 #define CONNECTIONS_MAX 4
 #define OUTPUT_MAX (64u << 10)
+#define UNLOCK_WAIT 10000 /* milliseconds */
+#define UNLOCK_INTERVAL 20
 
 typedef struct Qcow2Target {
         DiskTarget target;
@@ -147,6 +151,21 @@ static int qcow2_clear(DiskTarget *base, Reason *reterr) {
         return make_and_serve(target, reterr);
 }
 
+/* The qemu-nbd of a restore that was killed takes a moment to end, and has the image locked until then. */
+static int await_unlocked(const Qcow2Target *target, Reason *reterr) {
+        static const struct timespec interval = { .tv_nsec = UNLOCK_INTERVAL * 1000000L };
+        int rc;
+
+        for (unsigned waited = 0;; waited += UNLOCK_INTERVAL) {
+                rc = file_check_unlocked(target->partial.fd, target->partial.partial_path, reterr);
+                if (rc != -EBUSY || waited >= UNLOCK_WAIT)
+                        return rc;
+                if (target->target.cancel && atomic_load(target->target.cancel))
+                        return fail(reterr, -ECANCELED, "interrupted");
+                nanosleep(&interval, NULL);
+        }
+}
+
 /* What there is of it may be no image of this size at all. */
 static bool serve_found(Qcow2Target *target) {
         uint64_t wanted = target->target.disk_size;
@@ -170,6 +189,9 @@ static int qcow2_open(DiskTarget *base, const TargetRequest *request, Reason *re
         base->unfinished = strdup(target->partial.partial_path);
         if (!base->shown || !base->unfinished || (request->backing && !target->backing))
                 return fail_oom(reterr);
+        rc = await_unlocked(target, reterr);
+        if (rc < 0)
+                return rc;
         if (base->found && serve_found(target))
                 return 0;
         stop_server(target);

@@ -1,5 +1,6 @@
 """Disks and points restored to files: bit for bit what they were, whole or not there at all, and gone on with."""
 
+import fcntl
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ from program import children_of, wait_gone
 from repository import same_image
 from restored import MIB, allocated, is_under_way, progress, same_disk, stop_when
 from small import small_file_system
+from wait import until
 
 ODD = 3 * MIB + 512 + 7
 
@@ -223,6 +225,26 @@ def test_what_is_left_of_another_disk_is_not_gone_on_with(made, long, program, r
     result = program.run("restore", long.path, f"vm1/{long.points[0]}/vda", target, "--verify")
     assert "goes on" not in result.stderr
     assert same_disk(target, image_of(long, "vda", 0), (form, "raw"))
+
+
+def sleeps(pid):
+    with open(f"/proc/{pid}/syscall", encoding="utf-8") as file:
+        return file.read().split()[0] == "230"  # clock_nanosleep
+
+
+def test_a_qemu_nbd_that_is_still_ending_is_waited_for(long, program, place):
+    target = f"{place}/vda.qcow2"
+    process = program.start("restore", long.path, "vm1/latest/vda", target)
+    stop_when(process, lambda: os.path.exists(f"{target}.partial") and allocated(f"{target}.partial") > 8 * MIB)
+    process.kill()
+    process.communicate()
+    with open(f"{target}.partial", "rb") as image:
+        fcntl.lockf(image, fcntl.LOCK_SH, 200, 100)  # as QEMU locks what it writes to
+        process = program.start("restore", long.path, "vm1/latest/vda", target)
+        until(lambda: process.poll() is not None or sleeps(process.pid), "the restore waits")
+        assert process.poll() is None, process.communicate()
+    assert process.wait(60) == 0, process.communicate()
+    assert same_disk(target, image_of(long, "vda"), ("qcow2", "raw"))
 
 
 def test_two_restores_do_not_make_the_same_file(long, program, place):
