@@ -1,6 +1,7 @@
 #include "formats/layer.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <pthread.h>
 #include <stdbool.h>
@@ -33,6 +34,14 @@ static size_t spare_files(void) {
         return (size_t) min_u64(OPEN_FILES_MAX, limit.rlim_cur / 2);
 }
 
+/* The kernel makes room for descriptors in steps, and in each it waits some milliseconds for all processors where a process
+ * has threads. Here it has not, most often. */
+static void make_room_for_files(int any_fd, size_t count) {
+        int last = fcntl(any_fd, F_DUPFD_CLOEXEC, (int) count);
+
+        close_fd(&last);
+}
+
 static LayerStore *store_alloc(int root_fd) {
         LayerStore *store = calloc(1, sizeof *store);
 
@@ -48,11 +57,13 @@ static LayerStore *store_alloc(int root_fd) {
 
 int layer_store_new(int root_fd, size_t memory_bytes, LayerStore **ret) {
         CLEANUP(layer_store_freep) LayerStore *store = store_alloc(root_fd);
+        size_t files = spare_files();
         int rc;
 
         if (!store)
                 return -ENOMEM;
-        rc = cache_new(spare_files(), &store->open_files);
+        make_room_for_files(root_fd, files);
+        rc = cache_new(files, &store->open_files);
         if (rc < 0)
                 return rc;
         rc = cache_new(memory_bytes, &store->memory);
