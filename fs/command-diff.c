@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "chain/chain-diff.h"
@@ -11,6 +10,7 @@
 #include "partitions/point-image.h"
 #include "path.h"
 #include "progress.h"
+#include "util/clock.h"
 
 #define REDRAW_MS 200
 
@@ -26,15 +26,8 @@ typedef struct Context {
         const ChainPrinter *printer;
         bool is_shown;      /* the progress */
         bool is_first;      /* extent, to be printed */
-        int64_t began, drawn; /* ms */
+        uint64_t began, drawn; /* ms, of clock_now_ms() */
 } Context;
-
-static int64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static int see(void *data, const ChainExtent *extent, bool absent) {
         Context *context = data;
@@ -46,14 +39,14 @@ static int see(void *data, const ChainExtent *extent, bool absent) {
 
 static int show_progress(void *data, uint64_t done, uint64_t total) {
         Context *context = data;
-        int64_t now = now_ms();
+        uint64_t now = clock_now_ms();
         ProgressBar bar = { context->path, done, total };
         Progress progress = { .key = "path", .subject = context->path, .disks = &bar, .disk_count = 1 };
 
         if (!context->is_shown || now - context->drawn < REDRAW_MS)
                 return 0;
         context->drawn = now;
-        progress.rate = done * 1000 / (uint64_t) (now - context->began);
+        progress.rate = done * 1000 / (now - context->began);
         progress_show(&progress, false);
         return 0;
 }
@@ -108,7 +101,7 @@ static int run(const Command *command, int argc, char **argv) {
                 return parse.status;
         context.path = argv[optind + 2];
         context.is_shown = !isatty(STDOUT_FILENO); /* the two would get in each other's way */
-        context.began = context.drawn = now_ms();
+        context.began = context.drawn = clock_now_ms();
         rc = diff(argv[optind], argv[optind + 1], argv[optind + 2], maps_only, &context, &reason);
         if (rc < 0 && !ferror(stdout))
                 return command_failed(&reason);

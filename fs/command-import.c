@@ -2,13 +2,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "cancel.h"
 #include "codec-option.h"
 #include "formats/native/layer-writer.h"
 #include "import/import.h"
 #include "progress.h"
+#include "util/clock.h"
 
 #define SHOWS_MS 200 /* between two bars */
 
@@ -28,19 +28,12 @@ typedef struct Context {
         uint64_t before, last; /* bytes of what is done, and of what is being done */
 } Context;
 
-static uint64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 static void show_progress(void *data, const ImportProgress *import) {
         char subject[VM_NAME_MAX + POINT_NAME_MAX + 64];
         Context *context = data;
         ProgressBar bar = { import->disk, import->done, import->total };
         Progress progress = { .key = "point", .subject = subject, .disks = &bar, .disk_count = 1 };
-        uint64_t now = now_ms();
+        uint64_t now = clock_now_ms();
 
         if (import->done < context->last)
                 context->before += context->last; /* of the disk before */
@@ -114,7 +107,7 @@ static int run(const Command *command, int argc, char **argv) {
                         .tell = tell,
                         .warn = warn,
                 },
-                .began_ms = now_ms(),
+                .began_ms = clock_now_ms(),
         };
         CommandParse parse = { 0 };
         ImportTotals totals = { 0 };

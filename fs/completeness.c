@@ -5,17 +5,17 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "repository/lineage.h"
+#include "util/clock.h"
 
-#define LIFETIME_SECONDS 1
+#define LIFETIME_MS 1000
 
 /* The judgement on one VM's points: of as many as are looked into at once, which is seldom more than one. */
 struct Completeness {
         pthread_mutex_t lock; /* of all that follows; held while a VM is judged, so that others wait rather than judge too */
         SharedVm *vm;         /* NULL: none yet */
-        struct timespec until;
+        uint64_t until;       /* ms, of clock_now_ms() */
         Strings points;       /* sorted */
         char **problems;      /* of each; NULL where it is complete */
 };
@@ -49,12 +49,8 @@ Completeness *completeness_free(Completeness *completeness) {
 }
 
 static bool is_fresh(const Completeness *completeness, const SharedVm *vm) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
         return completeness->vm && vm_serial(completeness->vm->vm) == vm_serial(vm->vm) &&
-               (now.tv_sec < completeness->until.tv_sec ||
-                (now.tv_sec == completeness->until.tv_sec && now.tv_nsec < completeness->until.tv_nsec));
+               clock_now_ms() < completeness->until;
 }
 
 static int judge(Completeness *completeness, SharedVm *vm, Reason *reterr) {
@@ -76,8 +72,7 @@ static int judge(Completeness *completeness, SharedVm *vm, Reason *reterr) {
         if (!completeness->problems)
                 return fail_oom(reterr);
         completeness->vm = shared_vm_ref(vm);
-        clock_gettime(CLOCK_MONOTONIC, &completeness->until);
-        completeness->until.tv_sec += LIFETIME_SECONDS;
+        completeness->until = clock_now_ms() + LIFETIME_MS;
         return 0;
 }
 

@@ -4,18 +4,17 @@
 
 #include "progress.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 static uint64_t bytes_per_second(DiskProgress *data, uint64_t done) {
-        struct timespec now;
-        uint64_t ms;
+        uint64_t now = clock_now_ms(), ms;
 
-        clock_gettime(CLOCK_MONOTONIC, &now);
         if (!data->began_at_all) {
                 data->began_at_all = true;
                 data->began = now;
                 data->found = done;
         }
-        ms = (uint64_t) ((now.tv_sec - data->began.tv_sec) * 1000 + (now.tv_nsec - data->began.tv_nsec) / 1000000);
+        ms = now - data->began;
         return ms > 0 && done > data->found ? (done - data->found) * 1000 / ms : 0;
 }
 

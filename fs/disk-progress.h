@@ -4,14 +4,13 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <time.h>
 
 #include "restore/restore.h"
 
 typedef struct DiskProgress {
         const char *path; /* what is restored, as the user named it */
         bool json;
-        struct timespec began;
+        uint64_t began;   /* ms, of clock_now_ms() */
         uint64_t found;   /* bytes that were done before we began */
         bool began_at_all;
 } DiskProgress;

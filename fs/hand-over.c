@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "util/clock.h"
+
 #define LOOK_MS 50
 #define GRACE_MS 1500  /* until it takes down what it began, */
 #define ENDING_MS 2000 /* and until that is done; what it has not done by then is left to be done by others */
@@ -25,12 +27,8 @@ static void *work_run(void *context) {
 }
 
 static bool is_done_soon(Work *work) {
-        struct timespec until;
+        struct timespec until = clock_in_ms(LOOK_MS);
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += LOOK_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
         return sem_clockwait(&work->done, CLOCK_MONOTONIC, &until) == 0;
 }
 

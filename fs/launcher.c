@@ -10,11 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/pidfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "log.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 
 #define NOTIFY_FD 3
 #define PATIENCE_MS 30000
@@ -65,23 +65,16 @@ static int start(const char *repository, const char *vm, const char *option, int
         return -rc;
 }
 
-static int64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 /* What the capture says: 0 or an errno. */
 static int wait_for_word(int fd, int stop_fd) {
-        int64_t deadline = now_ms() + PATIENCE_MS, left;
+        uint64_t deadline = clock_now_ms() + PATIENCE_MS, now;
         int32_t word;
 
-        while ((left = deadline - now_ms()) > 0) {
+        while ((now = clock_now_ms()) < deadline) {
                 struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = stop_fd, .events = POLLIN } };
                 ssize_t length;
 
-                if (poll(fds, 2, (int) left) < 0 && errno != EINTR)
+                if (poll(fds, 2, (int) (deadline - now)) < 0 && errno != EINTR)
                         return -errno;
                 if (fds[1].revents)
                         return -ECANCELED;

@@ -5,9 +5,9 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
 #include "codec/checksum.h"
+#include "util/clock.h"
 
 #define LINE_MAX_BYTES 1024
 #define REMEMBERED 4096
@@ -43,13 +43,9 @@ void log_line(int level, const char *format, ...) {
 /* Whether this second has room for one more line. */
 static bool within_rate(void) {
         static _Atomic uint64_t window; /* the second, and how many lines it has had */
-        struct timespec now;
-        uint64_t old = atomic_load(&window), new;
+        uint64_t second = clock_now_ms() / 1000 << 8, old = atomic_load(&window), new;
 
-        clock_gettime(CLOCK_MONOTONIC, &now);
         do {
-                uint64_t second = (uint64_t) now.tv_sec << 8;
-
                 if ((old & ~0xffull) != second)
                         new = second + 1;
                 else if ((old & 0xff) < PER_SECOND)

@@ -16,9 +16,10 @@
 #include "repository/capture-lock.h"
 #include "repository/capture-state.h"
 #include "util/bytes.h"
+#include "util/clock.h"
 
 #define WORD_MAX 32
-#define LOOKS_PER_SECOND 4
+#define LOOK_MS 250
 #define ENDING_MS 2000 /* that an ended capture may take to go away */
 
 struct TriggerFile {
@@ -327,17 +328,11 @@ static void *watch(void *argument) {
 
         pthread_mutex_lock(&triggers->lock);
         while (!triggers->ending) {
-                struct timespec until;
+                struct timespec until = clock_in_ms(LOOK_MS);
 
                 if (!triggers->files) {
                         pthread_cond_wait(&triggers->wake, &triggers->lock);
                         continue;
-                }
-                clock_gettime(CLOCK_MONOTONIC, &until);
-                until.tv_nsec += 1000000000 / LOOKS_PER_SECOND;
-                if (until.tv_nsec >= 1000000000) {
-                        until.tv_nsec -= 1000000000;
-                        until.tv_sec++;
                 }
                 while (!triggers->ending && !triggers->look_now &&
                        pthread_cond_timedwait(&triggers->wake, &triggers->lock, &until) != ETIMEDOUT)
@@ -387,17 +382,13 @@ int trigger_poll(Triggers *triggers, TriggerFile *file, struct fuse_pollhandle *
 
 int triggers_new(Repository *repository, int stop_fd, Triggers **ret) {
         Triggers *triggers = calloc(1, sizeof *triggers);
-        pthread_condattr_t monotonic;
 
         if (!triggers)
                 return -ENOMEM;
         triggers->repository = repository;
         triggers->stop_fd = stop_fd;
         pthread_mutex_init(&triggers->lock, NULL);
-        pthread_condattr_init(&monotonic);
-        pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-        pthread_cond_init(&triggers->wake, &monotonic);
-        pthread_condattr_destroy(&monotonic);
+        clock_condition_init(&triggers->wake);
         *ret = triggers;
         return 0;
 }

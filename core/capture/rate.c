@@ -2,9 +2,9 @@
 
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "util/bytes.h"
+#include "util/clock.h"
 
 #define BURST_NS 100000000ull /* what nobody took for so long may be taken at once */
 #define SECOND_NS 1000000000ull
@@ -12,15 +12,8 @@
 struct Rate {
         uint64_t bytes_per_second;
         pthread_mutex_t lock;
-        uint64_t free_at; /* CLOCK_MONOTONIC, ns: all that has been given out is paid for */
+        uint64_t free_at; /* ns, of clock_now_ns(): all that has been given out is paid for */
 };
-
-static uint64_t now_ns(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) now.tv_sec * SECOND_NS + (uint64_t) now.tv_nsec;
-}
 
 Rate *rate_new(uint64_t bytes_per_second) {
         Rate *rate = calloc(1, sizeof *rate);
@@ -44,7 +37,7 @@ int rate_take(Rate *rate, uint64_t bytes, const Stop *stop) {
 
         if (!rate)
                 return 0;
-        now = now_ns();
+        now = clock_now_ns();
         pthread_mutex_lock(&rate->lock);
         start = max_u64(rate->free_at, now > BURST_NS ? now - BURST_NS : 0);
         rate->free_at = start + (uint64_t) ((double) bytes * (double) SECOND_NS / (double) rate->bytes_per_second);

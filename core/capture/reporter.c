@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "util/bytes.h"
+#include "util/clock.h"
 #include "util/timestamp.h"
 
 #define TICK_MS 500          /* between two calls of progress */
@@ -15,7 +16,7 @@
 struct Reporter {
         Vm *vm;
         const CaptureOptions *options;
-        struct timespec began; /* CLOCK_MONOTONIC */
+        uint64_t began; /* ms, of clock_now_ms() */
 
         pthread_t thread;
         bool running;
@@ -30,28 +31,17 @@ struct Reporter {
         size_t sample_count;
 };
 
-static uint64_t milliseconds_since(const struct timespec *then) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) ((now.tv_sec - then->tv_sec) * 1000 + (now.tv_nsec - then->tv_nsec) / 1000000);
-}
-
 int reporter_new(Vm *vm, const CaptureOptions *options, Reporter **ret, Reason *reterr) {
         CLEANUP(reporter_freep) Reporter *reporter = calloc(1, sizeof *reporter);
-        pthread_condattr_t attributes;
         int rc;
 
         if (!reporter)
                 return fail_oom(reterr);
         pthread_mutex_init(&reporter->lock, NULL);
-        pthread_condattr_init(&attributes);
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        pthread_cond_init(&reporter->wake, &attributes);
-        pthread_condattr_destroy(&attributes);
+        clock_condition_init(&reporter->wake);
         reporter->vm = vm;
         reporter->options = options;
-        clock_gettime(CLOCK_MONOTONIC, &reporter->began);
+        reporter->began = clock_now_ms();
         reporter->state.phase = CAPTURE_RUNNING;
         reporter->state.started = timestamp_now();
         reporter->state.kind = strdup(capture_wish_name(options->wish));
@@ -95,13 +85,9 @@ static void *reporter_run(void *context) {
 
         pthread_mutex_lock(&reporter->lock);
         while (!reporter->quit) {
-                struct timespec until;
+                struct timespec until = clock_in_ms(TICK_MS);
                 bool late = false;
 
-                clock_gettime(CLOCK_MONOTONIC, &until);
-                until.tv_nsec += TICK_MS * 1000000L;
-                until.tv_sec += until.tv_nsec / 1000000000L;
-                until.tv_nsec %= 1000000000L;
                 while (!reporter->quit && !reporter->changed && !late)
                         late = pthread_cond_timedwait(&reporter->wake, &reporter->lock, &until) == ETIMEDOUT;
                 if (reporter->quit)
@@ -222,7 +208,7 @@ static int write_end(Reporter *reporter, Reason *reterr) {
         uint64_t took, sum;
 
         reporter_halt(reporter);
-        took = milliseconds_since(&reporter->began);
+        took = clock_now_ms() - reporter->began;
         sum = collect(reporter);
         reporter->state.rate = (uint64_t) ((double) sum * 1000 / (double) (took ? took : 1));
         reporter->state.finished = timestamp_now();

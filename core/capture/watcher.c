@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "util/clock.h"
+
 #define TICK_MS 50                 /* scratch space can fill quickly */
 #define TICKS_PER_GUARDIAN_CHECK 20
 
@@ -35,13 +37,9 @@ static void watch_source(Watcher *watcher) {
 }
 
 static bool wait_for_tick(Watcher *watcher) {
-        struct timespec until;
+        struct timespec until = clock_in_ms(TICK_MS);
         bool late = false, quit;
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += TICK_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
         pthread_mutex_lock(&watcher->lock);
         while (!watcher->quit && !late)
                 late = pthread_cond_timedwait(&watcher->wake, &watcher->lock, &until) == ETIMEDOUT;
@@ -97,7 +95,6 @@ static Watcher *destroy(Watcher *watcher) {
 
 int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Watcher **ret, Reason *reterr) {
         Watcher *watcher = calloc(1, sizeof *watcher);
-        pthread_condattr_t attributes;
         int rc;
 
         if (!watcher)
@@ -107,10 +104,7 @@ int watcher_start(Guardian *guardian, const atomic_bool *cancel, Stop *stop, Wat
         watcher->stop = stop;
         pthread_mutex_init(&watcher->source_lock, NULL);
         pthread_mutex_init(&watcher->lock, NULL);
-        pthread_condattr_init(&attributes);
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        pthread_cond_init(&watcher->wake, &attributes);
-        pthread_condattr_destroy(&attributes);
+        clock_condition_init(&watcher->wake);
         rc = -pthread_create(&watcher->user, NULL, user_run, watcher);
         if (rc == 0) {
                 rc = -pthread_create(&watcher->job, NULL, job_run, watcher);

@@ -7,10 +7,12 @@
 
 #include "formats/vma/writer.h"
 #include "util/bytes.h"
+#include "util/clock.h"
 
 #define EXTENT_DISK_BYTES (VMA_WRITE_ENTRIES * VMA_CLUSTER_SIZE) /* of a disk that go into one extent */
 #define THREADS_MAX 8u
 #define TELL_INTERVAL 250 /* milliseconds */
+#define CANCEL_LOOK_MS 1000
 
 /* An extent on its way. */
 typedef struct Slot {
@@ -38,7 +40,7 @@ typedef struct Pipeline {
         int error;
         Reason reason;
         RestoreProgress *progress;
-        struct timespec told;
+        uint64_t told; /* ms, of clock_now_ms() */
 } Pipeline;
 
 /* Reads what is no zeroes of [at, end), which begins at start, and notes its blocks. The blocks at the edges of a piece may
@@ -134,11 +136,9 @@ static void *read_extents(void *argument) {
 }
 
 static void report(Pipeline *pipeline) {
-        struct timespec now;
+        uint64_t now = clock_now_ms();
 
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        if (!pipeline->options->progress ||
-            (now.tv_sec - pipeline->told.tv_sec) * 1000 + (now.tv_nsec - pipeline->told.tv_nsec) / 1000000 < TELL_INTERVAL)
+        if (!pipeline->options->progress || now - pipeline->told < TELL_INTERVAL)
                 return;
         pipeline->told = now;
         pipeline->options->progress(pipeline->options->context, pipeline->progress, pipeline->source_count);
@@ -158,10 +158,8 @@ static void write_extents(Pipeline *pipeline, Output *output) {
                         break;
                 }
                 if (!slot->ready || pipeline->written == pipeline->taken) {
-                        struct timespec until;
+                        struct timespec until = clock_in_ms(CANCEL_LOOK_MS);
 
-                        clock_gettime(CLOCK_REALTIME, &until);
-                        until.tv_sec++;
                         pthread_cond_timedwait(&pipeline->changed, &pipeline->lock, &until);
                         continue;
                 }
@@ -210,7 +208,7 @@ int vma_pipeline_run(const VmaSource *sources, size_t count, const unsigned char
         for (size_t i = 0; pipeline.progress && i < count; i++)
                 pipeline.progress[i] = (RestoreProgress) { sources[i].name, 0, sources[i].size };
         pthread_mutex_init(&pipeline.lock, NULL);
-        pthread_cond_init(&pipeline.changed, NULL);
+        clock_condition_init(&pipeline.changed);
         if (rc == 0)
                 rc = pipeline.progress ? run(&pipeline, output, threads, reterr) : fail_oom(reterr);
         pthread_cond_destroy(&pipeline.changed);

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "libraries/libvirt-connect.h"
+#include "util/clock.h"
 
 #define CANCEL_POLL_MS 100u
 
@@ -71,7 +72,6 @@ static void *run_question(void *context) {
 
 static int question_new(virDomainPtr domain, AgentRequest request, Question **ret) {
         Question *question = calloc(1, sizeof *question);
-        pthread_condattr_t attributes;
 
         if (!question || virDomainRef(domain) < 0) {
                 free(question);
@@ -81,21 +81,14 @@ static int question_new(virDomainPtr domain, AgentRequest request, Question **re
         question->request = request;
         question->holders = 1;
         pthread_mutex_init(&question->lock, NULL);
-        pthread_condattr_init(&attributes);
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        pthread_cond_init(&question->answered, &attributes);
-        pthread_condattr_destroy(&attributes);
+        clock_condition_init(&question->answered);
         *ret = question;
         return 0;
 }
 
 static bool wait_a_little(Question *question) {
-        struct timespec until;
+        struct timespec until = clock_in_ms(CANCEL_POLL_MS);
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_nsec += CANCEL_POLL_MS * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
         return pthread_cond_timedwait(&question->answered, &question->lock, &until) != ETIMEDOUT;
 }
 

@@ -7,8 +7,9 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "util/clock.h"
 
 #define KEPT (64u << 10) /* bytes */
 
@@ -69,17 +70,10 @@ static void take(Console *console) {
         }
 }
 
-static unsigned now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (unsigned) now.tv_sec * 1000 + (unsigned) (now.tv_nsec / 1000000);
-}
-
 void console_listen(Console *console, unsigned ms) {
-        unsigned began = now_ms(), passed = 0;
+        uint64_t began = clock_now_ms(), passed = 0;
 
-        for (; passed < ms; passed = now_ms() - began) {
+        for (; passed < ms; passed = clock_now_ms() - began) {
                 struct pollfd fds[] = { { .fd = console->listener, .events = POLLIN },
                                         { .fd = console->line, .events = POLLIN } };
 

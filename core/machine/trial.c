@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "machine/console.h"
@@ -18,6 +17,7 @@
 #include "machine/point-mount.h"
 #include "machine/recovery-note.h"
 #include "repository/points-lock.h"
+#include "util/clock.h"
 
 #define DEFAULT_PLACE "/var/tmp"
 #define PREFIX "virtbackupfs-test-"
@@ -238,13 +238,6 @@ static int boot(Trial *trial, Reason *reterr) {
 
 /* ---- what it does ---- */
 
-static uint64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 static void __attribute__((format(printf, 3, 4))) judge(TrialResult *result, bool booted, const char *format, ...) {
         va_list args;
 
@@ -291,7 +284,7 @@ static int look(Trial *trial, uint64_t passed_ms, bool ask, TrialResult *result,
 }
 
 static int watch(Trial *trial, TrialResult *result, Reason *reterr) {
-        uint64_t began = now_ms(), asked = began;
+        uint64_t began = clock_now_ms(), asked = began;
         int rc = 0;
 
         while (rc == 0) {
@@ -300,10 +293,10 @@ static int watch(Trial *trial, TrialResult *result, Reason *reterr) {
                 if (atomic_load(trial->wish->cancel))
                         return fail(reterr, -ECANCELED, "interrupted: nothing is left of the test");
                 console_listen(trial->console, LISTEN_MS);
-                now = now_ms();
+                now = clock_now_ms();
                 rc = look(trial, now - began, now - asked >= AGENT_EVERY_MS, result, reterr);
                 if (now - asked >= AGENT_EVERY_MS)
-                        asked = now_ms();
+                        asked = clock_now_ms();
         }
         return rc < 0 ? rc : 0;
 }

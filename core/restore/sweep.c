@@ -6,11 +6,12 @@
 
 #include "chain/region.h"
 #include "util/bytes.h"
+#include "util/clock.h"
 
 #define THREADS_MAX 16
 #define THREADS_A_CORE 4 /* they wait for disks most of their time */
 #define THREADS_MIN 12
-#define TICK_NS 200000000
+#define TICK_MS 200
 
 typedef struct SweepRun SweepRun;
 
@@ -171,21 +172,9 @@ static uint64_t done_up_to(const SweepRun *run) {
         return done;
 }
 
-static struct timespec next_tick(void) {
-        struct timespec at;
-
-        clock_gettime(CLOCK_MONOTONIC, &at);
-        at.tv_nsec += TICK_NS;
-        if (at.tv_nsec >= 1000000000) {
-                at.tv_nsec -= 1000000000;
-                at.tv_sec++;
-        }
-        return at;
-}
-
 /* Until all workers have ended. */
 static void watch(SweepRun *run) {
-        struct timespec tick = next_tick();
+        struct timespec tick = clock_in_ms(TICK_MS);
 
         pthread_mutex_lock(&run->lock);
         while (run->working > 0) {
@@ -195,7 +184,7 @@ static void watch(SweepRun *run) {
 
                 if (pthread_cond_timedwait(&run->over, &run->lock, &tick) != ETIMEDOUT)
                         continue;
-                tick = next_tick();
+                tick = clock_in_ms(TICK_MS);
                 if (run->rc < 0 || !run->sweep->tick)
                         continue;
                 done = done_up_to(run);
@@ -217,14 +206,10 @@ static size_t count_threads(const Sweep *sweep) {
 
 int sweep_run(const Sweep *sweep, Reason *reterr) {
         SweepRun run = { .sweep = sweep, .next = sweep->start };
-        pthread_condattr_t attributes;
         size_t wanted = count_threads(sweep);
 
         pthread_mutex_init(&run.lock, NULL);
-        pthread_condattr_init(&attributes);
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        pthread_cond_init(&run.over, &attributes);
-        pthread_condattr_destroy(&attributes);
+        clock_condition_init(&run.over);
         for (size_t i = 0; i < THREADS_MAX; i++)
                 run.workers[i] = (Worker) { .run = &run, .at = UINT64_MAX };
 

@@ -11,9 +11,10 @@
 #include "restore/reservation.h"
 #include "restore/sweep.h"
 #include "util/bytes.h"
+#include "util/clock.h"
 #include "util/scratch.h"
 
-#define NOTE_SECONDS 1             /* how much work an interruption may cost */
+#define NOTE_MS 1000u              /* how much work an interruption may cost */
 #define SPARSE_UNIT (64u << 10)    /* zeroes among data are looked for in such units */
 #define ZERO_MIN (64u << 10)       /* shorter ones are written with the data around them, where zeroing costs a request */
 
@@ -27,17 +28,10 @@ struct Transfer {
         uint64_t total, reported;
         atomic_uint_fast64_t done;
         uint64_t noted;      /* the journal's mark */
-        time_t noted_at;
+        uint64_t noted_at; /* ms, of clock_now_ms() */
         Rescue *rescue;
         Reservation *reservation; /* or NULL */
 };
-
-static time_t now(void) {
-        struct timespec at;
-
-        clock_gettime(CLOCK_MONOTONIC, &at);
-        return at.tv_sec;
-}
 
 /* Counts the data from start on. */
 static int survey(Transfer *transfer, uint64_t start, Reason *reterr) {
@@ -164,7 +158,7 @@ static int note(Transfer *transfer, uint64_t done_to, Reason *reterr) {
         if (rc == 0)
                 rc = journal_note(transfer->journal, done_to, rescue_told(transfer->rescue), reterr);
         transfer->noted = done_to;
-        transfer->noted_at = now();
+        transfer->noted_at = clock_now_ms();
         return rc;
 }
 
@@ -172,7 +166,7 @@ static int tick_copy(void *context, uint64_t done_to, Reason *reterr) {
         Transfer *transfer = context;
 
         report(transfer, done_to);
-        return now() - transfer->noted_at >= NOTE_SECONDS ? note(transfer, done_to, reterr) : 0;
+        return clock_now_ms() - transfer->noted_at >= NOTE_MS ? note(transfer, done_to, reterr) : 0;
 }
 
 static int tick_compare(void *context, uint64_t done_to, Reason *reterr) {
@@ -218,7 +212,7 @@ int transfer_body(Transfer *transfer, Reason *reterr) {
         sweep.work = copy_piece;
         sweep.tick = tick_copy;
         transfer->noted = start;
-        transfer->noted_at = now();
+        transfer->noted_at = clock_now_ms();
         report(transfer, start);
         rc = sweep_run(&sweep, reterr);
         if (rc == 0)

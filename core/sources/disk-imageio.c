@@ -6,11 +6,12 @@
 #include "sources/imageio-connect.h"
 #include "sources/imageio-extents.h"
 #include "util/bytes.h"
+#include "util/clock.h"
 
 #define READ_MAX (2u << 20)     /* longest read that is offered */
 #define CHANGES_MAX (4u << 20)  /* of an extent list: 32 MiB of memory */
 #define NOT_INCREMENTAL "its transfer is not that of an incremental backup"
-#define IDLE_S 5                /* oVirt gives a transfer up that was idle for a minute */
+#define IDLE_MS 5000            /* oVirt gives a transfer up that was idle for a minute */
 
 typedef struct ImageioSource {
         DiskSource source;
@@ -22,7 +23,7 @@ typedef struct ImageioSource {
         uint64_t size;
         ImageioExtents *zero, *dirty; /* of the job, immutable while there are readers; NULL: not known */
         _Atomic size_t readers;
-        _Atomic time_t used; /* the last time that anything was asked; monotonic seconds */
+        atomic_uint_least64_t used; /* when something was asked last: ms, of clock_now_ms() */
 } ImageioSource;
 
 typedef struct ImageioReader {
@@ -51,13 +52,6 @@ static void imageio_freep(ImageioSource **source) {
                 imageio_free(&(*source)->source);
 }
 
-static time_t seconds_now(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return now.tv_sec;
-}
-
 static void warn(const DiskSource *base, const char *words) {
         source_warn(base->owner, "%s: %s", base->disk, words);
 }
@@ -83,7 +77,7 @@ static int ask(ImageioSource *source, ImageioConnection *connection, const Image
                Reason *reterr) {
         int rc = imageio_request(connection, request, ret, reterr);
 
-        atomic_store(&source->used, seconds_now());
+        atomic_store(&source->used, clock_now_ms());
         return rc < 0 ? fail_within(reterr, rc, "%s", source->uri.shown) : 0;
 }
 
@@ -97,7 +91,7 @@ static int connect_source(ImageioSource *source, Reason *reterr) {
         int rc;
 
         rc = imageio_connect(&source->uri, source->source.owner->cancel, &connection, &offer, reterr);
-        atomic_store(&source->used, seconds_now());
+        atomic_store(&source->used, clock_now_ms());
         if (rc < 0)
                 return rc;
         imageio_offer_clear(&source->offer);
@@ -348,7 +342,7 @@ static int imageio_open_reader(DiskSource *base, const SourceView *view, SourceR
         rc = open_connection(source, source->offer.local, &reader->connection, reterr);
         if (rc == 0)
                 rc = imageio_get_offer(&source->uri, reader->connection, &offer, reterr);
-        atomic_store(&source->used, seconds_now());
+        atomic_store(&source->used, clock_now_ms());
         if (rc < 0)
                 return rc;
         *ret = &STEAL_PTR(reader)->reader;
@@ -363,7 +357,7 @@ static int touch(ImageioSource *source, Reason *reterr) {
         static const ImageioRequest request = { .method = "OPTIONS", .take = take_nothing };
         int rc;
 
-        atomic_store(&source->used, seconds_now());
+        atomic_store(&source->used, clock_now_ms());
         rc = open_connection(source, source->offer.local, &source->touch, reterr);
         return rc < 0 ? rc : imageio_request_start(source->touch, &request, reterr);
 }
@@ -371,7 +365,8 @@ static int touch(ImageioSource *source, Reason *reterr) {
 /* oVirt gives a transfer up that is idle, as one may be while other disks are read. Nothing is waited for here. */
 static int imageio_watch(DiskSource *base, Reason *reterr) {
         ImageioSource *source = (ImageioSource *) base;
-        bool idle = seconds_now() - atomic_load(&source->used) >= IDLE_S;
+        uint64_t used = atomic_load(&source->used); /* before the clock, which readers on other threads may look at next */
+        bool idle = clock_now_ms() - used >= IDLE_MS;
         ImageioAnswer answer;
         int rc = 0;
 

@@ -12,6 +12,7 @@
 
 #include "util/bytes.h"
 #include "util/cleanup.h"
+#include "util/clock.h"
 #include "util/io.h"
 
 #define DOMAINS_DIRECTORY "/var/lib/libvirt/qemu"
@@ -220,7 +221,7 @@ static int check_space(JobPlace *place, Reason *reterr) {
                 return fail(reterr, -ENOSPC, "%s has %llu MiB left, too little for what the guest writes while it is "
                                              "backed up: make room or choose another scratch directory",
                             place->scratch_directory, (unsigned long long) (left >> 20));
-        clock_gettime(CLOCK_MONOTONIC, &place->sampled);
+        place->sampled = clock_now_ms();
         place->free_then = place->free_first = place->free_least = left;
         return 0;
 }
@@ -260,9 +261,7 @@ char *job_place_scratch(const JobPlace *place, const char *disk) {
 }
 
 int job_place_watch(JobPlace *place, Reason *reterr) {
-        uint64_t left = 0, reserve = 0, ahead;
-        struct timespec now;
-        int64_t elapsed;
+        uint64_t left = 0, reserve = 0, ahead, now, elapsed;
         int rc;
 
         if (!is_watched(place))
@@ -271,10 +270,10 @@ int job_place_watch(JobPlace *place, Reason *reterr) {
         if (rc < 0)
                 return rc;
         place->free_least = min_u64(place->free_least, left);
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        elapsed = (now.tv_sec - place->sampled.tv_sec) * 1000 + (now.tv_nsec - place->sampled.tv_nsec) / 1000000;
+        now = clock_now_ms();
+        elapsed = now - place->sampled;
         if (elapsed >= SAMPLE_MS) {
-                place->rate = left < place->free_then ? (place->free_then - left) * 1000 / (uint64_t) elapsed : 0;
+                place->rate = left < place->free_then ? (place->free_then - left) * 1000 / elapsed : 0;
                 place->free_then = left;
                 place->sampled = now;
         }

@@ -29,7 +29,7 @@ typedef struct JobPlace {
         char *made[3];            /* directories made for this job, innermost last; or NULL */
         char *socket;             /* NULL on another host, and where the VM is off */
         char *scratch_directory;  /* NULL where the VM is off */
-        struct timespec sampled;  /* by job_place_watch() */
+        uint64_t sampled;         /* ms, of clock_now_ms(): by job_place_watch() */
         uint64_t free_then, rate; /* bytes, bytes per second */
         uint64_t free_first, free_least; /* bytes, when it was made and at the tightest moment since */
 } JobPlace;

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "util/clock.h"
+
 #define STATS_PERIOD_S 1
 #define WORTH_A_WORD (UINT64_C(1) << 30) /* bytes of scratch files */
 
@@ -48,11 +50,9 @@ static int take_event(virConnectPtr connection, virDomainPtr domain, int event, 
 }
 
 static bool wait_for_turn(Meanwhile *meanwhile) {
-        struct timespec until;
+        struct timespec until = clock_in_ms(STATS_PERIOD_S * 1000);
         bool late = false, over;
 
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec += STATS_PERIOD_S;
         pthread_mutex_lock(&meanwhile->lock);
         while (!meanwhile->over && !late)
                 late = pthread_cond_timedwait(&meanwhile->wake, &meanwhile->lock, &until) == ETIMEDOUT;
@@ -80,7 +80,6 @@ static void *ask_for_figures(void *context) {
 
 int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *reterr) {
         Meanwhile *meanwhile = calloc(1, sizeof *meanwhile);
-        pthread_condattr_t attributes;
 
         if (!meanwhile || virDomainRef(domain) < 0) {
                 free(meanwhile);
@@ -89,10 +88,7 @@ int libvirt_meanwhile_start(LibvirtSource *source, virDomainPtr domain, Reason *
         meanwhile->domain = domain;
         meanwhile->holders = 2;
         pthread_mutex_init(&meanwhile->lock, NULL);
-        pthread_condattr_init(&attributes);
-        pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-        pthread_cond_init(&meanwhile->wake, &attributes);
-        pthread_condattr_destroy(&attributes);
+        clock_condition_init(&meanwhile->wake);
         meanwhile->callback = virConnectDomainEventRegisterAny(source->connection, domain, VIR_DOMAIN_EVENT_ID_LIFECYCLE,
                                                                VIR_DOMAIN_EVENT_CALLBACK(take_event), meanwhile, leave);
         if (meanwhile->callback < 0) {

@@ -9,9 +9,9 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
-#include <time.h>
 
 #include "util/bytes.h"
+#include "util/clock.h"
 #include "util/io.h"
 
 #define GREETING_MS 5000u
@@ -41,13 +41,6 @@ static int lose(QmpClient *client, int rc) {
         return rc;
 }
 
-static uint64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (uint64_t) now.tv_sec * 1000 + (uint64_t) now.tv_nsec / 1000000;
-}
-
 static int is_gone(const QmpClient *client, Reason *reterr) {
         return fail(reterr, -ENOTCONN, "the connection to %s is gone", client->peer);
 }
@@ -56,7 +49,7 @@ static int is_gone(const QmpClient *client, Reason *reterr) {
 static int wait_for(const QmpClient *client, short events, uint64_t deadline, Reason *reterr) {
         for (;;) {
                 struct pollfd fd = { .fd = client->fd, .events = events };
-                uint64_t now = now_ms();
+                uint64_t now = clock_now_ms();
                 int rc;
 
                 if (client->cancel && atomic_load(client->cancel))
@@ -228,7 +221,7 @@ static int await_answer(QmpClient *client, const char *command, uint64_t deadlin
 int qmp_call_with_fd(QmpClient *client, const char *command, json_t *arguments, int fd, json_t **ret_value, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *request = NULL;
         CLEANUP(freep) char *text = NULL;
-        uint64_t deadline = now_ms() + ANSWER_MS;
+        uint64_t deadline = clock_now_ms() + ANSWER_MS;
         size_t length;
         int rc;
 
@@ -351,7 +344,7 @@ static int connect_tcp(QmpClient *client, const QmpAddress *to, uint64_t deadlin
 /* Whoever was connected before may have left half a request there and an answer here: what comes before that of our own
  * number is not ours. */
 static int synchronize(QmpClient *client, uint64_t deadline, Reason *reterr) {
-        const json_int_t number = (json_int_t) (now_ms() & 0xffffffff);
+        const json_int_t number = (json_int_t) (clock_now_ms() & 0xffffffff);
         char request[96];
         int rc;
 
@@ -388,7 +381,7 @@ static int negotiate(QmpClient *client, uint64_t deadline, const char *shown, Re
 
 int qmp_client_open(const QmpAddress *address, const atomic_bool *cancel, QmpClient **ret, Reason *reterr) {
         CLEANUP(qmp_client_freep) QmpClient *client = calloc(1, sizeof *client);
-        uint64_t deadline = now_ms() + (address->patience_ms ?: GREETING_MS);
+        uint64_t deadline = clock_now_ms() + (address->patience_ms ?: GREETING_MS);
         CLEANUP(freep) char *shown = NULL;
         int rc;
 

@@ -3,7 +3,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
-#include <time.h>
+
+#include "util/clock.h"
 
 #define THREADS_MAX 16
 #define ALONE_NS 200000 /* until others are started */
@@ -15,13 +16,6 @@ typedef struct Loop {
         void *context;
 } Loop;
 
-static int64_t now(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
-
 static void *run(void *argument) {
         Loop *loop = argument;
 
@@ -32,11 +26,11 @@ static void *run(void *argument) {
 
 void parallel_for(size_t count, size_t threads, void (*work)(void *context, size_t index), void *context) {
         Loop loop = { .count = count, .work = work, .context = context };
-        int64_t end = now() + ALONE_NS;
+        uint64_t end = clock_now_ns() + ALONE_NS;
         pthread_t others[THREADS_MAX];
         size_t started = 0, left;
 
-        while (loop.next < count && now() < end)
+        while (loop.next < count && clock_now_ns() < end)
                 work(context, loop.next++);
         left = count - loop.next;
         while (started < THREADS_MAX && started + 1 < threads && started + 1 < left &&

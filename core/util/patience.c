@@ -1,7 +1,8 @@
 #include "util/patience.h"
 
 #include <stddef.h>
-#include <time.h>
+
+#include "util/clock.h"
 
 static _Thread_local const Patience *current;
 
@@ -17,21 +18,14 @@ bool patience_is_over(void) {
         return current && current->is_over(current->context);
 }
 
-static int64_t now(void) {
-        struct timespec moment;
-
-        clock_gettime(CLOCK_MONOTONIC, &moment);
-        return (int64_t) moment.tv_sec * 1000 + moment.tv_nsec / 1000000;
-}
-
 static bool is_past(void *context) {
         const PatienceLimit *limit = context;
 
-        return now() >= limit->deadline || (limit->outer && limit->outer->is_over(limit->outer->context));
+        return clock_now_ms() >= limit->deadline || (limit->outer && limit->outer->is_over(limit->outer->context));
 }
 
 void patience_limit(PatienceLimit *limit, unsigned milliseconds) {
-        *limit = (PatienceLimit) { { is_past, limit, patience_is_light() }, current, now() + milliseconds };
+        *limit = (PatienceLimit) { { is_past, limit, patience_is_light() }, current, clock_now_ms() + milliseconds };
         patience_set(&limit->patience);
 }
 

@@ -24,7 +24,7 @@ bool patience_is_light(void);
 typedef struct PatienceLimit {
         Patience patience;
         const Patience *outer;
-        int64_t deadline; /* of CLOCK_MONOTONIC, in milliseconds */
+        uint64_t deadline; /* ms, of clock_now_ms() */
 } PatienceLimit;
 
 void patience_limit(PatienceLimit *limit, unsigned milliseconds);

@@ -16,6 +16,7 @@
 #include "formats/vma/peek.h"
 #include "formats/vma/scan.h"
 #include "util/bytes.h"
+#include "util/clock.h"
 #include "util/io.h"
 #include "util/patience.h"
 
@@ -220,12 +221,8 @@ static bool takes_long(const VmaArchive *archive) {
 }
 
 static void wait_a_little(VmaArchive *archive) {
-        struct timespec until;
+        struct timespec until = clock_in_ms(PATIENCE_INTERVAL);
 
-        clock_gettime(CLOCK_REALTIME, &until);
-        until.tv_nsec += PATIENCE_INTERVAL * 1000000L;
-        until.tv_sec += until.tv_nsec / 1000000000L;
-        until.tv_nsec %= 1000000000L;
         pthread_cond_timedwait(&archive->changed, &archive->lock, &until);
 }
 
@@ -376,7 +373,7 @@ static int load_archive(void *context, CacheKey key, void **ret, size_t *ret_cos
         archive->length = request->location->length;
         archive->seal = request->location->seal;
         pthread_mutex_init(&archive->lock, NULL);
-        pthread_cond_init(&archive->changed, NULL);
+        clock_condition_init(&archive->changed);
         /* Or readers that overlap would hold up the thread for ever. */
         pthread_rwlockattr_init(&attributes);
         pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "repository/foreign/walk.h"
+#include "util/clock.h"
 #include "util/timestamp.h"
 
 #define REST_MS 1000     /* between two looks at least */
@@ -24,15 +25,8 @@ struct ForeignRoot {
         Walk walk;
         Collection *collection; /* NULL: nothing has been found yet */
         struct timespec changed;
-        int64_t rest_until; /* milliseconds of the monotonic clock */
+        uint64_t rest_until; /* ms, of clock_now_ms() */
 };
-
-static int64_t now_ms(void) {
-        struct timespec now;
-
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        return (int64_t) now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static ForeignRoot *root_free(ForeignRoot *root) {
         collection_unref(root->collection);
@@ -187,22 +181,22 @@ static void take(ForeignRoot *root, Walk *walk, Collection *collection) {
 int foreign_root_look(ForeignRoot *root, bool now, Collection **ret, Reason *reterr) {
         Collection *found = NULL, *previous;
         Walk walk = { 0 };
-        int64_t began;
+        uint64_t began;
         int rc = 0;
 
         pthread_mutex_lock(&root->lock);
         while (root->looking && !root->collection)
                 pthread_cond_wait(&root->looked, &root->lock);
-        if (!root->looking && (!root->collection || now_ms() >= root->rest_until)) {
+        if (!root->looking && (!root->collection || clock_now_ms() >= root->rest_until)) {
                 root->looking = true;
                 previous = root->collection;
                 pthread_mutex_unlock(&root->lock);
-                began = now_ms();
+                began = clock_now_ms();
                 rc = look(root, now, previous, &walk, &found, reterr);
                 pthread_mutex_lock(&root->lock);
                 if (found)
                         take(root, &walk, found);
-                root->rest_until = now_ms() + REST_MS + REST_FACTOR * (now_ms() - began);
+                root->rest_until = clock_now_ms() + REST_MS + REST_FACTOR * (clock_now_ms() - began);
                 root->looking = false;
                 pthread_cond_broadcast(&root->looked);
         }
