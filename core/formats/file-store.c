@@ -109,7 +109,7 @@ static void file_store_expect(ByteStore *byte_store, uint64_t offset, uint64_t l
         FileStore *store = (FileStore *) byte_store;
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
 
-        if (cache_get(store->open_files, store->key, &fd_loader, store, &entry, NULL) >= 0)
+        if (cache_get(store->open_files, store->key, &fd_loader, &(Opening) { store, NULL }, &entry, NULL) >= 0)
                 (void) posix_fadvise(value_to_fd(cache_value(entry)), (off_t) offset, (off_t) length, POSIX_FADV_WILLNEED);
 }
 

@@ -198,7 +198,8 @@ static bool is_in_memory(const TemporaryDirectory *directory, const char *path, 
         return all;
 }
 
-static void what_is_expected_is_fetched_before_it_is_read(void) {
+/* open_files: 0: each file is opened again whenever it is needed. */
+static void check_expecting(size_t open_files) {
         CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
         size_t length = 2u << 20, part = 512u << 10;
         CLEANUP(freep) uint8_t *bytes = calloc(1, length);
@@ -208,7 +209,7 @@ static void what_is_expected_is_fetched_before_it_is_read(void) {
 
         memset(bytes, 1, length);
         write_file(&directory, "a", bytes, length);
-        CHECK_INT(cache_new(32, &files), 0);
+        CHECK_INT(cache_new(open_files, &files), 0);
         CHECK_INT(file_store_open(directory.fd, "a", files, &store, &reason), 0);
         {
                 CLEANUP(close_fd) int fd = openat(directory.fd, "a", O_RDONLY);
@@ -221,6 +222,11 @@ static void what_is_expected_is_fetched_before_it_is_read(void) {
         while (!is_in_memory(&directory, "a", part, part))
                 usleep(1000);
         byte_store_free(store);
+}
+
+static void what_is_expected_is_fetched_before_it_is_read(void) {
+        check_expecting(32);
+        check_expecting(0);
 }
 
 int main(void) {
