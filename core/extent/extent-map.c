@@ -86,10 +86,6 @@ int extent_map_finish(ExtentMap *map) {
         return 0;
 }
 
-uint64_t extent_map_disk_size(const ExtentMap *map) {
-        return map->disk_size;
-}
-
 size_t extent_map_count(const ExtentMap *map) {
         assert(map->finished);
         return map->count;
@@ -98,30 +94,4 @@ size_t extent_map_count(const ExtentMap *map) {
 const Extent *extent_map_get(const ExtentMap *map, size_t index) {
         assert(map->finished && index < map->count);
         return &map->extents[index];
-}
-
-size_t extent_map_find(const ExtentMap *map, uint64_t offset) {
-        size_t low = 0, high = map->count;
-
-        assert(map->finished);
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                const Extent *e = &map->extents[middle];
-
-                if (e->start + e->length <= offset)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low;
-}
-
-uint64_t extent_map_total(const ExtentMap *map, ExtentState state) {
-        uint64_t total = 0;
-
-        assert(map->finished);
-        for (size_t i = 0; i < map->count; i++)
-                if (map->extents[i].state == state)
-                        total += map->extents[i].length;
-        return total;
 }

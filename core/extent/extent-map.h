@@ -37,12 +37,5 @@ int extent_map_add(ExtentMap *map, uint64_t start, uint64_t length, ExtentState 
 /* Sorts and merges. -EINVAL where extents overlap: the map is then unusable but for extent_map_free(). */
 int extent_map_finish(ExtentMap *map);
 
-uint64_t extent_map_disk_size(const ExtentMap *map);
 size_t extent_map_count(const ExtentMap *map);
 const Extent *extent_map_get(const ExtentMap *map, size_t index); /* index < count */
-
-/* Index of the first extent that ends after offset, or the count where none does. O(log n). */
-size_t extent_map_find(const ExtentMap *map, uint64_t offset);
-
-/* Sum of the lengths in one state. */
-uint64_t extent_map_total(const ExtentMap *map, ExtentState state);

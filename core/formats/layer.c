@@ -258,13 +258,6 @@ int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Re
         return 0;
 }
 
-Layer *layer_ref(Layer *layer) {
-        pthread_mutex_lock(&layer->store->lock);
-        layer->references++;
-        pthread_mutex_unlock(&layer->store->lock);
-        return layer;
-}
-
 Layer *layer_unref(Layer *layer) {
         LayerStore *store;
         bool last;

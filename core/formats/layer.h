@@ -88,7 +88,6 @@ uint64_t layer_store_heads(const LayerStore *store); /* and of what was seen of 
 /* -EIO or -EBADMSG where the file is missing, damaged or another one than the location says; -ENOTSUP where it
  * needs a newer version. A layer that is open already is shared. store must outlive it. */
 int layer_open(LayerStore *store, const LayerLocation *location, Layer **ret, Reason *reterr);
-Layer *layer_ref(Layer *layer);
 Layer *layer_unref(Layer *layer); /* always NULL */
 DEFINE_CLEANUP(Layer, layer_unref)
 

@@ -24,7 +24,6 @@ typedef struct Recovery {
         int points_fd;    /* of the lock that keeps the point; -1: none is to be had */
 } Recovery;
 
-void recovery_tell(const Recovery *recovery, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void recovery_warn(const Recovery *recovery, const char *line);
 
 /* Mounts, for this recovery, and holds the mount. */

@@ -29,7 +29,8 @@ static void recovery_clear(Recovery *recovery) {
         close_fd(&recovery->points_fd);
 }
 
-void recovery_tell(const Recovery *recovery, const char *format, ...) {
+static void tell(const Recovery *recovery, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void tell(const Recovery *recovery, const char *format, ...) {
         char text[REASON_MAX];
         va_list args;
 
@@ -194,9 +195,9 @@ static int give_up(Recovery *recovery, int rc, Reason *reterr) {
         Reason reason;
 
         if (recovery_take_away(recovery, &reason) < 0) {
-                recovery_tell(recovery, "%s", reason.text);
-                recovery_tell(recovery, "%s/%s stays: the same command with --abort tries again to take it away",
-                              recovery->directory, recovery->own_name);
+                tell(recovery, "%s", reason.text);
+                tell(recovery, "%s/%s stays: the same command with --abort tries again to take it away",
+                     recovery->directory, recovery->own_name);
         }
         return rc;
 }
@@ -221,8 +222,8 @@ static int make(Recovery *recovery, Reason *reterr) {
                 rc = hypervisor_start(recovery->hypervisor, note->uuid, reterr);
         if (rc < 0)
                 return give_up(recovery, rc, reterr);
-        recovery_tell(recovery, "%s runs from %s/%s; its disks are streamed to %s", note->name, note->vm, note->point,
-                      recovery->directory);
+        tell(recovery, "%s runs from %s/%s; its disks are streamed to %s", note->name, note->vm, note->point,
+             recovery->directory);
         return 0;
 }
 
@@ -230,8 +231,8 @@ static int make(Recovery *recovery, Reason *reterr) {
 static int clean_up(Recovery *recovery, Reason *reterr) {
         int rc;
 
-        recovery_tell(recovery, "%s/%s, which a recovery left that had not come to starting a VM, is taken away",
-                      recovery->directory, recovery->own_name);
+        tell(recovery, "%s/%s, which a recovery left that had not come to starting a VM, is taken away",
+             recovery->directory, recovery->own_name);
         rc = recovery_take_away(recovery, reterr);
         if (rc < 0)
                 return rc;
@@ -251,11 +252,11 @@ int recovery_run(const RecoveryWish *wish, char **ret_name, Reason *reterr) {
                 return rc;
         if (rc == 1 && recovery.note.started) {
                 rc = check_same(&recovery, reterr);
-                if (rc == 0)
-                        recovery_tell(&recovery, "goes on with the recovery of %s from %s/%s that was cut off",
-                                      recovery.note.name, recovery.note.vm, recovery.note.point);
-                if (rc == 0)
+                if (rc == 0) {
+                        tell(&recovery, "goes on with the recovery of %s from %s/%s that was cut off",
+                             recovery.note.name, recovery.note.vm, recovery.note.point);
                         rc = start_again(&recovery, reterr);
+                }
         } else {
                 rc = rc == 1 ? clean_up(&recovery, reterr) : 0;
                 if (rc == 0)

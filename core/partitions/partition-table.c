@@ -17,7 +17,7 @@
 #define MBR_GPT 0xee
 #define MBR_REACH (UINT64_C(1) << 33) /* sectors: of 32 bits each, the start and the length */
 
-void partition_clear(Partition *partition) {
+static void partition_clear(Partition *partition) {
         view_pieces_free(partition->pieces, partition->piece_count);
         strings_free(&partition->disks);
         free(partition->volume);

@@ -52,6 +52,5 @@ PartitionTable *partition_table_ref(PartitionTable *table);
 PartitionTable *partition_table_unref(PartitionTable *table); /* always NULL */
 DEFINE_CLEANUP(PartitionTable, partition_table_unref)
 
-void partition_clear(Partition *partition);
 /* The first trouble is told; false: no memory. */
 bool partition_set_trouble(char **trouble, const char *words);

@@ -113,14 +113,6 @@ int point_check(Vm *vm, const char *name, Reason *reterr) {
         return 0;
 }
 
-int point_describe(Vm *vm, const char *name, json_t **ret, Reason *reterr) {
-        CLEANUP(lineage_clear) Lineage lineage = { 0 };
-        const LineagePoint *point = NULL;
-        int rc = open_point(vm, name, &lineage, &point, reterr);
-
-        return rc < 0 ? rc : describe(vm, point, ret, reterr);
-}
-
 int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr) {
         CLEANUP(json_decrefp) json_t *info = json_pack("{s:o}", "vm", json_text(vm_name(vm)));
         CLEANUP(json_decrefp) json_t *point = NULL;

@@ -88,7 +88,8 @@ static int measure_data(const Sweep *sweep, uint64_t offset, uint64_t *ret, Reas
         return 0;
 }
 
-int sweep_next(const Sweep *sweep, uint64_t offset, SweepPiece *ret, Reason *reterr) {
+/* The next piece from offset on; offset < end. */
+static int next_piece(const Sweep *sweep, uint64_t offset, SweepPiece *ret, Reason *reterr) {
         uint64_t length;
         int rc;
 
@@ -128,7 +129,7 @@ static bool take(Worker *worker, SweepPiece *ret) {
         if (is_canceled(run->sweep))
                 rc = fail(&reason, -ECANCELED, "canceled");
         else if (run->rc == 0 && run->next < run->sweep->end)
-                rc = sweep_next(run->sweep, run->next, ret, &reason);
+                rc = next_piece(run->sweep, run->next, ret, &reason);
         if (rc < 0) {
                 stop(run, rc, &reason);
         } else if (run->rc == 0 && run->next < run->sweep->end) {

@@ -34,6 +34,3 @@ typedef struct Sweep {
 } Sweep;
 
 int sweep_run(const Sweep *sweep, Reason *reterr);
-
-/* The next piece from offset on, as work() would get it. offset < end. */
-int sweep_next(const Sweep *sweep, uint64_t offset, SweepPiece *ret, Reason *reterr);

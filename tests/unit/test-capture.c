@@ -525,14 +525,14 @@ static void a_disk_shrunk_and_grown_again_counts_for_the_threshold(void) {
 static void check_unreadable(CaptureCase *test, uint64_t start, uint64_t length) {
         CLEANUP(chain_view_freep) ChainView *view = NULL;
         CLEANUP(freep) char *map = NULL;
-        CLEANUP(json_decrefp) json_t *described = NULL;
+        CLEANUP(json_decrefp) json_t *info = NULL;
         unsigned char byte[1];
         char words[128];
         size_t map_length;
 
         CHECK_INT(test->newest->disks[0].unreadable, length);
-        CHECK_INT(point_describe(test->vm, test->newest->name, &described, NULL), 0);
-        CHECK_INT(json_integer_value(json_object_get(json_array_get(json_object_get(described, "disks"), 0), "unreadable")),
+        CHECK_INT(point_info(test->vm, test->newest->name, test->newest, NULL, &info, NULL), 0);
+        CHECK_INT(json_integer_value(json_object_get(json_array_get(json_object_get(info, "disks"), 0), "unreadable")),
                   length);
         CHECK_INT(point_image_open_disk(test->vm, test->newest->name, "vda", &view, NULL), 0);
         CHECK_INT(chain_view_read(view, byte, 1, start - 1, NULL), 0);

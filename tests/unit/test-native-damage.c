@@ -5,6 +5,7 @@
 
 #include "codec/checksum.h"
 #include "formats/native/layout.h"
+#include "extents.h"
 #include "layer-model.h"
 
 #define PATH "a.layer"
@@ -46,12 +47,9 @@ static size_t check_right_or_error(Layer *layer, const LayerModel *model) {
         CHECK(layer_extents(layer, 0, model->disk_size, &map, &reason) >= 0);
         for (uint64_t block = 0; block < model->count; block++) {
                 uint64_t start = block * model->block_size, length = layer_model_length(model, block);
-                size_t i = extent_map_find(map, start);
-                const Extent *extent = i < extent_map_count(map) ? extent_map_get(map, i) : NULL;
-                bool absent = !extent || extent->start > start;
+                const Extent *extent = extent_at(map, start);
 
-                if (model->states[block] == MODEL_ABSENT ? absent
-                                                         : !absent && extent->state == states[model->states[block]]) {
+                if (model->states[block] == MODEL_ABSENT ? !extent : extent && extent->state == states[model->states[block]]) {
                         if (model->states[block] != MODEL_DATA)
                                 continue;
                         reason = REASON_INIT;
@@ -60,7 +58,7 @@ static size_t check_right_or_error(Layer *layer, const LayerModel *model) {
                                 continue;
                         }
                 } else {
-                        CHECK(!absent);
+                        CHECK(extent);
                         CHECK_INT(extent->state, EXTENT_UNREADABLE);
                         CHECK_INT(layer_read(layer, buffer, length, start, &reason), -EIO);
                 }

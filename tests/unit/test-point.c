@@ -23,8 +23,8 @@ static const char *text_of(const json_t *object, const char *key) {
 
 static void a_chain_whose_points_are_all_there_is_complete(void) {
         WITH_FIXTURE(f);
-        CLEANUP(json_decrefp) json_t *point = NULL;
-        const json_t *disk;
+        CLEANUP(json_decrefp) json_t *vm = NULL;
+        const json_t *point, *disk;
         Reason reason = REASON_INIT;
 
         commit_point(&f, A, NULL, 1);
@@ -32,9 +32,11 @@ static void a_chain_whose_points_are_all_there_is_complete(void) {
         CHECK_INT(point_check(f.vm, A, &reason), 0);
         CHECK_INT(point_check(f.vm, B, &reason), 0);
         CHECK_INT(point_check(f.vm, C, &reason), -ENOENT);
-        CHECK_INT(point_describe(f.vm, C, &point, &reason), -ENOENT);
+        CHECK_INT(vm_describe(f.vm, C, &vm, &reason), -ENOENT);
         CHECK_SAYS(reason, "vm1 has no point " C);
-        CHECK_INT(point_describe(f.vm, B, &point, &reason), 0);
+        CHECK_INT(vm_describe(f.vm, B, &vm, &reason), 0);
+        CHECK_INT(json_array_size(json_object_get(vm, "points")), 1);
+        point = json_array_get(json_object_get(vm, "points"), 0);
         CHECK_TEXT(text_of(point, "name"), B);
         CHECK_TEXT(text_of(point, "kind"), "incremental");
         CHECK_TEXT(text_of(point, "time"), "2026-11-20T01:02:03.000000005Z");
@@ -86,15 +88,15 @@ static void a_damaged_ancestor_reaches_all_that_need_it_and_no_other(void) {
 
 static void a_missing_ancestor_is_named(void) {
         WITH_FIXTURE(f);
-        CLEANUP(json_decrefp) json_t *point = NULL;
+        CLEANUP(json_decrefp) json_t *vm = NULL;
         Reason reason = REASON_INIT;
 
         commit_point(&f, B, A, 2);
         commit_point(&f, C, B, 3);
         CHECK_INT(point_check(f.vm, C, &reason), -EBADMSG);
         CHECK_SAYS(reason, "its ancestor " A " is missing");
-        CHECK_INT(point_describe(f.vm, C, &point, &reason), 0);
-        CHECK_TEXT(text_of(point, "reason"), "its ancestor " A " is missing");
+        CHECK_INT(vm_describe(f.vm, C, &vm, &reason), 0);
+        CHECK_TEXT(text_of(json_array_get(json_object_get(vm, "points"), 0), "reason"), "its ancestor " A " is missing");
 }
 
 static void ancestors_that_no_disk_needs_do_not_matter(void) {

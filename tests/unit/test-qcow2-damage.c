@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <pthread.h>
 
+#include "extents.h"
 #include "qcow2-images.h"
 #include "random.h"
 #include "unit.h"
@@ -133,10 +134,9 @@ static void check_clusters(const Case *c, Layer *layer, uint32_t bad, const char
         CHECK_INT(layer_extents(layer, 0, DISK_SIZE, &map, &reason), bad != 0);
         for (uint32_t cluster = 0; cluster < 8; cluster++) {
                 uint32_t start = cluster * CLUSTER, length = (uint32_t) min_u64(CLUSTER, DISK_SIZE - start);
-                size_t index = extent_map_find(map, start);
-                const Extent *extent = extent_map_get(map, index);
+                const Extent *extent = extent_at(map, start);
 
-                CHECK(extent->start <= start && start + length <= extent->start + extent->length);
+                CHECK(extent && start + length <= extent->start + extent->length);
                 if (bad >> cluster & 1) {
                         CHECK_INT(extent->state, EXTENT_UNREADABLE);
                         CHECK_INT(layer_read(layer, bytes, length, start, &reason), -EIO);

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <sched.h>
 
+#include "extents.h"
 #include "formats/format.h"
 #include "vma-model.h"
 
@@ -275,7 +276,7 @@ static size_t count_good(const VmaModel *model, const char *words) {
 
                 CHECK(rc >= 0);
                 if (rc == 1) {
-                        CHECK_INT(extent_map_total(map, EXTENT_UNREADABLE), VMA_CLUSTER_SIZE);
+                        CHECK_INT(extents_total(map, EXTENT_UNREADABLE), VMA_CLUSTER_SIZE);
                         CHECK_INT(layer_read(layer, buffer, sizeof buffer, at, &reason), -EIO);
                         CHECK_SAYS(reason, words);
                         continue;
@@ -420,7 +421,7 @@ static void the_map_of_a_large_archive_is_kept_for_the_next_mount(void) {
                 rc = find_extents(layer, 0, model.devices[1].size, &map, &reason);
                 CHECK_INT(rc, round == 2 ? -EIO : 0);
                 if (rc == 0)
-                        CHECK_INT(extent_map_total(map, EXTENT_ZERO), model.devices[1].size);
+                        CHECK_INT(extents_total(map, EXTENT_ZERO), model.devices[1].size);
                 else
                         CHECK_SAYS(reason, "the next mount makes it anew");
                 layer = layer_unref(layer);
