@@ -8,7 +8,6 @@
 #include "repository/foreign/disk-maker.h"
 #include "repository/foreign/names.h"
 #include "util/bytes.h"
-#include "util/timestamp.h"
 
 #define FILE_NAME_MAX 240 /* bytes: a number may be put behind it */
 
@@ -88,54 +87,63 @@ static void settle_kind(Manifest *manifest) {
                         manifest->disks[i].kind = manifest->kind;
 }
 
-static void print_text(FILE *f, const char *text) {
-        fprintf(f, "%zu:%s,", text ? strlen(text) : 0, text ?: "");
+/* With its length: no two lists of texts are the same bytes. */
+static void add_text(ChecksumState *state, const char *text) {
+        uint64_t length = text ? strlen(text) : 0;
+
+        checksum_add(state, &length, sizeof length);
+        checksum_add(state, text ?: "", length);
 }
 
-/* All that it says, as bytes. */
-static void print(FILE *f, const Manifest *manifest, const Manifest *parent) {
-        char time[TIMESTAMP_MAX];
+static void add_number(ChecksumState *state, uint64_t number) {
+        checksum_add(state, &number, sizeof number);
+}
 
-        timestamp_format(manifest->time, time);
-        print_text(f, manifest->vm);
-        print_text(f, manifest->name);
-        print_text(f, parent ? parent->capture : NULL);
-        print_text(f, time);
-        print_text(f, manifest->checkpoint);
-        for (size_t i = 0; i < manifest->disk_count; i++) {
-                const ManifestDisk *disk = &manifest->disks[i];
-
-                print_text(f, disk->name);
-                print_text(f, disk->problem);
-                print_text(f, disk->note);
-                print_text(f, disk->why);
-                fprintf(f, "%d %" PRIu64 " %" PRIu64 ",", (int) disk->kind, disk->size, disk->stored);
-                for (size_t j = 0; j < disk->layer_count; j++) {
-                        print_text(f, disk->layers[j].format);
-                        print_text(f, disk->layers[j].file);
-                        print_text(f, disk->layers[j].member);
-                        fprintf(f, "%" PRIu64 " %" PRIx64 ",", disk->layers[j].length, disk->layers[j].seal);
-                }
+static void add_disk(ChecksumState *state, const ManifestDisk *disk) {
+        add_text(state, disk->name);
+        add_text(state, disk->problem);
+        add_text(state, disk->note);
+        add_text(state, disk->why);
+        add_number(state, (uint64_t) disk->kind);
+        add_number(state, disk->size);
+        add_number(state, disk->stored);
+        add_number(state, disk->layer_count);
+        for (size_t i = 0; i < disk->layer_count; i++) {
+                add_text(state, disk->layers[i].format);
+                add_text(state, disk->layers[i].file);
+                add_text(state, disk->layers[i].member);
+                add_number(state, disk->layers[i].length);
+                add_number(state, disk->layers[i].seal);
         }
+}
+
+/* All that it says. */
+static void add_manifest(ChecksumState *state, const Manifest *manifest, const Manifest *parent) {
+        add_text(state, manifest->vm);
+        add_text(state, manifest->name);
+        add_text(state, parent ? parent->capture : NULL);
+        add_number(state, (uint64_t) manifest->time.tv_sec);
+        add_number(state, (uint64_t) manifest->time.tv_nsec);
+        add_text(state, manifest->checkpoint);
+        add_number(state, manifest->disk_count);
+        for (size_t i = 0; i < manifest->disk_count; i++)
+                add_disk(state, &manifest->disks[i]);
         for (size_t i = 0; i < manifest->file_count; i++) {
-                print_text(f, manifest->files[i].name);
-                print_text(f, manifest->files[i].file);
-                print_text(f, manifest->files[i].member);
-                fprintf(f, "%" PRIu64 " %" PRIx64 ",", manifest->files[i].length, manifest->files[i].seal);
+                add_text(state, manifest->files[i].name);
+                add_text(state, manifest->files[i].file);
+                add_text(state, manifest->files[i].member);
+                add_number(state, manifest->files[i].length);
+                add_number(state, manifest->files[i].seal);
         }
 }
 
 static int set_capture(Manifest *manifest, const Manifest *parent) {
-        CLEANUP(freep) char *text = NULL;
-        size_t length;
-        FILE *f = open_memstream(&text, &length);
+        CLEANUP(checksum_freep) ChecksumState *state = checksum_begin();
 
-        if (!f)
+        if (!state)
                 return -ENOMEM;
-        print(f, manifest, parent);
-        if (fclose(f) != 0)
-                return -ENOMEM;
-        if (asprintf(&manifest->capture, "%s.%016" PRIx64, manifest->name, checksum(text, length)) < 0) {
+        add_manifest(state, manifest, parent);
+        if (asprintf(&manifest->capture, "%s.%016" PRIx64, manifest->name, checksum_end(state)) < 0) {
                 manifest->capture = NULL;
                 return -ENOMEM;
         }
