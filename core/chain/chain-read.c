@@ -20,10 +20,10 @@ static int explain(Chain *chain, uint32_t index, void *buffer, size_t length, ui
         int rc;
 
         if (index == REGION_LOST && !chain->damage && chain->backing)
-                return fail(reterr, -EIO, "%" PRIu64 " of the disk was left out: its backing file %s has it", offset,
+                return fail(reterr, -EIO, "byte %" PRIu64 " of the disk was left out: its backing file %s has it", offset,
                             chain->backing);
         if (index == REGION_LOST)
-                return fail(reterr, -EIO, "%" PRIu64 " of the disk is in no layer: %s", offset,
+                return fail(reterr, -EIO, "byte %" PRIu64 " of the disk is in no layer: %s", offset,
                             chain->damage ?: "the chain is incomplete");
         rc = chain_layer(chain, index, &layer, reterr);
         if (rc >= 0)

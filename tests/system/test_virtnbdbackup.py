@@ -174,12 +174,17 @@ def test_a_lost_increment_leaves_the_points_before_it(program, history, place):
         history.backup("inc")
     os.unlink(f"{history.tool.directory}/vda.inc.virtnbdbackup.2.data")
     points = history.points(program)
-    assert [point["complete"] for point in points] == [True, True, True, False]
+    assert [point["complete"] for point in points] == [True, True, False, False]
+    assert "vda was backed up, as vda.virtnbdbackup.2.qcow.json tells, but its data are not here" in points[2]["reason"]
+    assert [(disk["name"], disk["size"]) for disk in points[2]["disks"]][0] == ("vda", 64 * MIB)
     assert "checkpoint virtnbdbackup.2, whose backup of vda is not here" in points[3]["reason"]
     with mounted(program, history.tool.directory, place) as mount:
         for i in range(2):
             assert same_image(mount / f"kept/{points[i]['name']}/vda.raw", history.moments[i]["vda"])
-        assert same_image(mount / f"kept/{points[3]['name']}/vdb.raw", history.moments[3]["vdb"])
+        for i in (2, 3):
+            assert same_image(mount / f"kept/{points[i]['name']}/vdb.raw", history.moments[i]["vdb"])
+            with pytest.raises(OSError), open(mount / f"kept/{points[i]['name']}/vda.raw", "rb") as file:
+                file.read()
 
 
 def test_a_backup_that_failed_is_incomplete_and_the_others_are_whole(program, history, place):

@@ -407,6 +407,36 @@ static void what_is_kept_is_given_to_its_backup(void) {
         CHECK_INT(kept_of("vda.inc.virtnbdbackup.1.data", "checkpoint.xml")->length, 2);
 }
 
+static void a_disk_that_was_backed_up_and_is_not_here_makes_its_point_incomplete(void) {
+        CLEANUP(close_fd) int fd = openat(place.fd, "vdc.copy.data", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+        CHECK_INT(ftruncate(fd, 65536), 0);
+        put_full("vda.full.data", "vda", "01:00:00");
+        put("vda.virtnbdbackup.0.qcow.json", "{}");
+        put("vdb.virtnbdbackup.0.qcow.json", "{\"virtual-size\": 8192}");
+        put("vdc.virtnbdbackup.0.qcow.json", "{}");
+        put_inc("vda", 1, "02:00:00");
+        put("vda.virtnbdbackup.1.qcow.json", "{}");
+        put("vdb.virtnbdbackup.1.qcow.json", "no JSON");
+        put_stream("vda.diff.1732064400.data", "vda", "virtnbdbackup.2", "virtnbdbackup.1", true, "02:30:00");
+        put("vdb.1732064402.qcow.json", "{}");
+        put_inc("vda", 2, "03:00:00");
+        put("vdb.virtnbdbackup.3.qcow.json", "{}"); /* of a backup of which nothing is here */
+        find();
+        CHECK_INT(findings.layer_count, 8);
+        check_problem("vdb.virtnbdbackup.0.qcow.json", "vdb was backed up, as vdb.virtnbdbackup.0.qcow.json tells, but its data");
+        CHECK(is_one_point("vda.full.data", "vdb.virtnbdbackup.0.qcow.json"));
+        CHECK_INT(layer_of("vdb.virtnbdbackup.0.qcow.json")->size, 8192);
+        CHECK_TEXT(layer_of("vdb.virtnbdbackup.0.qcow.json")->disk, "vdb");
+        CHECK(is_one_point("vda.inc.virtnbdbackup.1.data", "vdb.virtnbdbackup.1.qcow.json"));
+        check_parent("vdb.virtnbdbackup.1.qcow.json", "vda.full.data");
+        CHECK_INT(layer_of("vdb.virtnbdbackup.1.qcow.json")->kind, FOUND_INCREMENTAL);
+        CHECK_INT(layer_of("vdb.virtnbdbackup.1.qcow.json")->size, 0);
+        CHECK(is_one_point("vda.diff.1732064400.data", "vdb.1732064402.qcow.json"));
+        for (size_t i = 0; i < findings.layer_count; i++)
+                CHECK(findings.layers[i].problem || strcmp(findings.layers[i].disk, "vdb") != 0);
+}
+
 static void a_copy_keeps_what_the_vm_boots_under_its_own_name(void) {
         put_full("vda.copy.data", "vda", "01:00:00");
         put("vmconfig.copy.xml", "<domain><name>web</name><os><loader>/usr/share/OVMF/OVMF_CODE.fd</loader>"
@@ -467,6 +497,7 @@ int main(void) {
         RUN(images_alone_are_a_point);
         RUN(a_disk_that_has_grown_says_from_where);
         RUN(what_is_kept_is_given_to_its_backup);
+        RUN(a_disk_that_was_backed_up_and_is_not_here_makes_its_point_incomplete);
         RUN(a_copy_keeps_what_the_vm_boots_under_its_own_name);
         RUN(increments_of_versions_that_drop_zeroes_say_so);
         findings_clear(&findings);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <jansson.h>
 #include <string.h>
 
 #include "formats/virtnbdbackup/domain.h"
@@ -9,6 +10,7 @@
 #include "util/io.h"
 
 #define DISK_END ".qcow.json" /* DEVICE.IDENT.qcow.json: of the image that the disk was */
+#define DISK_INFORMATION_MAX (1u << 20) /* bytes */
 #define CHECKPOINTS "checkpoints"
 
 typedef struct Beside {
@@ -126,21 +128,88 @@ static int keep_as(const Beside *beside, const Item *item, const char *ident, co
         return rc < 0 ? rc : count > 0;
 }
 
+static bool is_of_disk(const BackupStream *stream, const char *device) {
+        return strcmp(stream->stream->device, device) == 0 || strcmp(stream->stream->metadata.disk, device) == 0;
+}
+
+static bool has_disk(const Backups *backups, const Backup *backup, const char *device) {
+        for (size_t i = backup->first; i < backup->first + backup->count; i++)
+                if (is_of_disk(&backups->streams[i], device))
+                        return true;
+        for (size_t i = 0; i < backups->stream_count; i++) /* raw ones lie apart */
+                if (&backups->backups[backups->streams[i].backup] == backup && is_of_disk(&backups->streams[i], device))
+                        return true;
+        return false;
+}
+
+/* What `qemu-img info` told of the disk; 0: nothing that is understood. */
+static uint64_t told_size(const Beside *beside, const Item *item) {
+        CLEANUP(freep) char *text = NULL;
+        json_t *object;
+        json_int_t size;
+
+        if (item->length > DISK_INFORMATION_MAX || item_text(beside->survey, item, DISK_INFORMATION_MAX, &text, NULL) < 0)
+                return 0;
+        object = json_loads(text, 0, NULL);
+        size = json_integer_value(json_object_get(object, "virtual-size"));
+        json_decref(object);
+        return size > 0 ? (uint64_t) size : 0;
+}
+
+/* The tool writes such a file for each disk that it has backed up, and nothing else tells that a stream is not there: the
+ * point would be without the disk, and look whole. */
+static int tell_lost_disk(const Beside *beside, const Item *item, const Backup *backup, const char *device) {
+        const BackupStream *first = &beside->backups->streams[backup->first];
+        const Place *place = &beside->survey->places[backup->place];
+        CLEANUP(item_location_clear) ItemLocation at = { 0 };
+        CLEANUP(freep) char *problem = NULL;
+        FoundLayer layer = {
+                .vm = place->vm,
+                .vm_uuid = place->vm_uuid,
+                .point = backup->key,
+                .parent = first->parent,
+                .disk = device,
+                .kind = backup->level == NAME_INCREMENT ? FOUND_INCREMENTAL
+                      : backup->level == NAME_DIFFERENTIAL ? FOUND_DIFFERENTIAL : FOUND_FULL,
+                .time = backup->time,
+                .size = told_size(beside, item),
+        };
+
+        if (asprintf(&problem, "%s was backed up, as %s tells, but its data are not here, or cannot be read", device,
+                     item->name) < 0) {
+                problem = NULL;
+                return -ENOMEM;
+        }
+        if (item_location(beside->survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
+                return -ENOMEM;
+        layer.problem = problem;
+        layer.location = at.location;
+        return found_add_layer(beside->survey->directory, &layer);
+}
+
 /* "DEVICE.IDENT.qcow.json" */
 static int keep_disk_information(const Beside *beside, const Item *item) {
         const char *dot = strchr(item->name, '.');
         size_t length = strlen(item->name), end = strlen(DISK_END);
-        CLEANUP(freep) char *ident = NULL, *name = NULL;
+        CLEANUP(freep) char *ident = NULL, *name = NULL, *device = NULL;
+        const Backup *const *of;
+        int rc;
 
         if (!dot || length <= end || dot + 1 >= item->name + length - end ||
             strcmp(item->name + length - end, DISK_END) != 0)
                 return 0;
         ident = strndup(dot + 1, (size_t) (item->name + length - end - dot - 1));
-        if (!ident || asprintf(&name, "%.*s%s", (int) (dot - item->name), item->name, DISK_END) < 0) {
+        device = strndup(item->name, (size_t) (dot - item->name));
+        if (!ident || !device || asprintf(&name, "%s%s", device, DISK_END) < 0) {
                 name = NULL;
                 return -ENOMEM;
         }
-        return keep_as(beside, item, ident, name);
+        rc = keep_as(beside, item, ident, name);
+        /* Of several backups with this ident, whose disk it was is not known. */
+        if (rc > 0 && (find_idents(beside, item->place, ident, &of) ?: find_moment(beside, item->place, ident, &of)) == 1 &&
+            !has_disk(beside->backups, of[0], device) && tell_lost_disk(beside, item, of[0], device) < 0)
+                return -ENOMEM;
+        return rc;
 }
 
 /* "vmconfig.IDENT.xml" */
