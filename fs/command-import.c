@@ -69,6 +69,25 @@ static int import_named(Repository *repository, Repository *from, const char *na
         return rc < 0 ? rc : import_vm(repository, vm, context->as ?: name, &context->options, totals, reterr);
 }
 
+/* What no format could use, which might be what the user misses. */
+static int warn_of_unrecognised(Repository *from, Reason *reterr) {
+        json_t *list, *item;
+        size_t i;
+        int rc = repository_unrecognised(from, &list, reterr);
+
+        if (rc < 0)
+                return rc;
+        json_array_foreach(list, i, item) {
+                Reason words;
+
+                fail(&words, 0, "%s is not imported: %s", json_string_value(json_object_get(item, "path")),
+                     json_string_value(json_object_get(item, "reason")));
+                warn(NULL, words.text);
+        }
+        json_decref(list);
+        return 0;
+}
+
 /* names: none means all. */
 static int import_from(const char *path, const char *directory, char **names, size_t count, const Context *context,
                        ImportTotals *totals, Reason *reterr) {
@@ -89,8 +108,9 @@ static int import_from(const char *path, const char *directory, char **names, si
         if (count == 0) {
                 names = all.items;
                 count = all.count;
+                rc = warn_of_unrecognised(from, reterr);
         }
-        if (context->as && count != 1)
+        if (rc == 0 && context->as && count != 1)
                 return fail(reterr, -EINVAL, "one name for %zu VMs: say which one is to be called %s", count, context->as);
         for (size_t i = 0; rc == 0 && i < count; i++)
                 rc = import_named(repository, from, names[i], context, totals, reterr);

@@ -14,7 +14,7 @@ typedef struct ChainReader {
 } ChainReader;
 
 static bool is_dirty(const ChainSource *source, const ChainExtent *extent) {
-        return !source->point || !extent->point || strcmp(extent->point, source->point) == 0;
+        return !source->parent || !extent->point || strcmp(extent->point, source->parent) > 0;
 }
 
 /* Adds the part of an extent that lies in [start, end). What is clean is the parent's, whatever its state; but behind the

@@ -53,7 +53,8 @@ static int see_checked(void *context, uint64_t done, uint64_t total) {
 
 /* Whether it is what its writer has noted of it: reading would not tell where that is a mere checksum of the whole. disk: or
  * NULL: the file. */
-static int check_stored(const ImportPoint *import, const ManifestDisk *disk, const ManifestFile *file, Reason *reterr) {
+static int check_stored(const ImportPoint *import, const Manifest *stored, const ManifestDisk *disk, const ManifestFile *file,
+                        Reason *reterr) {
         CLEANUP(freep) char *name = NULL;
         Transport transport = { .import = import };
         LayerCheck check = { see_checked, &transport };
@@ -63,8 +64,21 @@ static int check_stored(const ImportPoint *import, const ManifestDisk *disk, con
                 return fail_oom(reterr);
         }
         transport.name = name;
-        return disk ? manifest_check_disk(import->from, import->stored, disk, &check, reterr)
-                    : manifest_check_file(import->from, import->stored, file, &check, reterr);
+        return disk ? manifest_check_disk(import->from, stored, disk, &check, reterr)
+                    : manifest_check_file(import->from, stored, file, &check, reterr);
+}
+
+/* All layers of the disk that go into this point. */
+static int check_disk(const ImportPoint *import, const ManifestDisk *disk, Reason *reterr) {
+        int rc = check_stored(import, import->stored, disk, NULL, reterr);
+
+        for (size_t i = 0; rc == 0 && disk->kind != POINT_FULL && i < import->folded_count; i++) {
+                disk = manifest_find_disk(import->folded[i], disk->name);
+                if (!disk)
+                        break;
+                rc = check_stored(import, import->folded[i], disk, NULL, reterr);
+        }
+        return rc;
 }
 
 static int new_writer(const ImportPoint *import, const Manifest *manifest, const char *disk, const char *file, uint64_t size,
@@ -152,10 +166,11 @@ static int transport_run(Transport *transport, const Manifest *manifest, const c
 }
 
 /* What the manifest says of the disk but for its bytes. */
-static int describe_disk(const ManifestDisk *stored, PointKind kind, ManifestDisk *ret) {
+static int describe_disk(const ImportPoint *import, const ManifestDisk *stored, PointKind kind, ManifestDisk *ret) {
         const char *why = stored->note ?: stored->why;
+        bool rests = stored->kind != POINT_FULL && import->parent && manifest_find_disk(import->parent, stored->name);
 
-        ret->kind = stored->kind == POINT_FULL ? POINT_FULL : kind;
+        ret->kind = rests ? kind : POINT_FULL;
         ret->size = stored->size;
         ret->name = strdup(stored->name);
         ret->why = why ? strdup(why) : NULL;
@@ -177,9 +192,9 @@ static int import_disk(const ImportPoint *import, const ManifestDisk *stored, co
         uint64_t parent_data = 0;
         int rc;
 
-        if (describe_disk(stored, manifest->kind, ret) < 0)
+        if (describe_disk(import, stored, manifest->kind, ret) < 0)
                 return fail_oom(reterr);
-        rc = check_stored(import, stored, NULL, reterr);
+        rc = check_disk(import, stored, reterr);
         if (rc == 0)
                 rc = chain_open(import->from, import->stored->name, stored->name, &chain, reterr);
         if (rc == 0 && (chain_damage(chain) || chain_size(chain) != stored->size))
@@ -195,7 +210,7 @@ static int import_disk(const ImportPoint *import, const ManifestDisk *stored, co
         }
         transport.source = (ChainSource) {
                 .chain = chain,
-                .point = parent ? import->stored->name : NULL,
+                .parent = parent ? import->parent->name : NULL,
                 .parent_size = parent ? chain_size(parent) : 0,
                 .cancel = import->options->cancel,
         };
@@ -249,7 +264,7 @@ static int import_file(const ImportPoint *import, const ManifestFile *stored, Dr
         size_t length;
         int rc;
 
-        rc = check_stored(import, NULL, stored, reterr);
+        rc = check_stored(import, import->stored, NULL, stored, reterr);
         if (rc == 0)
                 rc = manifest_open_file(import->from, import->stored, stored, &layer, reterr);
         if (rc == 0 && layer_disk_size(layer) > KEPT_WHOLE_MAX)
@@ -265,7 +280,7 @@ static int import_file(const ImportPoint *import, const ManifestFile *stored, Dr
 
 /* The parent of a differential point of ours is a full one. */
 static PointKind kind_of(const ImportPoint *import) {
-        PointKind kind = import->stored->kind;
+        PointKind kind = import->parent ? import->stored->kind : POINT_FULL;
 
         return kind == POINT_DIFFERENTIAL && import->parent->kind != POINT_FULL ? POINT_INCREMENTAL : kind;
 }

@@ -8,7 +8,9 @@ typedef struct ImportPoint {
         Vm *vm;                 /* ours, whose lock is held */
         Vm *from;
         const Manifest *stored; /* the other tool's; complete */
-        Manifest *parent;       /* ours, of the parent; or NULL */
+        Manifest *parent;       /* ours, of the parent, which has the name that it had there; or NULL */
+        const Manifest *const *folded; /* the other tool's between the two, incomplete: what they hold goes into this one */
+        size_t folded_count;
         uint32_t serial;
         size_t number, count;   /* for the progress */
         const ImportOptions *options;

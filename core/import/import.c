@@ -92,11 +92,65 @@ static bool has_point(const Import *import, const char *name) {
                                                    sizeof *import->points.items, compare_names);
 }
 
-/* Whether a point of ours is what would become of the other tool's. */
-static bool is_same(const Manifest *ours, const Manifest *stored) {
+/* What a point of the other tool's continues here. */
+typedef struct Continued {
+        ssize_t parent;          /* its place; -1: nothing, or: */
+        const char *words;       /* why the point cannot be imported; or NULL */
+        const Manifest **folded; /* those between the two, newest first, which are incomplete; borrowed from the lineage */
+        size_t folded_count;
+} Continued;
+
+static void continued_clear(Continued *continued) {
+        free(continued->folded);
+}
+
+static ssize_t find_before(const Import *import, size_t index, const char *name) {
+        while (index-- > 0)
+                if (strcmp(import->lineage.points[index].name, name) == 0)
+                        return (ssize_t) index;
+        return -1;
+}
+
+static int add_folded(Continued *continued, const Manifest *manifest) {
+        const Manifest **grown = reallocarray(continued->folded, continued->folded_count + 1, sizeof *grown);
+
+        if (!grown)
+                return -ENOMEM;
+        continued->folded = grown;
+        grown[continued->folded_count++] = manifest;
+        return 0;
+}
+
+/* Incomplete ancestors are passed by: what the point itself shows rests on none of what they lack. */
+static int find_continued(const Import *import, size_t index, Continued *ret, Reason *reterr) {
+        const Manifest *manifest = import->lineage.points[index].manifest;
+
+        ret->parent = -1;
+        while (manifest && manifest->kind != POINT_FULL && manifest->parent) {
+                ssize_t at = find_before(import, index, manifest->parent);
+                const LineagePoint *point = at < 0 ? NULL : &import->lineage.points[at];
+
+                if (!point || import->here[at]) {
+                        ret->parent = at;
+                        return 0;
+                }
+                manifest = point->manifest;
+                index = (size_t) at;
+                if (!manifest || !lineage_problem(point)) {
+                        ret->words = "the point that it continues is not imported";
+                        return 0;
+                }
+                if (add_folded(ret, manifest) < 0)
+                        return fail_oom(reterr);
+        }
+        return 0;
+}
+
+/* Whether a point of ours is what would become of the other tool's. parent: the name of that; or NULL. */
+static bool is_same(const Manifest *ours, const Manifest *stored, const char *parent) {
         bool same = ours->time.tv_sec == stored->time.tv_sec && ours->disk_count == stored->disk_count &&
-                    (ours->kind == POINT_FULL) == (stored->kind == POINT_FULL) && !ours->parent == !stored->parent &&
-                    (!ours->parent || strcmp(ours->parent, stored->parent) == 0);
+                    (ours->kind == POINT_FULL) == !parent && !ours->parent == !parent &&
+                    (!parent || strcmp(ours->parent, parent) == 0);
 
         for (size_t i = 0; same && i < stored->disk_count; i++) {
                 const ManifestDisk *disk = manifest_find_disk(ours, stored->disks[i].name);
@@ -107,9 +161,9 @@ static bool is_same(const Manifest *ours, const Manifest *stored) {
 }
 
 /* 1: it is imported, or left out with words; 0: it is yet to do. */
-static int pass_over(Import *import, size_t index, Reason *reterr) {
+static int pass_over(Import *import, size_t index, const Continued *continued, Reason *reterr) {
         const LineagePoint *point = &import->lineage.points[index];
-        const char *problem = lineage_problem(point);
+        const char *problem = lineage_problem(point), *parent = NULL;
         CLEANUP(manifest_unrefp) Manifest *ours = NULL;
         int rc;
 
@@ -121,7 +175,11 @@ static int pass_over(Import *import, size_t index, Reason *reterr) {
         rc = manifest_read(import->vm, point->name, &ours, reterr);
         if (rc < 0)
                 return rc;
-        import->here[index] = point->manifest && is_same(ours, point->manifest);
+        if (continued->parent >= 0)
+                parent = import->lineage.points[continued->parent].name;
+        else if (continued->words)
+                parent = point->manifest->parent;
+        import->here[index] = point->manifest && is_same(ours, point->manifest, parent);
         if (import->here[index])
                 import->totals->known++;
         else
@@ -129,31 +187,17 @@ static int pass_over(Import *import, size_t index, Reason *reterr) {
         return 1;
 }
 
-/* The place of its parent; -1: it needs none, or has none that is imported, which *ret_words tells. */
-static ssize_t find_parent(const Import *import, size_t index, const char **ret_words) {
-        const Manifest *manifest = import->lineage.points[index].manifest;
-
-        *ret_words = NULL;
-        if (manifest->kind == POINT_FULL)
-                return -1;
-        for (size_t i = index; manifest->parent && i-- > 0;)
-                if (strcmp(import->lineage.points[i].name, manifest->parent) == 0 && import->here[i])
-                        return (ssize_t) i;
-        *ret_words = "the point that it continues is not imported";
-        return -1;
-}
-
-static int import_one(Import *import, size_t index, Reason *reterr) {
+static int import_one(Import *import, size_t index, const Continued *continued, Reason *reterr) {
         const LineagePoint *point = &import->lineage.points[index];
         CLEANUP(manifest_unrefp) Manifest *parent = NULL;
         ImportPoint one = {
                 .vm = import->vm, .from = import->from, .stored = point->manifest, .serial = import->serial + 1,
                 .number = ++import->number, .count = import->count, .options = import->options,
+                .folded = continued->folded, .folded_count = continued->folded_count,
         };
+        const char *words = continued->words;
         bool source_failed = false;
         Reason reason = REASON_INIT;
-        const char *words;
-        ssize_t at = find_parent(import, index, &words);
         int rc;
 
         if (!words && import->points.count > 0 && strcmp(point->name, import->points.items[import->points.count - 1]) < 0)
@@ -164,8 +208,8 @@ static int import_one(Import *import, size_t index, Reason *reterr) {
         }
         if (import->serial >= SERIAL_MAX)
                 return fail(reterr, -EOVERFLOW, "%s has had as many points as there can be", vm_name(import->vm));
-        if (at >= 0) {
-                rc = manifest_read(import->vm, import->lineage.points[at].name, &parent, reterr);
+        if (continued->parent >= 0) {
+                rc = manifest_read(import->vm, import->lineage.points[continued->parent].name, &parent, reterr);
                 if (rc < 0)
                         return rc;
                 one.parent = parent;
@@ -193,11 +237,15 @@ static int import_all(Import *import, Reason *reterr) {
                 import->count += !has_point(import, import->lineage.points[i].name) &&
                                  !lineage_problem(&import->lineage.points[i]);
         for (size_t i = 0; rc >= 0 && i < import->lineage.count; i++) {
+                CLEANUP(continued_clear) Continued continued = { 0 };
+
                 if (cancel && atomic_load(cancel))
                         return fail(reterr, -ECANCELED, "interrupted");
-                rc = pass_over(import, i, reterr);
+                rc = find_continued(import, i, &continued, reterr);
                 if (rc == 0)
-                        rc = import_one(import, i, reterr);
+                        rc = pass_over(import, i, &continued, reterr);
+                if (rc == 0)
+                        rc = import_one(import, i, &continued, reterr);
         }
         return rc < 0 ? rc : 0;
 }

@@ -142,6 +142,18 @@ def test_what_is_incomplete_is_told_and_left_out(program, repository, chain, pla
     same_points(program, repository, chain, place)
 
 
+def test_what_no_format_can_use_is_told(program, repository, chain):
+    for name, content in (("notes.txt", "by hand"), ("web/vda.inc.virtnbdbackup.9.data", "no stream")):
+        with open(f"{chain}/{name}", "w", encoding="ascii") as file:
+            file.write(content)
+    imported = program.run("import", repository.path, chain)
+    assert sorted(imported.stderr.splitlines()) == [
+        "virtbackupfs: warning: notes.txt is not imported: no format that this version knows",
+        "virtbackupfs: warning: web/vda.inc.virtnbdbackup.9.data is not imported: it does not begin as a stream does"]
+    assert len(repository.points("web")) == 5
+    assert program.run("import", repository.path, chain, "web").stderr == ""
+
+
 def test_a_vm_is_chosen_and_gets_another_name(program, repository, chain, place):
     make_image(f"{chain}/db/vda.raw", 1 << 20, 3)
     program.run("import", repository.path, chain, "web", "--as", "old-web")
@@ -197,13 +209,13 @@ def test_files_kept_with_a_point_come_too_however_long(program, repository, plac
             assert file.read() == ram
 
 
-def make_stream(number, content):
+def make_stream(number, content, start=0):
     """A stream of virtnbdbackup with one frame of data: the second is onto the first."""
     meta = json.dumps({
         "virtualSize": 1 << 20, "dataSize": len(content), "date": f"2026-01-0{number + 1}T00:00:00", "diskName": "vda",
         "diskFormat": "qcow2", "checkpointName": f"virtnbdbackup.{number}", "compressed": False, "compressionMethod": "lz4",
         "parentCheckpoint": f"virtnbdbackup.{number - 1}" if number else "", "incremental": number > 0, "streamVersion": 2})
-    frames = [(b"meta", 0, meta.encode() + b"\r\n", len(meta)), (b"data", 0, content + b"\r\n", len(content)),
+    frames = [(b"meta", 0, meta.encode() + b"\r\n", len(meta)), (b"data", start, content + b"\r\n", len(content)),
               (b"stop", 0, b"", 0)]
     return b"".join(b"%s %016x %016x\r\n%s" % (kind, start, length, payload) for kind, start, payload, length in frames)
 
@@ -248,6 +260,31 @@ def test_a_disk_takes_no_more_than_its_streams_tell_until_all_of_them_have_been_
         with open(mount / "web/latest/info.json", encoding="utf-8") as file:
             assert json.load(file)["disks"][0]["allocated"] == 65536
         until(lambda: os.stat(path).st_blocks * 512 == 65536, "it is known what it takes")
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_what_an_incomplete_point_lacks_is_not_missed_by_points_that_do_not_need_it(program, repository, place, lost):
+    directory = f"{place}/backups/web"
+    os.makedirs(directory)
+    for number in range(4):
+        name = f"vda.inc.virtnbdbackup.{number}.data" if number else "vda.full.data"
+        with open(f"{directory}/{name}", "wb") as file:
+            file.write(make_stream(number, bytes([65 + number]) * 4096, 4096 * number))
+    with open(f"{directory}/vdb.virtnbdbackup.{lost}.qcow.json", "w", encoding="ascii") as file:
+        file.write('{"virtual-size": 4096}')
+    for _ in range(2):  # the second time what is there is passed over
+        done = program.run("import", repository.path, f"{place}/backups", check=False)
+        warning, = done.stderr.splitlines()
+        assert done.returncode == 3 and f"-0{lost + 1}T000000Z is not imported: vdb was backed up" in warning
+    stored = program.json("list", f"{place}/backups")["vms"][0]["points"]
+    del stored[lost]
+    listed = repository.points("web")
+    assert [point["name"] for point in listed] == [point["name"] for point in stored]
+    assert [point["kind"] for point in listed] == ["full", "incremental", "incremental"]
+    assert [point["parent"] for point in listed] == [None, listed[0]["name"], listed[1]["name"]]
+    with mounted(program, f"{place}/backups", place) as theirs, mounted(program, repository.path, place) as ours:
+        for point in listed:
+            assert same_image(theirs / f"web/{point['name']}/vda.raw", ours / f"web/{point['name']}/vda.raw")
 
 
 def test_a_member_of_a_zip_file_that_is_damaged_is_told_and_left_out(program, repository, place):
