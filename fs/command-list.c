@@ -59,11 +59,13 @@ static int add_vms(Table *table, const json_t *vms) {
         return bad;
 }
 
-/* What the notes of a point's disks are made of. */
+/* What the note of a point or a disk is made of; the first that there is. */
 typedef struct Notes {
+        const char *reason;  /* why it is incomplete */
         uint64_t unreadable; /* bytes of those given */
         const char *backing; /* what has others */
         const json_t *unpacking;
+        const char *note;    /* what a format says of a disk */
 } Notes;
 
 static void note_disk(Notes *notes, const json_t *disk) {
@@ -73,11 +75,13 @@ static void note_disk(Notes *notes, const json_t *disk) {
 }
 
 static int add_notes(Table *table, const Notes *notes) {
-        char size[SIZE_TEXT_MAX], note[512] = "-";
+        char size[SIZE_TEXT_MAX], note[REASON_MAX + 64] = "-";
         const char *backing = notes->backing;
 
         size_format(notes->unreadable, size);
-        if (notes->unpacking)
+        if (notes->reason)
+                snprintf(note, sizeof note, "incomplete: %s", notes->reason);
+        else if (notes->unpacking)
                 snprintf(note, sizeof note, "being unpacked: %.0f %%",
                          100.0 * (double) size_of(notes->unpacking, "done") / (double) size_of(notes->unpacking, "total"));
         else if (notes->unreadable > 0 && backing)
@@ -86,12 +90,14 @@ static int add_notes(Table *table, const Notes *notes) {
                 snprintf(note, sizeof note, "%s unreadable", size);
         else if (backing)
                 snprintf(note, sizeof note, "needs %s", backing);
+        else if (notes->note)
+                snprintf(note, sizeof note, "%s", notes->note);
         return table_add(table, note);
 }
 
 static int add_point_note(Table *table, const json_t *point) {
         const json_t *disk;
-        Notes notes = { 0 };
+        Notes notes = { .reason = json_string_value(json_object_get(point, "reason")) };
         size_t i;
 
         json_array_foreach(json_object_get(point, "disks"), i, disk)
@@ -115,8 +121,7 @@ static int add_points(Table *table, const json_t *points) {
                 bad |= table_add(table, text_of(point, "kind"));
                 bad |= table_add(table, text_of(point, "time"));
                 bad |= table_add_size(table, size_of(point, "stored"));
-                bad |= table_add(table, json_is_false(json_object_get(point, "complete")) ? text_of(point, "reason")
-                                                                                           : text_of(point, "parent"));
+                bad |= table_add(table, text_of(point, "parent"));
                 bad |= add_point_note(table, point);
         }
         return bad;
@@ -132,7 +137,10 @@ static int add_disks(Table *table, const json_t *disks, const char *only) {
         for (i = 0; i < sizeof head / sizeof *head; i++)
                 bad |= table_add(table, head[i]);
         json_array_foreach(disks, i, disk) {
-                Notes notes = { 0 };
+                Notes notes = {
+                        .reason = json_string_value(json_object_get(disk, "reason")),
+                        .note = json_string_value(json_object_get(disk, "note")),
+                };
 
                 if (only && strcmp(text_of(disk, "name"), only) != 0)
                         continue;

@@ -96,6 +96,23 @@ def test_what_no_format_knows_is_listed_with_the_reason(program, foreign):
     assert "notes.txt" in text and "no format that this version knows" in text
 
 
+def test_what_a_point_lacks_stands_beside_its_parent(program, place):
+    make_chain = [f"{place}/backups/web/vda.{number}.qcow2" for number in range(3)]
+    os.makedirs(f"{place}/backups/web")
+    for number, image in enumerate(make_chain):
+        backing = ["-b", make_chain[number - 1], "-F", "qcow2"] if number else []
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, image, "1M"], check=True)
+        os.utime(image, (1_700_000_000 + number,) * 2)
+    with open(make_chain[0], "r+b") as file:
+        file.write(b"no qcow2")
+    names = [point["name"] for point in program.json("list", f"{place}/backups")["vms"][0]["points"]]
+    lines = program.run("list", f"{place}/backups", "web").stdout.splitlines()
+    assert [line.split()[0] for line in lines[1:]] == names and len(names) == 2
+    assert f"  {names[0]}  incomplete: " in lines[2] and "vda.0.qcow2" in lines[2]
+    lines = program.run("list", f"{place}/backups", f"web/{names[0]}").stdout.splitlines()
+    assert lines[1].startswith("vda") and "incomplete: " in lines[1]
+
+
 def test_nothing_is_written_and_nothing_need_be_writable(program, foreign, place):
     for directory, _, names in os.walk(foreign, topdown=False):
         for name in names:
