@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
-#include "util/io.h"
+#include "util/strings.h"
 
 /* A descriptor of the list, on which poll(2) reports POLLPRI when it changes. A negative errno. */
 int mountinfo_open(void);

@@ -13,7 +13,7 @@
 #include "mount-options.h"
 #include "node.h"
 #include "partitions/point-image.h"
-#include "util/io.h"
+#include "util/strings.h"
 
 /* How often what is never cached was asked for lately; see attributes.c. */
 typedef struct Rush {

@@ -7,6 +7,8 @@
 
 #include "capture/leftovers.h"
 #include "codec/checksum.h"
+#include "util/directory.h"
+#include "util/file.h"
 
 #define NAME_TRIES 100 /* other names for a point when one is taken meanwhile */
 

@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "util/directory.h"
+
 bool leftovers_committed(Vm *vm, const char *point, const char *capture) {
         CLEANUP(manifest_unrefp) Manifest *manifest = NULL;
 

@@ -10,8 +10,8 @@
 #include "restore/sweep.h"
 #include "restore/target.h"
 #include "util/bytes.h"
-#include "util/io.h"
 #include "util/scratch.h"
+#include "util/strings.h"
 
 #define POINTS_MAX 100000
 

@@ -13,6 +13,7 @@
 #include <sys/xattr.h>
 
 #include "util/bytes.h"
+#include "util/directory.h"
 #include "util/io.h"
 
 #define PARTIAL ".partial"

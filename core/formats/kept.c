@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "codec/checksum.h"
-#include "util/io.h"
+#include "util/file.h"
 
 typedef struct KeptLayer {
         Layer layer;

@@ -9,8 +9,8 @@
 #include <stddef.h>
 #include <uuid/uuid.h>
 
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 typedef struct MachineDisk {
         const char *name;    /* its target: "vda" */

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "sources/tpm-place.h"
+#include "util/file.h"
 
 void kept_files_clear(KeptFiles *files) {
         for (size_t i = 0; i < files->count; i++) {

@@ -12,6 +12,8 @@
 #include "machine/overlay.h"
 #include "machine/place.h"
 #include "machine/point-mount.h"
+#include "util/directory.h"
+#include "util/io.h"
 
 #define MOUNT_DIRECTORY "mnt"
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "repository/document.h"
+#include "util/io.h"
 
 #define NOTE_FILE "recovery.json"
 #define LOCK_FILE "lock"

@@ -15,8 +15,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 typedef struct RecoveryDisk {
         char *name;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "machine/point-mount.h"
+#include "util/directory.h"
 
 #define LOOK_EVERY_MS 200
 #define SYNC_EVERY 25 /* looks */

@@ -13,6 +13,7 @@
 #include "machine/point-mount.h"
 #include "machine/recovery-private.h"
 #include "repository/points-lock.h"
+#include "util/io.h"
 
 static void recovery_clear(Recovery *recovery) {
         origin_clear(&recovery->origin);

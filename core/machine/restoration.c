@@ -11,6 +11,7 @@
 #include "machine/kept-files.h"
 #include "machine/origin.h"
 #include "machine/place.h"
+#include "util/directory.h"
 
 #define FORMAT_DEFAULT "qcow2"
 

@@ -18,6 +18,7 @@
 #include "machine/recovery-note.h"
 #include "repository/points-lock.h"
 #include "util/clock.h"
+#include "util/directory.h"
 
 #define DEFAULT_PLACE "/var/tmp"
 #define PREFIX "virtbackupfs-test-"

@@ -13,7 +13,7 @@
 #include "chain/chain-view.h"
 #include "partitions/filesystem.h"
 #include "partitions/sketch.h"
-#include "util/io.h"
+#include "util/strings.h"
 
 #define PARTITIONS_MAX 252 /* in a table; the others are left out, and it says so */
 

@@ -4,6 +4,7 @@
 
 #include "repository/manifest-json.h"
 #include "repository/native.h"
+#include "util/directory.h"
 
 #define POINT_SUFFIX ".json"
 #define POINTS_PATH_MAX (sizeof "points/.json" + POINT_NAME_MAX)

@@ -8,6 +8,9 @@
 #include "repository/foreign/foreign.h"
 #include "repository/foreign/root.h"
 #include "repository/native.h"
+#include "util/directory.h"
+#include "util/file.h"
+#include "util/io.h"
 
 #define VM_PATH_MAX (sizeof "vms//" REGISTRATION_FILE + VM_NAME_MAX)
 

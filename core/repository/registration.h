@@ -4,8 +4,8 @@
 #include <stdint.h>
 #include <uuid/uuid.h>
 
-#include "util/io.h"
 #include "util/sealed-json.h"
+#include "util/strings.h"
 
 #define REGISTRATION_FILE "vm.json"
 

@@ -11,6 +11,8 @@
 #include "repository/foreign/foreign.h"
 #include "repository/foreign/root.h"
 #include "repository/native.h"
+#include "util/directory.h"
+#include "util/io.h"
 
 /* A file system's own directory does not make it non-empty. */
 static bool is_foreign(const char *name) {

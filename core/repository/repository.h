@@ -23,8 +23,8 @@
 #include "formats/layer.h"
 #include "repository/identity.h"
 #include "util/cleanup.h"
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 #define REPOSITORY_VERSION 1
 #define REPOSITORY_CACHE_DEFAULT (64u << 20) /* bytes, for blocks, index pages and flattened regions together */

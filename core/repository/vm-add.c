@@ -5,6 +5,8 @@
 #include "repository/capture-lock.h"
 #include "repository/foreign/foreign.h"
 #include "repository/native.h"
+#include "util/directory.h"
+#include "util/file.h"
 
 #define VM_PATH_MAX (sizeof "vms/" + VM_NAME_MAX)
 

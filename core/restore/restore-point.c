@@ -10,6 +10,7 @@
 #include "restore/target.h"
 #include "util/bytes.h"
 #include "util/cleanup.h"
+#include "util/directory.h"
 #include "util/io.h"
 #include "util/sealed-json.h"
 

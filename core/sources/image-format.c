@@ -9,7 +9,6 @@
 #include <sys/stat.h>
 
 #include "util/cleanup.h"
-#include "util/io.h"
 
 #define HEAD_SIZE (64u << 10) /* bytes that are looked at */
 #define QCOW2_EXTERNAL_DATA 4u /* an incompatible feature */

@@ -7,8 +7,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "util/xml.h"
 #include "util/io.h"
+#include "util/xml.h"
 
 static int file_identity(const char *path, bool local, char **ret) {
         struct statx st;

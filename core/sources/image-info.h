@@ -5,7 +5,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "util/io.h"
 #include "util/reason.h"
 
 typedef struct ImageBitmap {

@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 
 #include "util/cleanup.h"
+#include "util/directory.h"
+#include "util/file.h"
 #include "util/io.h"
 
 #define DIRECTORY "/var/tmp"

@@ -13,7 +13,7 @@
 #include "util/bytes.h"
 #include "util/cleanup.h"
 #include "util/clock.h"
-#include "util/io.h"
+#include "util/directory.h"
 
 #define DOMAINS_DIRECTORY "/var/lib/libvirt/qemu"
 #define SHARED_DIRECTORY "/var/tmp"

@@ -4,8 +4,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 typedef struct JobDisk {
         const char *name;

@@ -7,8 +7,8 @@
 #include <stddef.h>
 
 #include "util/cleanup.h"
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 typedef struct DomainDisk {
         char *name;         /* target: "vda"; no slash, no dot in front */

@@ -6,6 +6,8 @@
 #include <sys/stat.h>
 
 #include "sources/tpm-place.h"
+#include "util/directory.h"
+#include "util/file.h"
 
 #define FILE_LIMIT (256u << 20) /* bytes: a manifest takes no longer ones */
 #define TPM_FILES_MAX 16

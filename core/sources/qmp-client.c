@@ -12,7 +12,6 @@
 
 #include "util/bytes.h"
 #include "util/clock.h"
-#include "util/io.h"
 
 #define GREETING_MS 5000u
 #define ANSWER_MS 60000u        /* a transaction waits for the guest's requests in flight */

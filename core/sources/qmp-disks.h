@@ -10,10 +10,11 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "util/cleanup.h"
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 #define QMP_DISKS_MAX 1024
 

@@ -12,8 +12,8 @@
 #include <time.h>
 
 #include "util/cleanup.h"
-#include "util/io.h"
 #include "util/reason.h"
+#include "util/strings.h"
 
 typedef struct Source Source;
 typedef struct SourceReader SourceReader;

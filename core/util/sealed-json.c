@@ -6,7 +6,7 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "util/io.h"
+#include "util/file.h"
 
 /* The tail has one form only, so that a change of any of its bytes is noticed too. */
 #define TAIL_HEAD "    \"checksum\": \"xxh3-64:"

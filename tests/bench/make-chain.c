@@ -24,6 +24,7 @@
 #include "repository/repository.h"
 #include "repository/vm.h"
 #include "util/bytes.h"
+#include "util/directory.h"
 #include "util/io.h"
 
 #define BLOCK NATIVE_BLOCK_SIZE_DEFAULT /* of the layers, and a cluster of the overlays */

@@ -11,7 +11,7 @@
 #include "points.h"
 #include "repository/registration.h"
 #include "repository/repository.h"
-#include "util/io.h"
+#include "util/file.h"
 
 #define DISK_SIZE (8ull << 30)
 

@@ -6,7 +6,7 @@
 
 #include "formats/byte-store.h"
 #include "repository/repository.h"
-#include "util/io.h"
+#include "util/directory.h"
 
 #define FIRST_MOMENT 1795136523 /* 2026-11-20T01:02:03Z */
 

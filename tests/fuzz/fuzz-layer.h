@@ -10,6 +10,7 @@
 #include "formats/format.h"
 #include "fuzz.h"
 #include "util/bytes.h"
+#include "util/directory.h"
 #include "util/io.h"
 
 #define FUZZ_EXTENTS_MAX (64u << 20) /* bytes of the disk that are walked: what is behind is more of the same */

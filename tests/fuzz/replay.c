@@ -2,7 +2,8 @@
 #include <fcntl.h>
 
 #include "fuzz.h"
-#include "util/io.h"
+#include "util/directory.h"
+#include "util/file.h"
 
 #define INPUT_MAX (64u << 20)
 

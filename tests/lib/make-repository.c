@@ -28,6 +28,8 @@
 #include "repository/repository.h"
 #include "repository/vm.h"
 #include "util/bytes.h"
+#include "util/directory.h"
+#include "util/file.h"
 #include "util/io.h"
 
 #define FIRST_MOMENT 1795136523 /* 2026-11-20T01:02:03Z */

@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include "unit.h"
-#include "util/io.h"
 
 #define FAKE_BLOCKS                                                                                                         \
         "[{'device':'','qdev':'/machine/peripheral/vda/virtio-backend','removable':false,'locked':false,'inserted':{"       \

@@ -10,6 +10,8 @@
 #include "formats/qcow2/member.h"
 #include "temporary.h"
 #include "util/bytes.h"
+#include "util/file.h"
+#include "util/io.h"
 
 #define CHAIN_MAX 8
 

@@ -36,6 +36,8 @@ static inline void fixture_clear(Fixture *f) {
         temporary_directory_clear(&f->directory);
 }
 
+#define WITH_FIXTURE(f) CLEANUP(fixture_clear) Fixture f = fixture()
+
 /* A manifest without a parent (full) or with one (incremental), and disks of the same kind by these names. */
 static inline Manifest *sample_manifest(const char *name, const char *parent, uint32_t serial, const char *const *disks,
                                         size_t disk_count) {

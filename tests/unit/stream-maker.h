@@ -7,6 +7,7 @@
 
 #include "random.h"
 #include "temporary.h"
+#include "util/io.h"
 
 #define STREAM_MAKER_MAX (64u << 20)
 

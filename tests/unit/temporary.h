@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "unit.h"
-#include "util/io.h"
+#include "util/directory.h"
 
 typedef struct TemporaryDirectory {
         char path[64];
@@ -28,3 +28,5 @@ static inline void temporary_directory_clear(TemporaryDirectory *t) {
         CHECK_INT(remove_tree(root, t->path + 1, &reason), 0);
         close(t->fd);
 }
+
+#define WITH_DIRECTORY(t) CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory()

@@ -12,6 +12,8 @@
 #include "random.h"
 #include "temporary.h"
 #include "util/bytes.h"
+#include "util/file.h"
+#include "util/io.h"
 
 static void write_file(const TemporaryDirectory *directory, const char *path, const void *bytes, size_t length) {
         CLEANUP(close_fd) int fd = openat(directory->fd, path, O_WRONLY | O_CREAT | O_TRUNC, 0600);
@@ -21,7 +23,7 @@ static void write_file(const TemporaryDirectory *directory, const char *path, co
 }
 
 static void what_is_appended_in_any_pieces_is_in_the_file(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         size_t length = 40u << 20, at = 0, read_length;
         CLEANUP(freep) uint8_t *bytes = malloc(length);
         CLEANUP(freep) char *content = NULL;
@@ -49,7 +51,7 @@ static void what_is_appended_in_any_pieces_is_in_the_file(void) {
 }
 
 static void a_sink_makes_new_files_alone(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         Reason reason = REASON_INIT;
         ByteSink *sink;
 
@@ -63,7 +65,7 @@ static void a_sink_makes_new_files_alone(void) {
 }
 
 static void a_sink_that_failed_once_is_never_committed(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
         static uint8_t bytes[9u << 20];
         struct rlimit limit, before;
@@ -101,7 +103,7 @@ static int remove_obstacle(void *context, unsigned times, int rc, const char *wo
 }
 
 static void a_sink_that_is_stuck_goes_on_where_it_stopped(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
         static uint8_t bytes[9u << 20];
         CLEANUP(freep) char *content = NULL;
@@ -128,7 +130,7 @@ static void a_sink_that_is_stuck_goes_on_where_it_stopped(void) {
 }
 
 static void reads_outside_of_the_file_are_refused(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(cache_freep) Cache *files = NULL;
         ByteStore *store;
         Reason reason = REASON_INIT;
@@ -151,7 +153,7 @@ static void reads_outside_of_the_file_are_refused(void) {
 }
 
 static void more_files_than_descriptors_are_read(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(cache_freep) Cache *files = NULL;
         enum { COUNT = 300 };
         ByteStore *stores[COUNT];
@@ -200,7 +202,7 @@ static bool is_in_memory(const TemporaryDirectory *directory, const char *path, 
 
 /* open_files: 0: each file is opened again whenever it is needed. */
 static void check_expecting(size_t open_files) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         size_t length = 2u << 20, part = 512u << 10;
         CLEANUP(freep) uint8_t *bytes = calloc(1, length);
         CLEANUP(cache_freep) Cache *files = NULL;

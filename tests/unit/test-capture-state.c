@@ -6,8 +6,7 @@
 
 #include "repository/capture-lock.h"
 #include "repository-fixture.h"
-
-#define WITH_FIXTURE(f) CLEANUP(fixture_clear) Fixture f = fixture()
+#include "util/file.h"
 
 static void check_text(Fixture *f, const char *expected) {
         CLEANUP(capture_state_clear) CaptureState state = { 0 };

@@ -12,7 +12,8 @@
 #include "repository/capture-lock.h"
 #include "repository/point.h"
 #include "unit.h"
-#include "util/io.h"
+#include "util/directory.h"
+#include "util/file.h"
 
 static void add_disk(CaptureCase *test, int disk, uint64_t size, const char *image) {
         FakeDisk *d = &test->fake->disks[disk];

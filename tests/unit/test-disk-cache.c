@@ -5,6 +5,7 @@
 
 #include "formats/disk-cache.h"
 #include "temporary.h"
+#include "util/io.h"
 
 #define KEY_A "00000000000000000000000000000001"
 #define KEY_B "00000000000000000000000000000002"

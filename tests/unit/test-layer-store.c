@@ -19,7 +19,7 @@ static unsigned room_for_files(void) {
 }
 
 static void there_is_room_for_all_descriptors_before_threads_are_started(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         struct rlimit limit;
 

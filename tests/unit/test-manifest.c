@@ -5,10 +5,10 @@
 #include "codec/checksum.h"
 #include "formats/layer.h"
 #include "repository-fixture.h"
+#include "util/file.h"
 
 #define NAME "2026-11-20T010203Z"
 #define PATH "points/" NAME ".json"
-#define WITH_FIXTURE(f) CLEANUP(fixture_clear) Fixture f = fixture()
 
 static const char *const two_disks[] = { "vda", "vdb" };
 

@@ -7,6 +7,8 @@
 #include "formats/native/layout.h"
 #include "extents.h"
 #include "layer-model.h"
+#include "util/file.h"
+#include "util/io.h"
 
 #define PATH "a.layer"
 
@@ -82,7 +84,7 @@ static LayerModel small_model(void) {
 }
 
 static void any_flipped_bit_gives_right_bytes_or_an_error(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         LayerModel model = small_model();
         LayerTotals totals = layer_model_write(&model, directory.fd, PATH);
@@ -109,7 +111,7 @@ static void any_flipped_bit_gives_right_bytes_or_an_error(void) {
 }
 
 static void a_file_of_any_other_length_is_refused(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         LayerModel model = small_model();
         LayerTotals totals = layer_model_write(&model, directory.fd, PATH);
@@ -131,7 +133,7 @@ static void a_file_of_any_other_length_is_refused(void) {
 }
 
 static void a_file_cut_off_while_in_use_is_an_error(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         CLEANUP(layer_unrefp) Layer *layer = NULL;
         LayerModel model = small_model();
@@ -151,7 +153,7 @@ static void a_file_cut_off_while_in_use_is_an_error(void) {
 }
 
 static void what_is_no_file_is_no_layer(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         Reason reason = REASON_INIT;
         Layer *layer;
@@ -260,7 +262,7 @@ static void write_tree_of_tiny_blocks(const TemporaryDirectory *directory) {
 }
 
 static void hostile_numbers_behind_right_checksums_do_no_harm(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         size_t opened = 0;
         Bytes file;
@@ -340,7 +342,7 @@ static void put_node(uint8_t *at, uint32_t level, uint32_t count) {
 }
 
 static void a_page_that_two_entries_lead_to_is_damage(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         CLEANUP(layer_unrefp) Layer *layer = NULL;
         CLEANUP(extent_map_freep) ExtentMap *map = NULL;
@@ -384,7 +386,7 @@ static void a_page_that_two_entries_lead_to_is_damage(void) {
 }
 
 static void newer_layers_are_refused_as_such(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         LayerModel model = small_model();
         Bytes file;

@@ -54,7 +54,7 @@ static void check_bytes(Layer *layer, const LayerModel *model, uint64_t start, u
 }
 
 static void random_layers_come_back_the_same(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
 
         for (unsigned round = 0; round < 60; round++) {
                 uint32_t block_size = NATIVE_BLOCK_SIZE_MIN << random_below(9);
@@ -121,7 +121,7 @@ static void add_tiny_blocks(LayerWriter *writer, uint64_t start, size_t count) {
 }
 
 static void isolated_blocks_cost_less_than_24_bytes_of_index_and_runs_less_than_13(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_writer_freep) LayerWriter *isolated = new_writer(directory.fd, "isolated", UINT64_C(1) << 44, 65536);
         CLEANUP(layer_writer_freep) LayerWriter *runs = new_writer(directory.fd, "runs", UINT64_C(1) << 44, 65536);
         Reason reason = REASON_INIT;
@@ -140,7 +140,7 @@ static void isolated_blocks_cost_less_than_24_bytes_of_index_and_runs_less_than_
 }
 
 static void the_largest_disk_holds_runs_and_gaps_that_pass_their_fields(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         CLEANUP(layer_unrefp) Layer *layer = NULL;
         CLEANUP(extent_map_freep) ExtentMap *map = NULL;
@@ -168,7 +168,7 @@ static void the_largest_disk_holds_runs_and_gaps_that_pass_their_fields(void) {
 }
 
 static void ranges_out_of_order_or_past_the_end_are_refused(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_writer_freep) LayerWriter *writer = new_writer(directory.fd, "a", 10 * 4096 + 100, 4096);
         static const uint8_t bytes[8192];
         PackedBlock blocks[3] = { { bytes, 100, 0 }, { bytes, 100, 0 }, { bytes, 100, 0 } };
@@ -234,7 +234,7 @@ static void a_layer_whose_writing_failed_cannot_be_finished(void) {
 }
 
 static void descriptions_that_do_not_fit_are_refused(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(byte_sink_freep) ByteSink *sink = NULL;
         LayerDescription description = {
                 .repository = "r", .vm_uuid = "u", .vm = "vm1", .disk = "vda", .capture = "c",
@@ -258,7 +258,7 @@ static void descriptions_that_do_not_fit_are_refused(void) {
 }
 
 static void a_layer_that_is_open_is_shared_and_gone_with_its_last_reference(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(layer_store_freep) LayerStore *store = NULL;
         LayerModel model = layer_model_new(100000, 4096, "lz4");
         Layer *first, *second, *third;

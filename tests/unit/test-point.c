@@ -4,8 +4,9 @@
 #include <time.h>
 
 #include "repository-fixture.h"
+#include "util/file.h"
+#include "util/io.h"
 
-#define WITH_FIXTURE(f) CLEANUP(fixture_clear) Fixture f = fixture()
 #define A "2026-11-20T010203Z"
 #define B "2026-11-20T010204Z"
 #define C "2026-11-20T010205Z"

@@ -5,6 +5,7 @@
 #include "formats/qcow2/image-name.h"
 #include "temporary.h"
 #include "unit.h"
+#include "util/io.h"
 
 #define KEY "(qcow2 images)"
 #define NOON 1700000000

@@ -119,7 +119,7 @@ static void chain_of_any_shapes_reads_as_qemu_reads_it(void) {
         enum { ROUNDS = 8, IMAGES_MAX = 4 };
 
         for (unsigned round = 0; round < ROUNDS; round++) {
-                CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+                WITH_DIRECTORY(directory);
                 static const char *const all[IMAGES_MAX] = { "3.qcow2", "2.qcow2", "1.qcow2", "0.qcow2" };
                 size_t count = 1 + random_below(IMAGES_MAX);
                 const char *const *names = all + (IMAGES_MAX - count);

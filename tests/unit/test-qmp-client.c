@@ -180,7 +180,7 @@ static void events_are_told_without_waiting(void) {
 }
 
 int main(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory temporary = temporary_directory();
+        WITH_DIRECTORY(temporary);
 
         directory = temporary.path;
         RUN(answers_are_found_among_others);

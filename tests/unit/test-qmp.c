@@ -145,7 +145,7 @@ static void a_server_of_somebody_else_is_left_alone(void) {
 }
 
 int main(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory temporary = temporary_directory();
+        WITH_DIRECTORY(temporary);
 
         directory = temporary.path;
         setenv("XDG_RUNTIME_DIR", directory, 1);

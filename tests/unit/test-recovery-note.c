@@ -4,6 +4,7 @@
 
 #include "temporary.h"
 #include "unit.h"
+#include "util/file.h"
 
 static void fill(RecoveryNote *note) {
         *note = (RecoveryNote) {
@@ -19,7 +20,7 @@ static void fill(RecoveryNote *note) {
 }
 
 static void note_that_was_written_is_read(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(recovery_note_clear) RecoveryNote note, again = { 0 };
 
         fill(&note);
@@ -41,7 +42,7 @@ static void note_that_was_written_is_read(void) {
 }
 
 static void note_of_something_else_is_refused(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(recovery_note_clear) RecoveryNote note = { 0 };
         const char text[] = "{\"format\": \"virtbackupfs recovery\"}";
         Reason reason = REASON_INIT;
@@ -52,7 +53,7 @@ static void note_of_something_else_is_refused(void) {
 }
 
 static void text_that_is_not_utf_8_is_refused(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         CLEANUP(recovery_note_clear) RecoveryNote note;
         Reason reason = REASON_INIT;
 
@@ -63,7 +64,7 @@ static void text_that_is_not_utf_8_is_refused(void) {
 }
 
 static void one_at_a_time_works_on_it(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory directory = temporary_directory();
+        WITH_DIRECTORY(directory);
         Reason reason = REASON_INIT;
         int first, second;
 

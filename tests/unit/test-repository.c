@@ -4,10 +4,11 @@
 #include <sys/stat.h>
 
 #include "repository-fixture.h"
+#include "util/file.h"
 #include "util/sealed-json.h"
 
 static void an_empty_directory_becomes_a_repository(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory();
+        WITH_DIRECTORY(t);
         CLEANUP(repository_freep) Repository *repository = NULL;
         CLEANUP(strings_free) Strings names = { 0 };
         Reason reason = REASON_INIT;
@@ -29,7 +30,7 @@ static void an_empty_directory_becomes_a_repository(void) {
 }
 
 static void a_directory_is_made_where_there_is_none(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory();
+        WITH_DIRECTORY(t);
         char path[100];
         Reason reason = REASON_INIT;
 
@@ -41,7 +42,7 @@ static void a_directory_is_made_where_there_is_none(void) {
 }
 
 static void an_interrupted_init_is_finished(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory();
+        WITH_DIRECTORY(t);
 
         CHECK_INT(mkdirat(t.fd, "serials", 0700), 0);
         CHECK_INT(create_file(t.fd, ".new-0000000000000000", "", 0, NULL), 0);
@@ -49,7 +50,7 @@ static void an_interrupted_init_is_finished(void) {
 }
 
 static void what_holds_something_is_left_alone(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory();
+        WITH_DIRECTORY(t);
         Reason reason = REASON_INIT;
         char path[100];
 
@@ -61,7 +62,7 @@ static void what_holds_something_is_left_alone(void) {
 }
 
 static void what_is_no_repository_is_told_in_words(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory();
+        WITH_DIRECTORY(t);
         CLEANUP(json_decrefp) json_t *object = NULL;
         Repository *repository = NULL;
         Reason reason = REASON_INIT;

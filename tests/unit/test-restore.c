@@ -7,6 +7,7 @@
 #include "chain-model.h"
 #include "random.h"
 #include "restore/journal.h"
+#include "util/io.h"
 
 #define BLOCK 4096u
 #define MIB (1u << 20)

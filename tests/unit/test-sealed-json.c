@@ -4,6 +4,7 @@
 #include <xxhash.h>
 
 #include "temporary.h"
+#include "util/file.h"
 
 #define WITH_OBJECT(object) CLEANUP(json_decrefp) json_t *object = \
         json_pack("{s:s, s:i, s:[s, s], s:n}", "format", "test", "size", 7, "list", "ä", "b", "nothing")
@@ -90,7 +91,7 @@ static void a_good_seal_does_not_excuse_bad_json(void) {
 }
 
 static void files_are_sealed_and_reasons_name_them(void) {
-        CLEANUP(temporary_directory_clear) TemporaryDirectory t = temporary_directory();
+        WITH_DIRECTORY(t);
         WITH_OBJECT(object);
         CLEANUP(json_decrefp) json_t *again = NULL;
         Reason reason = REASON_INIT;

@@ -7,8 +7,7 @@
 
 #include "repository/capture-lock.h"
 #include "repository-fixture.h"
-
-#define WITH_FIXTURE(f) CLEANUP(fixture_clear) Fixture f = fixture()
+#include "util/file.h"
 
 static void reopen(Fixture *f) {
         Reason reason = REASON_INIT;

@@ -9,6 +9,7 @@
 #include "random.h"
 #include "temporary.h"
 #include "util/bytes.h"
+#include "util/io.h"
 
 #define MODEL_DEVICES_MAX 4
 #define MODEL_CONFIG "name: web1\nsmbios1: uuid=5f0c2a5e-1111-4222-8333-444455556666\n"

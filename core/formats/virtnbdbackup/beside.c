@@ -8,6 +8,7 @@
 #include "formats/virtnbdbackup/domain.h"
 #include "util/bytes.h"
 #include "util/io.h"
+#include "util/strings.h"
 
 #define DISK_END ".qcow.json" /* DEVICE.IDENT.qcow.json: of the image that the disk was */
 #define DISK_INFORMATION_MAX (1u << 20) /* bytes */

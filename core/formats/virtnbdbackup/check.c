@@ -7,7 +7,7 @@
 #include "formats/virtnbdbackup/member.h"
 #include "formats/virtnbdbackup/virtnbdbackup.h"
 #include "util/bytes.h"
-#include "util/io.h"
+#include "util/file.h"
 
 #define SIDECAR ".chksum"     /* of a stream: its Adler-32, in decimal */
 #define SIDECAR_LENGTH_MAX 32 /* bytes */

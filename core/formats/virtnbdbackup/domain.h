@@ -4,7 +4,7 @@
 #pragma once
 
 #include "formats/virtnbdbackup/survey.h"
-#include "util/io.h"
+#include "util/strings.h"
 
 /* Fills in vm and vm_uuid of each place, as far as anything there tells. -ENOMEM. */
 int domains_find(Survey *survey);

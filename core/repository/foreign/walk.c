@@ -6,6 +6,7 @@
 #include <sys/sysmacros.h>
 
 #include "formats/format.h"
+#include "util/directory.h"
 #include "util/io.h"
 #include "util/parallel.h"
 
