@@ -111,7 +111,7 @@ def test_images_of_every_kind_read_as_qemu_img_reads_them(program, backups, plac
     kinds["old"] = ("-o", "compat=0.10")
     kinds["oldcompressed"] = ("-c", "-o", "compat=0.10,cluster_size=4096")
     kinds["apart"] = ("-o", "data_file=apart.data")
-    kinds["apartraw"] = ("-n", "-o", "data_file=apartraw.data,data_file_raw=on")
+    kinds["apartraw"] = ("-n", "-o", "data_file=apartraw.raw,data_file_raw=on")  # a name that plain images have
     kinds["lazy"] = ("-o", "lazy_refcounts=on,refcount_bits=1")
     for name, options in kinds.items():
         if options[0] == "-n":  # made first: a raw data file has to be there as a whole
@@ -121,6 +121,7 @@ def test_images_of_every_kind_read_as_qemu_img_reads_them(program, backups, plac
             img("convert", "-O", "qcow2", *options, raw, f"{name}.qcow2", cwd=directory)
     (point,) = check(program, backups, place, [{name: raw for name in kinds}])
     assert point["kind"] == "full"
+    assert "unrecognised" not in program.json("list", backups)
 
 
 def test_internal_snapshots_are_points(program, backups, place):

@@ -249,6 +249,17 @@ static int find_bases(Family *family) {
         return rc;
 }
 
+/* What images have their data in is no disk by itself. */
+static void claim_data_files(const Family *family) {
+        for (size_t i = 0; i < family->count; i++) {
+                const char *path = family->images[i]->data.path;
+                FoundEntry *entry = path ? entry_at(family, path) : NULL;
+
+                if (entry)
+                        entry->claimed = true;
+        }
+}
+
 static int refuse_others(Family *family, const Look *looks) {
         FoundDirectory *directory = family->directory;
         int rc = 0;
@@ -277,6 +288,7 @@ int family_load(FoundDirectory *directory, Family *ret, Reason *reterr) {
                 rc = refuse_others(&family, looking.looks);
         if (rc < 0)
                 return fail_oom(reterr);
+        claim_data_files(&family);
         *ret = family;
         family = (Family) { 0 };
         return 0;

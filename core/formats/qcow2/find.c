@@ -94,7 +94,7 @@ static int add_image(FoundDirectory *directory, Image *image) {
                 .problem = image->problem,
                 .note = image->note,
                 .size = image->size,
-                .stored = (uint64_t) image->st.st_blocks * 512 + image->data_stored,
+                .stored = (uint64_t) image->st.st_blocks * 512 + (uint64_t) image->data.st.st_blocks * 512,
         };
 
         if (!point)

@@ -16,6 +16,7 @@ Image *image_free(Image *image) {
                 return NULL;
         qcow2_snapshots_clear(&image->snapshots);
         neighbour_clear(&image->below);
+        neighbour_clear(&image->data);
         image_name_clear(&image->said);
         free(image->without_below);
         free(image->path);
@@ -89,12 +90,12 @@ int image_open_raw(const char *path, const struct stat *st, Image **ret, Reason 
 void image_make_raw(Image *image) {
         qcow2_snapshots_clear(&image->snapshots);
         neighbour_clear(&image->below);
+        neighbour_clear(&image->data);
         free(image->problem);
         free(image->note);
         free(image->without_below);
         image->problem = image->note = image->without_below = NULL;
         image->header = (Qcow2Header) { 0 };
-        image->data_stored = 0;
         image->raw = true;
         image->size = (uint64_t) image->st.st_size;
 }
@@ -120,7 +121,6 @@ static int note_state(ByteStore *file, Image *image) {
 }
 
 static int look_for_data_file(LayerStore *store, Image *image) {
-        CLEANUP(neighbour_clear) Neighbour neighbour = { 0 };
         const char *name = image->header.data_file;
         Reason reason = REASON_INIT;
         int rc;
@@ -129,11 +129,10 @@ static int look_for_data_file(LayerStore *store, Image *image) {
                 return 0;
         if (!*name)
                 return image_problem(image, "it has its data in a file that it does not name");
-        rc = neighbour_find(layer_store_root(store), image->path, name, &neighbour, &reason);
+        rc = neighbour_find(layer_store_root(store), image->path, name, &image->data, &reason);
         if (rc < 0)
                 return rc == -ENOMEM ? rc : image_problem(image, "its data file %s %s", name, reason.text);
-        image->data_stored = (uint64_t) neighbour.st.st_blocks * 512;
-        return neighbour.moved ? image_note(image, "its data file %s is taken from beside it", name) : 0;
+        return image->data.moved ? image_note(image, "its data file %s is taken from beside it", name) : 0;
 }
 
 /* A backing file is a qcow2 image or a raw one: what else there is no format here reads. */

@@ -19,7 +19,7 @@ struct Image {
         bool raw;             /* what follows is empty then */
         Qcow2Header header;
         Qcow2Snapshots snapshots;
-        uint64_t data_stored; /* bytes that its data file takes */
+        Neighbour data;       /* its data file; path NULL: it has none, or none that can be used */
         Neighbour below;      /* its backing file; path NULL: it has none, or none that can be used */
         char *without_below;  /* why none can be used; NULL: that is no problem */
         ImageName said;       /* by its name */
