@@ -8,6 +8,7 @@
 
 #include "repository/lineage.h"
 #include "util/clock.h"
+#include "util/strings.h"
 
 #define LIFETIME_MS 1000
 
@@ -76,27 +77,17 @@ static int judge(Completeness *completeness, SharedVm *vm, Reason *reterr) {
         return 0;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(a, *(char *const *) b);
-}
-
-static char **find(const Completeness *completeness, const char *point) {
-        return completeness->points.count == 0 ? NULL
-                                               : bsearch(point, completeness->points.items, completeness->points.count,
-                                                         sizeof *completeness->points.items, compare_names);
-}
-
 int completeness_problem(Completeness *completeness, SharedVm *vm, const char *point, char **ret, Reason *reterr) {
         char **found = NULL;
         int rc = 0;
 
         pthread_mutex_lock(&completeness->lock);
         if (is_fresh(completeness, vm))
-                found = find(completeness, point);
+                found = strings_find(&completeness->points, point);
         if (!found) { /* old, or older than the point */
                 rc = judge(completeness, vm, reterr);
                 if (rc == 0)
-                        found = find(completeness, point);
+                        found = strings_find(&completeness->points, point);
         }
         if (rc == 0 && !found)
                 rc = fail(reterr, -ENOENT, "%s has no point %s", vm_name(vm->vm), point);

@@ -12,19 +12,14 @@ bool leftovers_committed(Vm *vm, const char *point, const char *capture) {
         return manifest_read(vm, point, &manifest, NULL) == 0 && strcmp(manifest->capture, capture) == 0;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 static bool has_name(const Strings *sorted, const char *name, size_t length) {
         char wanted[POINT_NAME_MAX];
-        const char *key = wanted;
 
         if (length >= sizeof wanted)
                 return false;
         memcpy(wanted, name, length);
         wanted[length] = 0;
-        return sorted->count > 0 && bsearch(&key, sorted->items, sorted->count, sizeof *sorted->items, compare_names);
+        return strings_find(sorted, wanted);
 }
 
 static size_t point_part(const char *capture) {
@@ -59,8 +54,7 @@ static int list_named(Vm *vm, const Strings *points, Strings *ret) {
                 if (rc < 0)
                         return rc;
         }
-        if (ret->count > 0)
-                qsort(ret->items, ret->count, sizeof *ret->items, compare_names);
+        strings_sort(ret);
         return 0;
 }
 
@@ -86,8 +80,7 @@ int leftovers_remove_data(Vm *vm, Reason *reterr) {
         for (size_t i = 0; i < captures.count; i++) {
                 char path[sizeof "data/" + 256];
 
-                if (named.count > 0 &&
-                    bsearch(&captures.items[i], named.items, named.count, sizeof *named.items, compare_names))
+                if (strings_find(&named, captures.items[i]))
                         continue;
                 snprintf(path, sizeof path, "data/%s", captures.items[i]);
                 rc = remove_tree(vm_fd(vm), path, reterr);

@@ -9,6 +9,7 @@
 #include "repository/capture-lock.h"
 #include "repository/points-lock.h"
 #include "repository/lineage.h"
+#include "util/strings.h"
 
 typedef struct Import {
         Vm *vm, *from;
@@ -83,13 +84,8 @@ static int look_at_own(Import *import, Reason *reterr) {
         return rc == 0 && !import->here ? fail_oom(reterr) : rc;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 static bool has_point(const Import *import, const char *name) {
-        return import->points.count > 0 && bsearch(&name, import->points.items, import->points.count,
-                                                   sizeof *import->points.items, compare_names);
+        return strings_find(&import->points, name);
 }
 
 /* What a point of the other tool's continues here. */

@@ -9,10 +9,6 @@
 #define POINT_SUFFIX ".json"
 #define POINTS_PATH_MAX (sizeof "points/.json" + POINT_NAME_MAX)
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 /* The name of the point whose manifest a file is; NULL where it is none. */
 static const char *point_of_file(const char *file, char name[static POINT_NAME_MAX]) {
         size_t length = strlen(file), suffix = strlen(POINT_SUFFIX);
@@ -63,7 +59,7 @@ static int native_list_points(Vm *vm, Strings *ret, Reason *reterr) {
         }
         names.count = kept;
         if (!sorted)
-                qsort(names.items, kept, sizeof *names.items, compare_names);
+                strings_sort(&names);
         *ret = names;
         names = (Strings) { 0 };
         return 0;

@@ -13,6 +13,7 @@
 #include "repository/native.h"
 #include "util/directory.h"
 #include "util/io.h"
+#include "util/strings.h"
 
 /* A file system's own directory does not make it non-empty. */
 static bool is_foreign(const char *name) {
@@ -149,15 +150,11 @@ bool repository_is_native(const Repository *repository) {
         return repository->ops == &native_repository_ops;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 int repository_list_vms(Repository *repository, Strings *ret, Reason *reterr) {
         int rc = repository->ops->list_vms(repository, ret, reterr);
 
-        if (rc == 0 && ret->count > 1)
-                qsort(ret->items, ret->count, sizeof *ret->items, compare_names);
+        if (rc == 0)
+                strings_sort(ret);
         return rc;
 }
 

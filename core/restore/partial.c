@@ -11,6 +11,7 @@
 #include "restore/in-use.h"
 #include "restore/target.h"
 #include "util/cleanup.h"
+#include "util/directory.h"
 
 #define SUFFIX ".partial"
 #define LOCK_BYTE (INT64_C(1) << 60) /* far from those that QEMU locks in an image */
@@ -157,7 +158,6 @@ int partial_finish(Partial *partial, Reason *reterr) {
         take_over_owner(partial);
         if (rename(partial->partial_path, partial->path) < 0)
                 return fail_errno(reterr, -errno, "cannot give %s its name", partial->path);
-        if (fsync(directory) < 0)
-                return fail_errno(reterr, -errno, "cannot sync the directory of %s", partial->path);
-        return 0;
+        rc = sync_directory_fd(directory);
+        return rc < 0 ? fail_errno(reterr, rc, "cannot sync the directory of %s", partial->path) : 0;
 }

@@ -73,10 +73,6 @@ static void close_directory(DIR **directory) {
                 closedir(*directory);
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 /* Calls see for all names but "." and "..", in any order, until it fails. */
 static int walk_directory(int dir_fd, const char *path, int (*see)(void *context, const char *name), void *context) {
         CLEANUP(close_directory) DIR *directory = NULL;
@@ -124,8 +120,7 @@ static int read_names(int dir_fd, const char *path, bool hidden, Strings *ret) {
 
         if (rc < 0)
                 return rc;
-        if (names.count > 1)
-                qsort(names.items, names.count, sizeof *names.items, compare_names);
+        strings_sort(&names);
         *ret = names;
         names = (Strings) { 0 };
         return 0;

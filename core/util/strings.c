@@ -28,3 +28,16 @@ int strings_add(Strings *strings, const char *text) {
         strings->items[strings->count++] = copy;
         return 0;
 }
+
+static int compare(const void *a, const void *b) {
+        return strcmp(*(char *const *) a, *(char *const *) b);
+}
+
+void strings_sort(Strings *strings) {
+        if (strings->count > 1)
+                qsort(strings->items, strings->count, sizeof *strings->items, compare);
+}
+
+char **strings_find(const Strings *sorted, const char *text) {
+        return sorted->count > 0 ? bsearch(&text, sorted->items, sorted->count, sizeof *sorted->items, compare) : NULL;
+}
