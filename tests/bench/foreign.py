@@ -18,7 +18,8 @@ DOMAIN = ("<domain type='qemu'><name>bench</name><uuid>6f1c6a5e-0000-4000-8000-0
           "<type>hvm</type></os><devices><disk type='file' device='disk'><driver name='qemu' type='qcow2'/>"
           "<source file='/nowhere/restored.qcow2'/><target dev='vda'/></disk></devices></domain>")
 PLUGIN = "/usr/bin/virtnbd-nbdkit-plugin"
-
+FULL = "vda.full.data"
+COW_BLOCK = 64 << 10  # bytes that nbdkit's filter "cow" reads at once
 
 QCOW_INFO = {"format": "qcow2", "cluster-size": 65536, "format-specific": {"type": "qcow2", "data": {
     "compat": "1.1", "compression-type": "zlib", "lazy-refcounts": False, "refcount-bits": 16, "corrupt": False,
@@ -53,7 +54,7 @@ class Stream:
     """A stream of virtnbdbackup, as it writes it."""
 
     def __init__(self, directory, number, size, extents, compressed):
-        self.name = "vda.full.data" if number == 0 else f"vda.inc.virtnbdbackup.{number}.data"
+        self.name = FULL if number == 0 else f"vda.inc.virtnbdbackup.{number}.data"
         self.file = open(f"{directory}/{self.name}", "wb")
         self.compressed, self.sizes = compressed, []
         meta = json.dumps({
@@ -200,19 +201,25 @@ def block_map(path):
                 file.seek(length + 2, os.SEEK_CUR)
 
 
+def readable(chains, offsets):
+    """Those at which the plugin does not fail behind the filter "cow": it wants frames to be longer than what is read."""
+    short = [block for block in block_map(f"{chains.plain}/{FULL}") if block["length"] <= COW_BLOCK]
+    return [offset for offset in offsets
+            if not any(block["originalOffset"] <= offset < block["nextOriginalOffset"] for block in short)]
+
+
 @contextlib.contextmanager
-def nbdkit(chains):
-    """The full backup alone, as virtnbdmap has nbdkit serve it: increments it would copy into a temporary file. Without the
-    filter "cow", behind which the plugin fails at frames of 64 KiB."""
+def nbdkit(chains, *filters):
+    """The full backup alone, as virtnbdmap has nbdkit serve it: increments it would copy into a temporary file."""
     with servers.place() as (path, log):
         image, socket, blocks = f"{path}/image", f"{path}/socket", f"{path}/blocks"
-        full = f"{chains.plain}/vda.full.data"
+        full = f"{chains.plain}/{FULL}"
         with open(blocks, "w", encoding="utf-8") as file:
             json.dump(block_map(full), file)
         with open(image, "wb"):
             pass
         with servers.running(image, [image], log) as server:
-            server.start("nbdkit", "-f", "-v", "-U", socket, "--filter=blocksize", "python", PLUGIN, "maxlen=4096",
+            server.start("nbdkit", "-f", "-v", "-U", socket, "--filter=blocksize", *filters, "python", PLUGIN, "maxlen=4096",
                          f"blockmap={blocks}", f"disk={full}", "debug=0", "-t", "1", log=log)
             server.wait_for(lambda: os.path.exists(socket))
             server.start("nbdfuse", "-r", image, f"nbd+unix:///?socket={socket}", log=log)
@@ -262,6 +269,7 @@ def converted(chains):
 
 
 SUBJECTS = types.SimpleNamespace(plain="virtnbd", lz4="virtnbd-lz4", many="virtnbd-many", many_lz4="virtnbd-many-lz4",
-                                 vma="vma", native="native", nbdkit="nbdkit", restore="virtnbdrestore", qcow2="qcow2",
+                                 vma="vma", native="native", nbdkit="nbdkit", no_cow="nbdkit-no-cow",
+                                 bare="bare", restore="virtnbdrestore", qcow2="qcow2",
                                  to_qcow2="export-qcow2", to_vma="export-vma", convert="qemu-img")
 WHOLE = (SUBJECTS.restore, SUBJECTS.to_qcow2, SUBJECTS.to_vma, SUBJECTS.convert)  # commands, and not what is read from
