@@ -1,5 +1,6 @@
-"""virtnbdbackup and virtnbdrestore, as a person runs them."""
+"""virtnbdbackup and virtnbdrestore, as a person runs them; and streams made from the description of the format alone."""
 
+import json
 import os
 import secrets
 import shutil
@@ -11,6 +12,18 @@ from wait import until
 def needs(*programs):
     """Whether these are installed: Debian has them, a sanitizer's or a minimal installation may not."""
     return all(shutil.which(program) for program in programs)
+
+
+def stream(number, content, start=0, date=None):
+    """A stream of vda, of 1 MiB, with one frame of data: full where number is 0, else an increment onto the one before."""
+    meta = json.dumps({
+        "virtualSize": 1 << 20, "dataSize": len(content), "date": f"{date or f'2026-01-0{number + 1}'}T00:00:00",
+        "diskName": "vda", "diskFormat": "qcow2", "checkpointName": f"virtnbdbackup.{number}", "compressed": False,
+        "compressionMethod": "lz4", "parentCheckpoint": f"virtnbdbackup.{number - 1}" if number else "",
+        "incremental": number > 0, "streamVersion": 2})
+    frames = [(b"meta", 0, meta.encode() + b"\r\n", len(meta)), (b"data", start, content + b"\r\n", len(content)),
+              (b"stop", 0, b"", 0)]
+    return b"".join(b"%s %016x %016x\r\n%s" % (kind, start, length, payload) for kind, start, payload, length in frames)
 
 
 class Tool:

@@ -9,9 +9,11 @@ import random
 import subprocess
 
 import pytest
+import vma_archive
 
 from mount import mounted
 from repository import pull, same_image, state_of
+from virtnbd import stream
 from wait import until
 
 
@@ -302,3 +304,39 @@ def test_a_mount_below_the_directory_does_not_show_itself(program, foreign, plac
         until(lambda: "mail" in os.listdir(mount.path), "the new VM is shown", 30)
         assert sorted(os.listdir(mount.path)) == ["db", "mail", "web"]
         assert {"path": "here/mnt0", "reason": "a mount of virtbackupfs"} in program.json("list", foreign)["unrecognised"]
+
+
+def test_what_several_tools_wrote_of_one_vm_lies_in_several_directories(program, place):
+    uuid = "5f0c2a5e-1111-4222-8333-444455556666"
+    root = f"{place}/backups"
+    for month in ("07", "08"):
+        directory = f"{root}/libvirt/2026-{month}"
+        os.makedirs(directory)
+        for number, name in enumerate(["vda.full.data", "vda.inc.virtnbdbackup.1.data"]):
+            with open(f"{directory}/{name}", "wb") as file:
+                file.write(stream(number, bytes([65 + number]) * 65536, number * 65536, f"2026-{month}-0{number + 1}"))
+            with open(f"{directory}/vmconfig.virtnbdbackup.{number}.xml", "w", encoding="ascii") as file:
+                file.write(f"<domain><name>shop</name><uuid>{uuid}</uuid></domain>")
+    os.makedirs(f"{root}/proxmox")
+    for number, config in (("100", f"name: shop\nsmbios1: uuid={uuid}\n"), ("101", "name: mail\n")):
+        vma_archive.write(f"{root}/proxmox/vzdump-qemu-{number}-2026_06_01-00_00_00.vma", {"drive-scsi0": b"z" * 200000},
+                          {"qemu-server.conf": config.encode()}, ctime=1780272000)
+    os.makedirs(f"{root}/images/shop")  # called so by its directory alone
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", f"{root}/images/shop/vda.qcow2", "1M"], check=True)
+    make_image(f"{root}/images/a/b/c/d/wiki/vda.img", 1 << 20, 4)
+
+    listed = program.json("list", root)
+    assert "unrecognised" not in listed
+    vms = {vm["name"]: vm for vm in listed["vms"]}
+    assert sorted(vms) == ["images-shop", "mail", "shop", "wiki"] and vms["shop"]["uuid"] == uuid
+    assert [(point["kind"], [disk["name"] for disk in point["disks"]]) for point in vms["shop"]["points"]] == [
+        ("full", ["scsi0"]), ("full", ["vda"]), ("incremental", ["vda"]), ("full", ["vda"]), ("incremental", ["vda"])]
+    assert all(point["complete"] for point in vms["shop"]["points"])
+    with mounted(program, root, place) as mount:
+        for point in vms["shop"]["points"][1:]:
+            expected = b"A" * 65536 + (b"B" * 65536 if point["kind"] == "incremental" else b"")
+            with open(mount / f"shop/{point['name']}/vda.raw", "rb") as file:
+                assert file.read() == expected.ljust(1 << 20, b"\0")
+        with open(mount / f"shop/{vms['shop']['points'][0]['name']}/scsi0.raw", "rb") as file:
+            assert file.read() == b"z" * 200000
+        assert same_image(mount / "wiki/latest/vda.raw", f"{root}/images/a/b/c/d/wiki/vda.img")

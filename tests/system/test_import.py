@@ -14,6 +14,7 @@ import vma_archive
 from mount import mounted
 from repository import same_image
 from test_foreign_directory import fingerprint, make_image
+from virtnbd import stream
 from wait import until
 
 SIZE = 24 << 20
@@ -209,17 +210,6 @@ def test_files_kept_with_a_point_come_too_however_long(program, repository, plac
             assert file.read() == ram
 
 
-def make_stream(number, content, start=0):
-    """A stream of virtnbdbackup with one frame of data: the second is onto the first."""
-    meta = json.dumps({
-        "virtualSize": 1 << 20, "dataSize": len(content), "date": f"2026-01-0{number + 1}T00:00:00", "diskName": "vda",
-        "diskFormat": "qcow2", "checkpointName": f"virtnbdbackup.{number}", "compressed": False, "compressionMethod": "lz4",
-        "parentCheckpoint": f"virtnbdbackup.{number - 1}" if number else "", "incremental": number > 0, "streamVersion": 2})
-    frames = [(b"meta", 0, meta.encode() + b"\r\n", len(meta)), (b"data", start, content + b"\r\n", len(content)),
-              (b"stop", 0, b"", 0)]
-    return b"".join(b"%s %016x %016x\r\n%s" % (kind, start, length, payload) for kind, start, payload, length in frames)
-
-
 def flip_last_byte_of_data(content):
     at = len(content) - 45
     return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
@@ -228,16 +218,16 @@ def flip_last_byte_of_data(content):
 def test_what_is_not_as_its_writer_noted_is_told_and_left_out(program, repository, place):
     """Payloads have no checksum of their own: that beside them, which reading does not look at, is of the whole file."""
     names = ["vda.full.data", "vda.inc.virtnbdbackup.1.data"]
-    streams = [make_stream(0, b"a" * 65536), make_stream(1, b"b" * 4096)]
+    streams = [stream(0, b"a" * 65536), stream(1, b"b" * 4096)]
     for vm, damaged in (("whole", False), ("damaged", True)):
         os.makedirs(f"{place}/backups/{vm}")
-        for name, stream in zip(names, streams, strict=True):
+        for name, content in zip(names, streams, strict=True):
             with open(f"{place}/backups/{vm}/{name}.chksum", "w", encoding="ascii") as file:
-                file.write(str(zlib.adler32(stream)))
+                file.write(str(zlib.adler32(content)))
             if damaged and name != names[0]:
-                stream = flip_last_byte_of_data(stream)
+                content = flip_last_byte_of_data(content)
             with open(f"{place}/backups/{vm}/{name}", "wb") as file:
-                file.write(stream)
+                file.write(content)
     done = program.run("import", repository.path, f"{place}/backups", check=False)
     assert done.returncode == 3
     assert [len(repository.points(vm)) for vm in ("whole", "damaged")] == [2, 1]
@@ -253,7 +243,7 @@ def test_a_disk_takes_no_more_than_its_streams_tell_until_all_of_them_have_been_
     os.makedirs(f"{place}/backups/web")
     for number, name in enumerate(["vda.full.data"] + [f"vda.inc.virtnbdbackup.{i}.data" for i in range(1, 9)]):
         with open(f"{place}/backups/web/{name}", "wb") as file:
-            file.write(make_stream(number, b"a" * (65536 if number == 0 else 4096)))
+            file.write(stream(number, b"a" * (65536 if number == 0 else 4096)))
     with mounted(program, f"{place}/backups", place) as mount:
         path = mount / "web/latest/vda.raw"
         assert 65536 + 8 * 4096 <= os.stat(path).st_blocks * 512 < 65536 + 8 * (4096 + 1024) + 1024
@@ -269,7 +259,7 @@ def test_what_an_incomplete_point_lacks_is_not_missed_by_points_that_do_not_need
     for number in range(4):
         name = f"vda.inc.virtnbdbackup.{number}.data" if number else "vda.full.data"
         with open(f"{directory}/{name}", "wb") as file:
-            file.write(make_stream(number, bytes([65 + number]) * 4096, 4096 * number))
+            file.write(stream(number, bytes([65 + number]) * 4096, 4096 * number))
     with open(f"{directory}/vdb.virtnbdbackup.{lost}.qcow.json", "w", encoding="ascii") as file:
         file.write('{"virtual-size": 4096}')
     for _ in range(2):  # the second time what is there is passed over
@@ -291,7 +281,7 @@ def test_a_member_of_a_zip_file_that_is_damaged_is_told_and_left_out(program, re
     os.makedirs(f"{place}/backups/web")
     path = f"{place}/backups/web/backup.zip"
     with zipfile.ZipFile(path, "w") as file:
-        file.writestr("vda.full.data", make_stream(0, b"a" * 65536))
+        file.writestr("vda.full.data", stream(0, b"a" * 65536))
     with open(path, "r+b") as file:
         content = file.read()
         file.seek(content.index(b"a" * 100))

@@ -204,6 +204,20 @@ static void two_vms_of_one_name_have_names_of_their_own(void) {
         CHECK_TEXT(c.collection->vms[4].name, "y-db-2");
 }
 
+static void a_name_that_backups_say_is_kept_whatever_directories_are_called(void) {
+        CLEANUP(case_clear) Case c = { 0 };
+
+        layer_of(&c, "web/1", "vda", NULL, NOON);
+        layer_names(layer_of(&c, "a/1", "vda", NULL, NOON), "web", UUID_A);
+        layer_of(&c, "old/web/1", "vda", NULL, NOON);
+        collect(&c);
+        CHECK_INT(c.collection->count, 3);
+        CHECK_TEXT(c.collection->vms[0].name, "old-web");
+        CHECK_TEXT(c.collection->vms[1].name, "web");
+        CHECK_TEXT(c.collection->vms[1].uuid, UUID_A);
+        CHECK_TEXT(c.collection->vms[2].name, "web-2");
+}
+
 static void hostile_names_become_harmless(void) {
         CLEANUP(case_clear) Case c = { 0 };
 
@@ -452,6 +466,7 @@ int main(void) {
         RUN(one_vm_lies_in_several_directories);
         RUN(what_names_nothing_is_named_by_its_directory);
         RUN(two_vms_of_one_name_have_names_of_their_own);
+        RUN(a_name_that_backups_say_is_kept_whatever_directories_are_called);
         RUN(hostile_names_become_harmless);
         RUN(a_point_of_kept_files_alone_is_shown_with_their_time);
         RUN(what_a_disk_holds_at_most_is_known_where_all_that_it_rests_on_tells);

@@ -83,10 +83,15 @@ int names_number_doubles(char ***names, size_t count) {
         return rc;
 }
 
+/* Its backups name it; else its directory does. */
+static bool is_said(const GroupVm *vm) {
+        return vm->name && *vm->name;
+}
+
 static char *plain_name(const GroupVm *vm, const char *root_name) {
         const char *slash = strrchr(vm->directory, '/');
 
-        if (vm->name && *vm->name)
+        if (is_said(vm))
                 return name_clean(vm->name, VM_NAME_MAX);
         return name_clean(slash ? slash + 1 : *vm->directory ? vm->directory : root_name, VM_NAME_MAX);
 }
@@ -127,6 +132,8 @@ static int compare(const void *a, const void *b, void *context) {
         int order = strcmp(sorting->names[left], sorting->names[right]);
 
         if (order == 0)
+                order = (int) is_said(other) - (int) is_said(one);
+        if (order == 0)
                 order = strcasecmp(one->uuid ?: "", other->uuid ?: "");
         return order ?: strcmp(one->directory, other->directory);
 }
@@ -155,8 +162,9 @@ static int number_name(char **names, size_t count, size_t index) {
         }
 }
 
-/* Calls change for each that has a name of another, but for the first of them where that may keep it. */
-static int change_doubles(const Groups *groups, char **names, bool first_too,
+/* Calls change for each that has a name of another, but for the first of them where that may keep it: always, or if its
+ * backups alone say so. */
+static int change_doubles(const Groups *groups, char **names, bool first_keeps,
                           int (*change)(const Groups *groups, char **names, size_t index)) {
         CLEANUP(freep) size_t *list = calloc(groups->vm_count + 1, sizeof *list);
         CLEANUP(freep) bool *doubled = calloc(groups->vm_count + 1, sizeof *doubled);
@@ -168,11 +176,14 @@ static int change_doubles(const Groups *groups, char **names, bool first_too,
         for (size_t i = 0; i < groups->vm_count; i++)
                 list[i] = i;
         qsort_r(list, groups->vm_count, sizeof *list, compare, &sorting);
-        for (size_t i = 1; i < groups->vm_count; i++)
-                if (strcmp(names[list[i - 1]], names[list[i]]) == 0) {
-                        doubled[list[i]] = true;
-                        doubled[list[i - 1]] |= first_too;
-                }
+        for (size_t i = 1; i < groups->vm_count; i++) {
+                const GroupVm *before = &groups->vms[list[i - 1]], *vm = &groups->vms[list[i]];
+
+                if (strcmp(names[list[i - 1]], names[list[i]]) != 0)
+                        continue;
+                doubled[list[i]] = true;
+                doubled[list[i - 1]] |= !first_keeps && is_said(before) == is_said(vm);
+        }
         for (size_t i = 0; rc == 0 && i < groups->vm_count; i++)
                 if (doubled[list[i]])
                         rc = change(groups, names, list[i]);
@@ -201,6 +212,6 @@ int names_of_vms(const Groups *groups, const char *root_name, char **ret) {
                 if (!ret[i])
                         return -ENOMEM;
         }
-        rc = change_doubles(groups, ret, true, make_longer);
-        return rc < 0 ? rc : change_doubles(groups, ret, false, add_number);
+        rc = change_doubles(groups, ret, false, make_longer);
+        return rc < 0 ? rc : change_doubles(groups, ret, true, add_number);
 }
