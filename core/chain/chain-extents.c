@@ -40,7 +40,7 @@ static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost
 
         if (rc < 0)
                 return fail_flatten(rc, reterr);
-        *ret_cost = sizeof *region + region->count * sizeof *region->extents;
+        *ret_cost = region_cost(region);
         *ret = region;
         return 0;
 }
@@ -59,7 +59,7 @@ static int load_wide_region(void *context, CacheKey key, void **ret, size_t *ret
         }
         if (!region)
                 return fail_oom(reterr);
-        *ret_cost = sizeof *region + region->count * sizeof *region->extents;
+        *ret_cost = region_cost(region);
         *ret = region;
         return 0;
 }
@@ -67,23 +67,57 @@ static int load_wide_region(void *context, CacheKey key, void **ret, size_t *ret
 static const CacheLoader region_loader = { load_region, free };
 static const CacheLoader wide_region_loader = { load_wide_region, free };
 
+static int get_wide_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
+        CacheKey key = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
+
+        return cache_get(layer_store_memory(chain->store), key, &wide_region_loader, chain, ret, reterr);
+}
+
+/* Without extents it is of no use to a reader: releases it then. */
+static bool is_of_use(CacheEntry **entry) {
+        if (((const Region *) cache_value(*entry))->count == 0)
+                *entry = cache_release(*entry);
+        return *entry;
+}
+
+/* Whether another region in that wide one was made not long ago, and so more will be wanted; notes this one. */
+static bool is_frequent(Chain *chain, uint64_t offset) {
+        uint64_t wide = offset / REGION_WIDE_SIZE + 1;
+
+        for (size_t i = 0; i < RECENT_COUNT; i++)
+                if (atomic_load_explicit(&chain->recent[i], memory_order_relaxed) == wide)
+                        return true;
+        atomic_store_explicit(&chain->recent[atomic_fetch_add_explicit(&chain->recent_next, 1, memory_order_relaxed) %
+                                             RECENT_COUNT], wide, memory_order_relaxed);
+        return false;
+}
+
 int chain_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
         static const struct timespec interval = { .tv_nsec = PATIENCE_INTERVAL / 2 * 1000000L };
+        Cache *memory = layer_store_memory(chain->store);
+        CacheKey wide = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
         CacheKey key = { chain->owner, offset / REGION_SIZE };
+        CacheEntry *entry;
         int rc;
 
+        if ((cache_find(memory, wide, &entry) && is_of_use(&entry)) || cache_find(memory, key, &entry) ||
+            (is_frequent(chain, offset) && get_wide_region(chain, offset, &entry, NULL) >= 0 && is_of_use(&entry))) {
+                *ret = entry;
+                return 0;
+        }
         /* Out here, where nobody waits for this thread. */
-        while ((rc = cache_get(layer_store_memory(chain->store), key, &region_loader, chain, ret, reterr)) == -EAGAIN &&
-               !patience_is_over())
+        while ((rc = cache_get(memory, key, &region_loader, chain, ret, reterr)) == -EAGAIN && !patience_is_over())
                 nanosleep(&interval, NULL);
         if (rc >= 0 && ((const Region *) cache_value(*ret))->damaged)
                 cache_drop(*ret);
         return rc;
 }
 
-static ChainExtent make_extent(const Chain *chain, uint64_t region_start, const RegionExtent *extent) {
+static ChainExtent make_extent(const Chain *chain, const Region *region, uint64_t offset) {
+        const RegionExtent *extent = region_find(region, offset);
+
         return (ChainExtent) {
-                .start = region_start + extent->start,
+                .start = region->start + extent->start,
                 .length = extent->length,
                 .state = (ExtentState) extent->state,
                 .point = extent->part == REGION_LOST ? NULL : chain->parts[extent->part].point,
@@ -98,27 +132,21 @@ int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *ret
         rc = chain_region(chain, offset, &entry, reterr);
         if (rc < 0)
                 return rc;
-        *ret = make_extent(chain, round_down(offset, REGION_SIZE),
-                           region_find(cache_value(entry), (uint32_t) (offset % REGION_SIZE)));
+        *ret = make_extent(chain, cache_value(entry), offset);
         return 0;
 }
 
 int chain_wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
-        CacheKey key = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
         CLEANUP(cache_releasep) CacheEntry *entry = NULL;
-        const Region *region;
-        int rc;
+        int rc = get_wide_region(chain, offset, &entry, reterr);
 
-        rc = cache_get(layer_store_memory(chain->store), key, &wide_region_loader, chain, &entry, reterr);
         if (rc == -EAGAIN)
                 return chain_extent_at(chain, offset, ret, reterr);
         if (rc < 0)
                 return rc;
-        region = cache_value(entry);
-        if (region->count == 0)
+        if (!is_of_use(&entry))
                 return chain_extent_at(chain, offset, ret, reterr);
-        *ret = make_extent(chain, round_down(offset, REGION_WIDE_SIZE),
-                           region_find(region, (uint32_t) (offset % REGION_WIDE_SIZE)));
+        *ret = make_extent(chain, cache_value(entry), offset);
         return 0;
 }
 

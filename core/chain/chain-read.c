@@ -44,13 +44,14 @@ static uint64_t now(void) {
 /* A range of a region that is being read from front to back. */
 typedef struct RegionRead {
         Chain *chain;
-        uint64_t region_start, offset, end; /* bytes on the disk */
-        const RegionExtent *extent;         /* that holds offset */
+        const Region *region;
+        uint64_t offset, end;       /* bytes on the disk */
+        const RegionExtent *extent; /* that holds offset */
         unsigned char *to;
 } RegionRead;
 
 static uint64_t extent_end(const RegionRead *read, const RegionExtent *extent) {
-        return min_u64(read->end, read->region_start + extent->start + extent->length);
+        return min_u64(read->end, read->region->start + extent->start + extent->length);
 }
 
 /* Pieces of many layers lie all over the disk: they are fetched at once rather than waited for one by one. */
@@ -135,10 +136,10 @@ int chain_read(Chain *chain, void *buffer, size_t length, uint64_t offset, Reaso
 
                 if (rc < 0)
                         return rc;
-                read.region_start = round_down(read.offset, REGION_SIZE);
-                read.end = min_u64(offset + length, read.region_start + REGION_SIZE);
-                read.extent = region_find(cache_value(entry), (uint32_t) (read.offset - read.region_start));
-                if (read.extent->start + read.extent->length < read.end - read.region_start && is_waiting(chain))
+                read.region = cache_value(entry);
+                read.end = min_u64(offset + length, read.region->start + read.region->length);
+                read.extent = region_find(read.region, read.offset);
+                if (extent_end(&read, read.extent) < read.end && is_waiting(chain))
                         expect_all(&read);
                 rc = read_region(&read, reterr);
                 if (rc < 0)

@@ -42,8 +42,8 @@ const char *chain_damage(const Chain *chain); /* NULL where all ancestors are th
  * state may follow. Fails only without memory. */
 int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr);
 
-/* The same, but as far as a wider piece of the disk tells where little is in that: for walks over the disk, which would else
- * flatten it region by region. */
+/* The same, but as far as a wider piece of the disk tells: for walks over the disk, which would else flatten it region by
+ * region. */
 int chain_wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr);
 
 /* As above, with all neighbours behind it of the same state and point joined. Walks a whole disk:

@@ -9,21 +9,15 @@
 #define BATCH 512
 #define THREADS 8
 
-/* A growing list of extents of one region, in any order. */
+/* A growing list of extents of one slot. */
 typedef struct List {
         RegionExtent *items;
         size_t count, capacity;
 } List;
 
-static void list_clear(List *list) {
-        free(list->items);
-}
-
-static int list_add(List *list, uint32_t start, uint32_t end, uint32_t part, ExtentState state) {
-        if (start >= end)
-                return 0;
+static int list_insert(List *list, size_t index, RegionExtent item) {
         if (list->count == list->capacity) {
-                size_t capacity = list->capacity ? list->capacity * 2 : 32;
+                size_t capacity = list->capacity ? list->capacity * 2 : 4;
                 RegionExtent *grown = reallocarray(list->items, capacity, sizeof *grown);
 
                 if (!grown)
@@ -31,78 +25,156 @@ static int list_add(List *list, uint32_t start, uint32_t end, uint32_t part, Ext
                 list->items = grown;
                 list->capacity = capacity;
         }
-        list->items[list->count++] = (RegionExtent) { start, end - start, part, state };
+        memmove(&list->items[index + 1], &list->items[index], (list->count - index) * sizeof *list->items);
+        list->items[index] = item;
+        list->count++;
         return 0;
+}
+
+static void list_remove(List *list, size_t index, size_t count) {
+        list->count -= count;
+        memmove(&list->items[index], &list->items[index + count], (list->count - index) * sizeof *list->items);
 }
 
 static uint32_t end_of(const RegionExtent *extent) {
         return extent->start + extent->length;
 }
 
+/* The first of items, which are sorted, in [low, high) that ends behind offset, or high. */
+static size_t find_end(const RegionExtent *items, size_t low, size_t high, uint32_t offset) {
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (end_of(&items[middle]) <= offset)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}
+
+/* What is known of REGION_SLOT_SIZE bytes: short lists, so that it costs little to change them in the middle. */
+typedef struct Slot {
+        List covered; /* unsorted */
+        List open;    /* what no layer has covered yet, sorted */
+} Slot;
+
 /* The flattening as it goes on. */
 typedef struct Flattening {
         const RegionSource *source;
-        uint64_t start; /* of the region, bytes on the disk */
-        List covered;   /* unsorted */
-        List open;      /* what no layer has covered yet, sorted */
+        uint64_t start;  /* of the region, bytes on the disk */
+        uint32_t length; /* of it */
+        Slot *slots;
+        size_t first, end; /* slots: nothing is open in others */
+        size_t count;      /* of all extents in them */
         bool damaged;
 } Flattening;
 
-/* All that is open from here on is nobody's. */
-static int lose_open(Flattening *f, uint32_t from, uint32_t part) {
-        size_t kept = 0;
-
-        for (size_t i = 0; i < f->open.count; i++) {
-                RegionExtent open = f->open.items[i];
-                uint32_t begin = open.start > from ? open.start : from;
-
-                f->damaged |= begin < end_of(&open);
-                if (list_add(&f->covered, begin, end_of(&open), part, EXTENT_UNREADABLE) < 0)
-                        return -ENOMEM;
-                if (open.start < from)
-                        f->open.items[kept++] = (RegionExtent) {
-                                .start = open.start,
-                                .length = (uint32_t) min_u64(open.length, from - open.start),
-                        };
+static void flattening_clear(Flattening *f) {
+        for (size_t i = 0; f->slots && i < divide_up(f->length, REGION_SLOT_SIZE); i++) {
+                free(f->slots[i].covered.items);
+                free(f->slots[i].open.items);
         }
-        f->open.count = kept;
+        free(f->slots);
+}
+
+static int flattening_init(Flattening *f) {
+        f->end = divide_up(f->length, REGION_SLOT_SIZE);
+        f->count = f->end;
+        f->slots = calloc(f->end, sizeof *f->slots);
+        if (!f->slots)
+                return -ENOMEM;
+        for (size_t i = 0; i < f->end; i++) {
+                uint32_t start = (uint32_t) i * REGION_SLOT_SIZE;
+                RegionExtent all = { .start = start, .length = (uint32_t) min_u64(REGION_SLOT_SIZE, f->length - start) };
+
+                if (list_insert(&f->slots[i].open, 0, all) < 0)
+                        return -ENOMEM;
+        }
         return 0;
 }
 
-/* Lets a layer's map cover what it can of what is open; what remains becomes the new list. */
-static int cover(Flattening *f, const ExtentMap *map, uint32_t part) {
-        CLEANUP(list_clear) List remaining = { 0 };
-        size_t i = 0;
+static bool is_open(Flattening *f) {
+        while (f->first < f->end && f->slots[f->first].open.count == 0)
+                f->first++;
+        while (f->first < f->end && f->slots[f->end - 1].open.count == 0)
+                f->end--;
+        return f->first < f->end;
+}
 
-        if (extent_map_count(map) == 0)
-                return 0;
-        for (size_t o = 0; o < f->open.count; o++) {
-                uint32_t at = f->open.items[o].start, end = end_of(&f->open.items[o]);
+static uint64_t open_start(const Flattening *f) {
+        return f->start + f->slots[f->first].open.items[0].start;
+}
 
-                while (i < extent_map_count(map) &&
-                       extent_map_get(map, i)->start + extent_map_get(map, i)->length <= f->start + at)
-                        i++;
-                for (; i < extent_map_count(map) && at < end; i++) {
-                        const Extent *extent = extent_map_get(map, i);
-                        uint32_t from, to;
+static uint64_t open_end(const Flattening *f) {
+        const List *open = &f->slots[f->end - 1].open;
 
-                        if (extent->start >= f->start + end)
-                                break;
-                        from = (uint32_t) (max_u64(extent->start, f->start + at) - f->start);
-                        to = (uint32_t) (min_u64(extent->start + extent->length, f->start + end) - f->start);
-                        if (list_add(&remaining, at, from, 0, 0) < 0 ||
-                            list_add(&f->covered, from, to, part, extent->state) < 0)
-                                return -ENOMEM;
-                        at = to;
-                        if (extent->start + extent->length > f->start + end)
-                                break; /* the next open range may begin in it */
-                }
-                if (list_add(&remaining, at, end, 0, 0) < 0)
+        return f->start + end_of(&open->items[open->count - 1]);
+}
+
+/* Covers what is open of [start, end) in a slot. */
+static int cover_slot(Flattening *f, Slot *slot, uint32_t start, uint32_t end, uint32_t part, ExtentState state) {
+        List *open = &slot->open;
+        size_t before = slot->covered.count + open->count;
+        size_t first = find_end(open->items, 0, open->count, start), last = first;
+
+        for (; last < open->count && open->items[last].start < end; last++) {
+                RegionExtent *item = &open->items[last];
+                uint32_t from = item->start > start ? item->start : start, to = (uint32_t) min_u64(end_of(item), end);
+
+                if (list_insert(&slot->covered, slot->covered.count, (RegionExtent) { from, to - from, part, state }) < 0)
                         return -ENOMEM;
         }
-        list_clear(&f->open);
-        f->open = remaining;
-        remaining = (List) { 0 };
+        if (last > first) {
+                RegionExtent head = open->items[first], tail = open->items[last - 1];
+
+                if (end_of(&tail) > end)
+                        open->items[--last] = (RegionExtent) { .start = end, .length = end_of(&tail) - end };
+                if (head.start < start) {
+                        head.length = start - head.start;
+                        if (first < last)
+                                open->items[first++] = head;
+                        else if (list_insert(open, first, head) < 0)
+                                return -ENOMEM;
+                        else
+                                last = ++first;
+                }
+                list_remove(open, first, last - first);
+        }
+        f->count += slot->covered.count + open->count - before;
+        return 0;
+}
+
+static int cover(Flattening *f, uint32_t start, uint32_t end, uint32_t part, ExtentState state) {
+        for (size_t i = start / REGION_SLOT_SIZE; i < f->end && start < end; i++) {
+                uint32_t stop = (uint32_t) min_u64(end, (i + 1) * (uint64_t) REGION_SLOT_SIZE);
+
+                if (i >= f->first && cover_slot(f, &f->slots[i], start, stop, part, state) < 0)
+                        return -ENOMEM;
+                start = stop;
+        }
+        return 0;
+}
+
+/* All that is open from here on is nobody's. */
+static int lose_open(Flattening *f, uint32_t from, uint32_t part) {
+        f->damaged |= is_open(f) && open_end(f) > f->start + from;
+        return cover(f, from, f->length, part, EXTENT_UNREADABLE);
+}
+
+/* Lets a layer's map cover what it can of what is open. */
+static int cover_map(Flattening *f, const ExtentMap *map, uint32_t part) {
+        uint64_t end = f->start + f->length;
+
+        for (size_t i = extent_map_find(map, f->start); i < extent_map_count(map); i++) {
+                const Extent *extent = extent_map_get(map, i);
+
+                if (extent->start >= end)
+                        break;
+                if (cover(f, (uint32_t) (max_u64(extent->start, f->start) - f->start),
+                          (uint32_t) (min_u64(extent->start + extent->length, end) - f->start), part, extent->state) < 0)
+                        return -ENOMEM;
+        }
         return 0;
 }
 
@@ -138,9 +210,9 @@ static int take_part(Flattening *f, uint32_t part, int result, const ExtentMap *
         int rc;
 
         /* A disk that was smaller then: what lies behind its end is not in this layer, nor in any older one. */
-        if (limit < f->start + end_of(&f->open.items[f->open.count - 1])) {
+        if (limit < open_end(f)) {
                 rc = lose_open(f, limit > f->start ? (uint32_t) (limit - f->start) : 0, REGION_LOST);
-                if (rc < 0 || f->open.count == 0)
+                if (rc < 0 || !is_open(f))
                         return rc;
         }
         if (result == -ENOMEM || result == -EAGAIN || result == -EBUSY)
@@ -148,7 +220,7 @@ static int take_part(Flattening *f, uint32_t part, int result, const ExtentMap *
         if (result < 0)
                 return lose_open(f, 0, part);
         f->damaged |= result > 0;
-        return cover(f, map, part);
+        return cover_map(f, map, part);
 }
 
 /* Asks some parts, one after the other or at once, and takes what they have. */
@@ -156,15 +228,15 @@ static int ask_parts(Flattening *f, uint32_t first, uint32_t count, size_t limit
         CLEANUP(batch_clear) Batch batch = {
                 .source = f->source,
                 .first = first,
-                .start = f->start + f->open.items[0].start,
-                .end = f->start + end_of(&f->open.items[f->open.count - 1]),
+                .start = open_start(f),
+                .end = open_end(f),
         };
         int rc = 0;
 
         parallel_for(count, THREADS, ask_one, &batch);
-        for (uint32_t i = 0; rc >= 0 && i < count && f->open.count > 0; i++) {
+        for (uint32_t i = 0; rc >= 0 && i < count && is_open(f); i++) {
                 rc = take_part(f, first + i, batch.results[i], batch.maps[i]);
-                if (rc >= 0 && f->covered.count + f->open.count > limit)
+                if (rc >= 0 && f->count > limit)
                         rc = -E2BIG;
         }
         return rc;
@@ -176,58 +248,73 @@ static int compare_starts(const void *a, const void *b) {
         return (x->start > y->start) - (x->start < y->start);
 }
 
-static int make_region(Flattening *f, Region **ret) {
-        List *list = &f->covered;
-        Region *region;
-        uint32_t kept = 0;
+/* Whether the two, of which the second begins where the first ends, are one. */
+static bool is_joined(const RegionExtent *first, const RegionExtent *second) {
+        return first->part == second->part && first->state == second->state;
+}
 
-        qsort(list->items, list->count, sizeof *list->items, compare_starts);
-        for (size_t i = 0; i < list->count; i++) {
-                RegionExtent *last = kept > 0 ? &list->items[kept - 1] : NULL;
+static uint32_t count_slots(const Region *region) {
+        return (uint32_t) divide_up(region->length, REGION_SLOT_SIZE);
+}
 
-                if (last && last->part == list->items[i].part && last->state == list->items[i].state)
-                        last->length += list->items[i].length;
-                else
-                        list->items[kept++] = list->items[i];
-        }
-        region = malloc(sizeof *region + kept * sizeof *region->extents);
+size_t region_cost(const Region *region) {
+        return sizeof *region + region->count * sizeof *region->extents +
+               (count_slots(region) + 1) * sizeof *region->firsts;
+}
+
+/* Nothing is open any more. */
+static int make_region(const Flattening *f, Region **ret) {
+        Region *region, *shrunk;
+        uint32_t *firsts;
+
+        region = malloc(sizeof *region + f->count * sizeof *region->extents +
+                        (divide_up(f->length, REGION_SLOT_SIZE) + 1) * sizeof *firsts);
         if (!region)
                 return -ENOMEM;
-        region->count = kept;
-        region->damaged = f->damaged;
-        memcpy(region->extents, list->items, kept * sizeof *region->extents);
+        *region = (Region) { .start = f->start, .length = f->length, .damaged = f->damaged };
+        for (uint32_t i = 0; i < count_slots(region); i++) {
+                List *list = &f->slots[i].covered;
+
+                qsort(list->items, list->count, sizeof *list->items, compare_starts);
+                for (size_t j = 0; j < list->count; j++) {
+                        RegionExtent *last = region->count > 0 ? &region->extents[region->count - 1] : NULL;
+
+                        if (last && is_joined(last, &list->items[j]))
+                                last->length += list->items[j].length;
+                        else
+                                region->extents[region->count++] = list->items[j];
+                }
+        }
+        shrunk = realloc(region, region_cost(region));
+        region = shrunk ?: region;
+        firsts = (uint32_t *) &region->extents[region->count];
+        for (uint32_t i = 0, extent = 0; i < count_slots(region); i++) {
+                while (end_of(&region->extents[extent]) <= i * REGION_SLOT_SIZE)
+                        extent++;
+                firsts[i] = extent;
+        }
+        firsts[count_slots(region)] = region->count - 1;
+        region->firsts = firsts;
         *ret = region;
         return 0;
 }
 
 int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, size_t limit, Region **ret) {
-        Flattening f = { .source = source, .start = start };
-        int rc = list_add(&f.open, 0, length, 0, 0);
+        CLEANUP(flattening_clear) Flattening f = { .source = source, .start = start, .length = length };
+        int rc = flattening_init(&f);
 
-        for (uint32_t part = 0, count; rc >= 0 && part < source->part_count && f.open.count > 0; part += count) {
+        for (uint32_t part = 0, count; rc >= 0 && part < source->part_count && is_open(&f); part += count) {
                 /* The newest often cover all, or too much: only as many are asked at once as have been by then. */
                 count = (uint32_t) min_u64(part > 0 ? part : 1, min_u64(source->part_count - part, BATCH));
                 rc = ask_parts(&f, part, count, limit);
         }
         if (rc >= 0)
                 rc = lose_open(&f, 0, REGION_LOST);
-        if (rc >= 0)
-                rc = make_region(&f, ret);
-        list_clear(&f.covered);
-        list_clear(&f.open);
-        return rc;
+        return rc < 0 ? rc : make_region(&f, ret);
 }
 
-const RegionExtent *region_find(const Region *region, uint32_t offset) {
-        uint32_t low = 0, high = region->count;
+const RegionExtent *region_find(const Region *region, uint64_t offset) {
+        uint32_t within = (uint32_t) (offset - region->start), slot = within / REGION_SLOT_SIZE;
 
-        while (low < high) {
-                uint32_t middle = low + (high - low) / 2;
-
-                if (end_of(&region->extents[middle]) <= offset)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return &region->extents[low];
+        return &region->extents[find_end(region->extents, region->firsts[slot], region->firsts[slot + 1], within)];
 }

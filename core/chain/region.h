@@ -10,10 +10,11 @@
 #include "extent/extent-map.h"
 #include "util/reason.h"
 
-#define REGION_SIZE (32u << 20)       /* bytes: what a read flattens at least */
-#define REGION_WIDE_SIZE (2048u << 20) /* bytes: what a walk over the disk flattens where little is in it */
-#define REGION_WIDE_EXTENTS 4096      /* what is little */
-#define REGION_LOST UINT32_MAX  /* as a part: no layer can hold it */
+#define REGION_SIZE (32u << 20)        /* bytes: what a read flattens at least */
+#define REGION_WIDE_SIZE (2048u << 20) /* bytes: what is flattened where more of it will be wanted */
+#define REGION_WIDE_EXTENTS 33000      /* of a wide one at most: more than blocks of 64 KiB make */
+#define REGION_SLOT_SIZE (4u << 20)    /* bytes: for each of them the first extent is noted */
+#define REGION_LOST UINT32_MAX         /* as a part: no layer can hold it */
 
 typedef struct RegionExtent {
         uint32_t start, length; /* bytes, from the region's start */
@@ -22,9 +23,12 @@ typedef struct RegionExtent {
 } RegionExtent;
 
 typedef struct Region {
+        uint64_t start; /* bytes on the disk */
+        uint32_t length;
         uint32_t count;
-        bool damaged; /* something could not be told: worth asking again next time */
-        RegionExtent extents[];
+        bool damaged;           /* something could not be told: worth asking again next time */
+        const uint32_t *firsts; /* of each slot: index of the extent that holds its beginning; and the last of all */
+        RegionExtent extents[]; /* one allocation with firsts */
 } Region;
 
 /* What a region is made of: a chain's layers, newest first. */
@@ -44,5 +48,8 @@ typedef struct RegionSource {
  * extents than limit. */
 int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, size_t limit, Region **ret);
 
-/* The extent that holds offset, from the region's start. O(log n). */
-const RegionExtent *region_find(const Region *region, uint32_t offset);
+/* Bytes of memory. */
+size_t region_cost(const Region *region);
+
+/* The extent that holds offset, on the disk. O(log n), n being those of a slot. */
+const RegionExtent *region_find(const Region *region, uint64_t offset);

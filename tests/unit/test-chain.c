@@ -141,7 +141,7 @@ static void random_histories_over_several_regions_read_as_their_model(void) {
 }
 
 static void more_extents_than_a_wide_region_takes_are_all_told(void) {
-        LayerModel layer = layer_model_new(40u << 20, 4096, "lz4");
+        LayerModel layer = layer_model_new(132u << 20, 4096, "lz4");
         PointModel point = point_model_new(0, layer.disk_size, NULL);
         Fixture f = fixture_with_cache(REPOSITORY_CACHE_DEFAULT); /* regions are flattened once, as in a mount */
 
