@@ -42,12 +42,12 @@ class Tool:
         return self._call("virtnbdbackup", "-n", "-d", self.vm.name, "-l", level, "-o", output or self.directory,
                           "-S", self.person.directory, *options)
 
-    def zip(self, level, path):
+    def zip(self, level, path, *options):
         """A backup to standard output."""
         with open(path, "wb") as file:
             process = self.person.popen(
                 ["virtnbdbackup", "-n", "-U", self.vm.hypervisor.uri, "-f", f"{self.person.runtime}/zip.nbd",
-                 "-d", self.vm.name, "-l", level, "-o", "-", "-S", self.person.directory],
+                 "-d", self.vm.name, "-l", level, "-o", "-", "-S", self.person.directory, *options],
                 stdout=file, stderr=subprocess.PIPE, cwd=os.path.dirname(path), text=True)
             _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err

@@ -240,6 +240,25 @@ def test_a_zip_file_is_read_in_place_where_it_is_stored(program, history, place)
             assert "<name>kept</name>" in file.read()
 
 
+def test_a_chain_may_lie_in_zip_files(program, history, place):
+    os.mkdir(history.tool.directory)
+    for number, (level, options) in enumerate([("full", ()), ("inc", ()), ("inc", ("-z",))]):
+        history.look()
+        history.tool.zip(level, f"{history.tool.directory}/{number}.zip", "-C", f"{place}/checkpoints", *options)
+        history.vm.io("vda", f"write -P {number + 1} {number}M 1M")
+    points = history.check(program)
+    assert [point["kind"] for point in points] == ["full", "incremental", "incremental"]
+    assert "unrecognised" not in program.json("list", history.tool.directory)
+
+
+def test_an_increment_may_be_onto_raw_images(program, history):
+    history.backup("full", "-t", "raw")
+    history.vm.io("vda", "write -P 0x33 1M 64k")
+    history.backup("inc")
+    points = history.check(program)
+    assert [point["kind"] for point in points] == ["full", "incremental"]
+
+
 def test_raw_disks_are_copies_as_they_are(program, session, place):
     with VM(session, "plain", [Disk("vda", 8 * MIB), Disk("vdb", 5 * MIB, "raw")]) as vm:
         vm.start()
