@@ -28,7 +28,7 @@ static int add(const char *path, const char *name, const char *uri, const VmDisk
         int rc;
 
         if (!vm_name_is_valid(name))
-                return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name", name);
+                return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name: " VM_NAME_RULE, name);
         rc = repository_open(path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
         if (rc < 0)
                 return rc;

@@ -11,9 +11,12 @@
 
 enum { OPTION_FOREGROUND, OPTION_OPTIONS, OPTION_SLOPPY, OPTION_NO_MTAB, OPTION_VERBOSE, OPTION_TYPES };
 
+#define OPTIONS_HELP "ro, allow_other, uid=, gid=, umask=, cache-size=, cache_dir=, cache_dir_size=,\n"       \
+                     "                               direct_io, kernel_cache, max_threads=, hold=, and the kernel's"
+
 static const CommandOption options[] = {
         [OPTION_FOREGROUND] = { "foreground", 'f', NULL, "stay in the foreground" },
-        [OPTION_OPTIONS] = { "options", 'o', "OPTIONS", "ro, allow_other, uid=, gid=, umask=, cache-size=, …" },
+        [OPTION_OPTIONS] = { "options", 'o', "OPTIONS", OPTIONS_HELP },
         /* What mount(8) may hand on to its helpers, and means nothing here. */
         [OPTION_SLOPPY] = { "sloppy", 's', NULL, NULL },
         [OPTION_NO_MTAB] = { "no-mtab", 'n', NULL, NULL },
@@ -62,7 +65,7 @@ static int run(const Command *command, int argc, char **argv) {
                 return parse.status;
         repository = realpath(argv[optind], NULL);
         if (!repository) {
-                fail_errno(&reason, -errno, "repository %s", argv[optind]);
+                fail_errno(&reason, -errno, "cannot open the repository %s", argv[optind]);
                 return command_failed(&reason);
         }
         if (mountpoint_resolve(argv[optind + 1], repository, &mountpoint, &reason) < 0)

@@ -143,7 +143,7 @@ static int check(const Command *command, int words, const Context *context) {
         if (!context->define && context->only_define)
                 return command_misused(command, "--%s is for --define", context->only_define);
         if (!context->define && words < 3)
-                return command_misused(command, "too few arguments");
+                return command_misused(command, "too few arguments, as it takes %s", command->arguments);
         if (context->machine.place && words == 3)
                 return command_misused(command, "the disks go to TARGET or to --pool, not to both");
         if (context->define && context->options.replace)

@@ -98,7 +98,7 @@ bool command_parse(const Command *command, int argc, char **argv, CommandParse *
 
         words = argc - optind;
         if (words < command->words_min)
-                return end_parse(parse, command_misused(command, "too few arguments"));
+                return end_parse(parse, command_misused(command, "too few arguments, as it takes %s", command->arguments));
         if (command->words_max >= 0 && words > command->words_max)
                 return end_parse(parse, command_misused(command, "too many arguments: %s",
                                                         argv[optind + command->words_max]));

@@ -1,5 +1,26 @@
 # bash completion for virtbackupfs(1)
 
+# The VMs of a repository; behind VM/ its points, behind VM/POINT/ the point's disks.
+_virtbackupfs_path() {
+        local repository=$1 cur=$2 vm=${2%%/*} names=() prefix= name
+
+        case $cur in
+        */*/*)
+                prefix=${cur%/*}/
+                mapfile -t names < <(virtbackupfs list "$repository" "${cur%/*}" 2>/dev/null | awk 'NR > 1 { print $1 }')
+                ;;
+        */*)
+                prefix=$vm/
+                mapfile -t names < <(cd "$repository/vms/$vm/points" 2>/dev/null && printf '%s\n' latest *.json)
+                ;;
+        *) mapfile -t names < <(cd "$repository/vms" 2>/dev/null && printf '%s\n' *) ;;
+        esac
+        for name in "${names[@]%.json}"; do
+                [[ $prefix$name != "$cur"* || $name == '*' ]] || COMPREPLY+=("$prefix$name")
+        done
+        compopt -o nospace 2>/dev/null # a slash may follow
+}
+
 _virtbackupfs() {
         local cur=${COMP_WORDS[COMP_CWORD]} command=${COMP_WORDS[1]} words= i positional=0
 
@@ -38,19 +59,15 @@ _virtbackupfs() {
         for ((i = 2; i < COMP_CWORD; i++)); do
                 [[ ${COMP_WORDS[i]} == -* ]] || ((positional++))
         done
-        if ((positional == 1)); then
-                case $command in
-                capture | export | forget | list | map | diff | files | recover | restore)
-                        # The VMs of the repository named before.
-                        for ((i = 2; i < COMP_CWORD; i++)); do
-                                [[ ${COMP_WORDS[i]} == -* ]] || break
-                        done
-                        words=$(ls -- "${COMP_WORDS[i]}/vms" 2>/dev/null)
-                        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-                        return
-                        ;;
-                esac
-        fi
+        case $command:$positional in
+        capture:1 | export:1 | forget:1 | list:1 | map:1 | diff:[12] | files:1 | recover:1 | restore:1)
+                for ((i = 2; i < COMP_CWORD; i++)); do # the repository was named before
+                        [[ ${COMP_WORDS[i]} == -* ]] || break
+                done
+                _virtbackupfs_path "${COMP_WORDS[i]}" "$cur"
+                return
+                ;;
+        esac
         if [[ $command == restore || $command == export ]] && ((positional == 2)); then
                 mapfile -t COMPREPLY < <(compgen -f -- "$cur")
                 return

@@ -52,7 +52,7 @@ int origin_open_hypervisor(const Origin *origin, const char *uri, Hypervisor **r
 int origin_check_name(const char *name, Reason *reterr) {
         if (vm_name_is_valid(name))
                 return 0;
-        return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name here: it becomes that of files", name);
+        return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name here, as files are named after it: " VM_NAME_RULE, name);
 }
 
 void origin_say(void (*say)(void *context, const char *line), void *context, const char *name, const char *line) {

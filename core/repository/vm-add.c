@@ -212,7 +212,7 @@ int vm_add(Repository *repository, const char *name, const char *uuid, const cha
         if (source && !wanted.source)
                 return fail_oom(reterr);
         if (!vm_name_is_valid(name))
-                return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name", name);
+                return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name: " VM_NAME_RULE, name);
         if (uuid_parse(uuid, parsed) < 0)
                 return fail(reterr, -EINVAL, "cannot add %s: \"%s\" is no UUID", name, uuid);
         if (source && (!*source || !as_json))

@@ -21,6 +21,7 @@ typedef struct Vm Vm;
 /* A name that can be a directory: not empty, no slash, no control characters, does not begin with a dot or a
  * dash, valid UTF-8, at most VM_NAME_MAX bytes. */
 bool vm_name_is_valid(const char *name);
+#define VM_NAME_RULE "a name is 1 to 200 bytes of UTF-8, with no slash, and begins with neither a dot nor a dash"
 /* The same for a file that a capture made, of at most 255 bytes. */
 bool file_name_is_valid(const char *name);
 bool vm_uuid_is_valid(const char *uuid);

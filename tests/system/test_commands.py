@@ -5,6 +5,8 @@ import os
 import re
 
 import pytest
+
+from made import Made
 from vm import MIB, VM, Disk
 
 POINT = re.compile(r"\d{4}-\d\d-\d\dT\d{6}Z(-\d\d)?")
@@ -46,6 +48,15 @@ def test_every_command_tells_how_it_is_used(program):
                                        ["capture", "a", "b", "--block-size", "3000"]])
 def test_wrong_usage_is_exit_status_2(program, arguments):
     refused(program.run(*arguments, check=False), 2)
+
+
+def test_what_is_missing_or_wrong_is_told_with_what_would_be_right(program, repository):
+    refused(program.run("add", repository.path, "vm1", check=False), 2, "too few arguments, as it takes REPO VM SOURCE")
+    for name in ("", "a/b", ".hidden", "-x", "line\nbreak", "x" * 201):
+        refused(program.run("add", "--", repository.path, name, "qemu:///session", check=False), 1,
+                "cannot be a VM's name: a name is 1 to 200 bytes")
+    refused(program.run("mount", f"{repository.path}/nowhere", "/mnt", check=False), 1, "cannot open the repository")
+    assert "cache_dir_size=" in program.run("mount", "--help").stdout
 
 
 @pytest.mark.parametrize("options, words", [
@@ -217,3 +228,26 @@ def test_codecs_and_block_sizes_can_be_chosen(repository, vm, codec):
     for size in ("4K", "64K", "2M"):
         repository.capture(vm, "--full", "--codec", codec, "--block-size", size)
     assert all(point["complete"] for point in repository.points(vm))
+
+
+def test_a_shell_completes_commands_options_and_paths(program, place):
+    made = Made(program.person, place, "--points", "2", "--disk", "vda=1M", "--disk", "sdb=1M")
+    script = """
+        source "$1"
+        PATH=$2:$PATH
+        COMP_WORDS=(virtbackupfs "${@:3}") COMP_CWORD=$(($# - 2))
+        _virtbackupfs
+        printf '%s\\n' "${COMPREPLY[@]}"
+    """
+
+    def complete(*words):
+        completions = os.path.join(os.path.dirname(__file__), "../../contrib/completions/virtbackupfs.bash")
+        return program.person.run("bash", "-c", script, "bash", completions, os.path.dirname(program.program.path),
+                                  *words).stdout.split()
+
+    assert complete("ca") == ["capture"]
+    assert complete("capture", "--thr") == ["--threshold"]
+    assert complete("list", made.path, "") == ["vm1"]
+    assert complete("list", "--json", made.path, "vm1/") == ["vm1/latest", *(f"vm1/{point}" for point in made.points)]
+    assert complete("diff", made.path, "vm1/latest/vda", f"vm1/{made.points[0]}/s") == [f"vm1/{made.points[0]}/sdb"]
+    assert complete("list", place, "") == []
