@@ -162,17 +162,13 @@ static int lose_open(Flattening *f, uint32_t from, uint32_t part) {
         return cover(f, from, f->length, part, EXTENT_UNREADABLE);
 }
 
-/* Lets a layer's map cover what it can of what is open. */
+/* Lets a layer's map, which has nothing outside of the region, cover what it can of what is open. */
 static int cover_map(Flattening *f, const ExtentMap *map, uint32_t part) {
-        uint64_t end = f->start + f->length;
-
-        for (size_t i = extent_map_find(map, f->start); i < extent_map_count(map); i++) {
+        for (size_t i = 0; i < extent_map_count(map); i++) {
                 const Extent *extent = extent_map_get(map, i);
+                uint32_t start = (uint32_t) (extent->start - f->start);
 
-                if (extent->start >= end)
-                        break;
-                if (cover(f, (uint32_t) (max_u64(extent->start, f->start) - f->start),
-                          (uint32_t) (min_u64(extent->start + extent->length, end) - f->start), part, extent->state) < 0)
+                if (cover(f, start, start + (uint32_t) extent->length, part, extent->state) < 0)
                         return -ENOMEM;
         }
         return 0;
