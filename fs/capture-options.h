@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "capture/capture.h"
+#include "capture/options.h"
 #include "command.h"
 
 typedef struct CaptureArguments {

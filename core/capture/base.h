@@ -1,8 +1,8 @@
 /* core/capture/base.h - what a capture that is not full starts from, and for each disk how it can.
  *
  * An incremental one starts from the newest visible point of this repository, never from the hypervisor's current
- * checkpoint (DESIGN 5.6); a differential one from the last full point before it. Where no bitmap tells what changed since,
- * a disk is compared: all of it is read, and what differs is stored. */
+ * checkpoint, so that a capture that was lost leaves no gap; a differential one starts from the last full point before it.
+ * Where no bitmap tells what changed since, a disk is compared: all of it is read, and what differs is stored. */
 #pragma once
 
 #include <stdbool.h>

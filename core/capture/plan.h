@@ -1,7 +1,7 @@
 /* core/capture/plan.h - what a capture does with each block of a disk: read it, store it as zeroes, or leave it to the
  * parent. Pure: from what the source says and what the parent's map says, to the layer's ranges.
  *
- * A clean bitmap does not prove that nothing changed (DESIGN 5.4). A range is dirty where
+ * A clean bitmap does not prove that nothing changed. A range is dirty where
  *   - the source says so, or all of the disk is taken;
  *   - it lies past the parent's end: grown parts are clean in the bitmap;
  *   - the source says zero and the parent has data: shrunk and grown again, clean and different. The parent's map tells

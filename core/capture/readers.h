@@ -5,7 +5,7 @@
  * Threads: any; each call takes a connection for itself, and waits for one. */
 #pragma once
 
-#include "capture/capture.h"
+#include "capture/options.h"
 #include "capture/rate.h"
 #include "capture/stop.h"
 #include "sources/source.h"

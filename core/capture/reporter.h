@@ -7,8 +7,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "capture/capture.h"
+#include "capture/options.h"
 #include "repository/capture-state.h"
+#include "repository/manifest.h"
 #include "sources/source.h"
 #include "util/cleanup.h"
 

@@ -3,7 +3,7 @@
  * A full disk that is waited out is told in the state, for which a little room is kept. Threads: the capture's. */
 #pragma once
 
-#include "capture/capture.h"
+#include "capture/options.h"
 #include "capture/reporter.h"
 #include "capture/stop.h"
 #include "formats/byte-store.h"
