@@ -95,3 +95,19 @@ const Extent *extent_map_get(const ExtentMap *map, size_t index) {
         assert(map->finished && index < map->count);
         return &map->extents[index];
 }
+
+size_t extent_map_find(const ExtentMap *map, uint64_t offset) {
+        size_t low = 0, high = map->count;
+
+        assert(map->finished);
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+                const Extent *e = &map->extents[middle];
+
+                if (e->start + e->length <= offset)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        return low;
+}

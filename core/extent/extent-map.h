@@ -39,3 +39,6 @@ int extent_map_finish(ExtentMap *map);
 
 size_t extent_map_count(const ExtentMap *map);
 const Extent *extent_map_get(const ExtentMap *map, size_t index); /* index < count */
+
+/* Index of the first extent that ends after offset, or the count where none does. O(log n). */
+size_t extent_map_find(const ExtentMap *map, uint64_t offset);

@@ -44,9 +44,24 @@ static void past_the_end_is_refused(void) {
         CHECK_INT(extent_map_add(map, 999, 1, EXTENT_DATA), 0);
 }
 
+static void find_gives_the_first_extent_that_ends_behind(void) {
+        CLEANUP(extent_map_freep) ExtentMap *map = NULL;
+
+        CHECK_INT(extent_map_new(1000, &map), 0);
+        CHECK_INT(extent_map_add(map, 10, 10, EXTENT_DATA), 0);
+        CHECK_INT(extent_map_add(map, 30, 10, EXTENT_ZERO), 0);
+        CHECK_INT(extent_map_finish(map), 0);
+        CHECK_INT(extent_map_find(map, 0), 0);
+        CHECK_INT(extent_map_find(map, 19), 0);
+        CHECK_INT(extent_map_find(map, 20), 1);
+        CHECK_INT(extent_map_find(map, 39), 1);
+        CHECK_INT(extent_map_find(map, 40), 2);
+}
+
 int main(void) {
         RUN(extents_in_any_order_are_sorted_and_merged);
         RUN(overlap_is_refused);
         RUN(past_the_end_is_refused);
+        RUN(find_gives_the_first_extent_that_ends_behind);
         return unit_result();
 }
