@@ -41,14 +41,15 @@ static void tell(void *context, const char *line) {
 /* "vma", "qcow2", "raw". */
 static int settle_format(Context *context, const char *target, Reason *reterr) {
         static const char *const known[] = { "vma", "qcow2", "raw" };
-        const char *ending = strrchr(target, '.');
+        const char *ending = strrchr(target, '.'), *told = context->format;
 
-        if (!context->format)
+        if (!told)
                 context->format = context->chain ? "qcow2" : ending ? ending + 1 : "";
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
                 if (strcmp(context->format, known[i]) == 0)
                         return 0;
-        return fail(reterr, -EINVAL, "%s names no format: --format is vma, qcow2 or raw", target);
+        return told ? fail(reterr, -EINVAL, "--format is vma, qcow2 or raw, not %s", told)
+                    : fail(reterr, -EINVAL, "%s does not end as a format does: --format is vma, qcow2 or raw", target);
 }
 
 /* An image each is what a restore makes. */

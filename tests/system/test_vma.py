@@ -432,7 +432,8 @@ def test_what_is_there_is_replaced_on_demand_only(program, made, place, target):
 
 
 @pytest.mark.parametrize("words, status, said", [
-    (["vm1/latest", "x.foo"], 2, "--format is vma, qcow2 or raw"),
+    (["vm1/latest", "x.foo"], 2, "x.foo does not end as a format does: --format is vma, qcow2 or raw"),
+    (["--format=vmdk", "vm1/latest", "x.vma"], 2, "--format is vma, qcow2 or raw, not vmdk"),
     (["vm1", "x.vma"], 1, "what is exported is VM/POINT"),
     (["vm1/latest/vda", "x.vma"], 1, "a VMA archive has all of a point"),
     (["--format=raw", "vm1/latest/vda", "-"], 1, "only a VMA archive can be written to standard output"),
