@@ -4,20 +4,19 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/socket.h>
 
 #include "libraries/libcurl-functions.h"
+#include "sources/imageio-failure.h"
+#include "sources/imageio-head.h"
 
 #define PATIENCE_S 60         /* for a server that says nothing */
 #define SLOW 512              /* bytes a second: less is nothing */
 #define CONNECT_S 30          /* as far as TLS */
 #define POLL_MS 100           /* the cancel flag is looked at so often */
-#define BUFFER_SIZE (256l << 10)
-#define HEADERS_MAX (64u << 10) /* bytes */
+#define BUFFER_SIZE (256L << 10)
 #define ERROR_BODY_MAX (64u << 10) /* of what else a failed answer has; more is not waited for */
 #define WORDS_MAX 1024        /* bytes of the server's on why */
-#define WORDS_SHOWN 160
 #define SYSTEM_UID_MAX 999    /* Debian's, and most others' */
 
 struct ImageioConnection {
@@ -33,10 +32,8 @@ struct ImageioConnection {
         /* Of the request under way. */
         const ImageioRequest *request;
         bool running;
-        size_t header_bytes, error_bytes;
-        bool has_range, wrong_range, encoded;
-        bool whole_head; /* of the last answer */
-        uint64_t first, last, total;
+        ImageioHead head;
+        size_t error_bytes;
         char words[WORDS_MAX + 1]; /* of a failed answer's body */
         size_t words_length;
         int rc;                    /* of what stopped it from our side */
@@ -76,79 +73,18 @@ static size_t stop(ImageioConnection *connection, int rc, const char *words) {
         return 0;
 }
 
-static int read_number(const char **text, uint64_t *ret) {
-        char *end;
-
-        if (**text < '0' || **text > '9')
-                return -EPROTO;
-        errno = 0;
-        *ret = strtoull(*text, &end, 10);
-        *text = end;
-        return errno || *ret > INT64_MAX ? -EPROTO : 0;
-}
-
-/* "bytes 0-65535/1073741824" or "…/" "*" */
-static int read_range(const char *text, ImageioConnection *connection) {
-        text += strspn(text, " \t");
-        if (strncasecmp(text, "bytes ", 6) != 0)
-                return -EPROTO;
-        text += 6;
-        if (read_number(&text, &connection->first) < 0 || *text++ != '-' || read_number(&text, &connection->last) < 0 ||
-            *text++ != '/')
-                return -EPROTO;
-        connection->total = UINT64_MAX;
-        if (*text == '*')
-                text++;
-        else if (read_number(&text, &connection->total) < 0)
-                return -EPROTO;
-        return text[strspn(text, " \t\r\n")] ? -EPROTO : 0;
-}
-
-static bool is_header(const char *line, const char *name, const char **ret_value) {
-        size_t length = strlen(name);
-
-        if (strncasecmp(line, name, length) != 0 || line[length] != ':')
-                return false;
-        *ret_value = line + length + 1;
-        return true;
-}
-
-static size_t take_header(char *bytes, size_t size, size_t count, void *context) {
+static size_t take_header(char *line, size_t size, size_t count, void *context) {
         ImageioConnection *connection = context;
-        size_t length = size * count;
-        char line[256];
-        const char *value;
 
-        connection->header_bytes += length;
-        if (connection->header_bytes > HEADERS_MAX)
-                return stop(connection, -EPROTO, "the server's answer has headers without end");
-        snprintf(line, sizeof line, "%.*s", (int) (length < sizeof line ? length : sizeof line - 1), bytes);
-        if (strncmp(line, "HTTP/", 5) == 0) /* there may have been another answer before */
-                connection->has_range = connection->wrong_range = connection->encoded = connection->whole_head = false;
-        else if (line[strspn(line, "\r\n")] == 0)
-                connection->whole_head = true;
-        else if (is_header(line, "Content-Range", &value)) {
-                connection->wrong_range |= connection->has_range || read_range(value, connection) < 0;
-                connection->has_range = true;
-        } else if (is_header(line, "Content-Encoding", &value))
-                connection->encoded |= strncasecmp(value + strspn(value, " \t"), "identity", 8) != 0;
-        return length;
+        connection->rc = imageio_head_take(&connection->head, line, size * count, &connection->reason);
+        return connection->rc == 0 ? size * count : 0;
 }
 
-/* Whether the body that begins is the one that was asked for. */
 static int check_head(ImageioConnection *connection) {
         const ImageioRequest *request = connection->request;
+        uint64_t length = asks_for_range(request) ? request->length : 0;
 
-        if (connection->encoded)
-                return fail(&connection->reason, -EPROTO, "the server's answer is encoded, which it was not asked to be");
-        if (!asks_for_range(request))
-                return 0;
-        if (!connection->has_range || connection->wrong_range)
-                return fail(&connection->reason, -EPROTO, "the server does not say which range its answer has");
-        if (connection->first != request->start || connection->last != request->start + request->length - 1 ||
-            connection->last >= connection->total)
-                return fail(&connection->reason, -EPROTO, "the server answers with another range than asked for");
-        return 0;
+        return imageio_head_check(&connection->head, request->start, length, &connection->reason);
 }
 
 static size_t take_body(char *bytes, size_t size, size_t count, void *context) {
@@ -194,22 +130,22 @@ static int set_options(ImageioConnection *connection, const char *local) {
         const ImageioUri *uri = connection->uri;
         int bad = 0;
 
-        bad |= curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1l);
-        bad |= curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1l); /* a name server that does not answer is not waited for */
+        bad |= curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+        bad |= curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L); /* a name server that does not answer is not waited for */
         bad |= curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, connection->curl_words);
         bad |= curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, uri->tls && !local ? "https" : "http");
         bad |= curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-        bad |= curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0l);
-        bad |= curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1l);
-        bad |= curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1l);
+        bad |= curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
+        bad |= curl_easy_setopt(easy, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
+        bad |= curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
         bad |= curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, BUFFER_SIZE);
         bad |= curl_easy_setopt(easy, CURLOPT_USERAGENT, "virtbackupfs");
         bad |= curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT, (long) (uri->common.timeout_s ?: CONNECT_S));
         bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, (long) SLOW);
         bad |= curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long) (uri->common.timeout_s ?: PATIENCE_S));
         bad |= curl_easy_setopt(easy, CURLOPT_SSLVERSION, CURL_SSLVERSION_TLSv1_2);
-        bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1l);
-        bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2l);
+        bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L);
+        bad |= curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L);
         if (uri->cafile) {
                 bad |= curl_easy_setopt(easy, CURLOPT_CAINFO, uri->cafile);
                 bad |= curl_easy_setopt(easy, CURLOPT_CAPATH, NULL); /* whom the system trusts is trusted no more */
@@ -227,7 +163,7 @@ static int set_options(ImageioConnection *connection, const char *local) {
         bad |= curl_easy_setopt(easy, CURLOPT_HEADERDATA, connection);
         bad |= curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body);
         bad |= curl_easy_setopt(easy, CURLOPT_WRITEDATA, connection);
-        bad |= curl_multi_setopt(connection->multi, CURLMOPT_MAXCONNECTS, 1l);
+        bad |= curl_multi_setopt(connection->multi, CURLMOPT_MAXCONNECTS, 1L);
         return bad ? -EINVAL : 0;
 }
 
@@ -287,82 +223,12 @@ bool imageio_connection_is_local(const ImageioConnection *connection) {
         return own && peer && *own && strcmp(own, peer) == 0;
 }
 
-/* Writes "***" for the ticket in what others say: a server that does not know it says so by name. */
-static void hide_ticket(const ImageioConnection *connection, char *words) {
-        const char *ticket = connection->uri->ticket;
-        size_t length = strlen(ticket), hidden = length < 3 ? length : 3;
-        char *at;
-
-        while ((at = strstr(words, ticket))) {
-                memcpy(at, "***", hidden);
-                memmove(at + hidden, at + length, strlen(at + length) + 1);
-                words = at + hidden;
-        }
-}
-
-static const char *meaning_of(long status) {
-        switch (status) {
-        case 400: return "the server does not understand the request";
-        case 401: return "the server wants more than a ticket";
-        case 403: return "the ticket is unknown, has expired or was cancelled: begin another transfer";
-        case 404: return "the server has no such thing";
-        case 405: return "the server does not know the method";
-        case 407: return "the proxy wants more than a ticket";
-        case 409: return "the ticket is in use elsewhere";
-        case 416: return "the server says that the range is not on the disk";
-        }
-        return status >= 300 && status < 400   ? "the server sends on to elsewhere, which is not followed"
-               : status >= 500 && status < 600 ? "the server cannot do it"
-                                               : "that is no answer to it";
-}
-
 /* What the server says where it does not do what was asked. */
 static int explain_status(ImageioConnection *connection, long status, Reason *reterr) {
-        int rc = status == 401 || status == 403 || status == 407 ? -EACCES
-                 : status >= 500 || status == 404 || status == 409 ? -EIO
-                                                                   : -EPROTO;
-        char *words = connection->words;
-
         if (asks_for_range(connection->request) && status == 200)
                 return fail(reterr, -EPROTO, "the server answers with the whole disk instead of a range");
-        words[connection->words_length] = 0;
-        hide_ticket(connection, words);
-        words[strcspn(words, "\r\n")] = 0;
-        words[WORDS_SHOWN] = 0;
-        for (char *c = words; *c; c++)
-                if (*c & 0x80)
-                        *c = '?';
-        return fail(reterr, rc, "status %ld: %s%s%s%s", status, meaning_of(status), *words ? " (" : "", words,
-                    *words ? ")" : "");
-}
-
-static int explain_curl(ImageioConnection *connection, CURLcode code, Reason *reterr) {
-        char *words = connection->curl_words;
-        int rc;
-
-        switch (code) {
-        case CURLE_OUT_OF_MEMORY:
-                return fail_oom(reterr);
-        case CURLE_OPERATION_TIMEDOUT:
-                rc = -ETIMEDOUT;
-                break;
-        case CURLE_COULDNT_RESOLVE_HOST:
-        case CURLE_COULDNT_RESOLVE_PROXY:
-                rc = -EHOSTUNREACH;
-                break;
-        case CURLE_COULDNT_CONNECT:
-                rc = -ECONNREFUSED;
-                break;
-        case CURLE_PEER_FAILED_VERIFICATION:
-        case CURLE_SSL_CACERT_BADFILE:
-                hide_ticket(connection, words);
-                return fail(reterr, -EACCES, "the server cannot be trusted: %s (cafile=PATH of the URI names whom to trust)",
-                            *words ? words : curl_easy_strerror(code));
-        default:
-                rc = -EIO;
-        }
-        hide_ticket(connection, words);
-        return fail(reterr, rc, "%s", *words ? words : curl_easy_strerror(code));
+        connection->words[connection->words_length] = 0;
+        return imageio_fail_status(status, connection->words, connection->uri->ticket, reterr);
 }
 
 static bool add_header(ImageioConnection *connection, const char *header) {
@@ -390,7 +256,7 @@ static bool prepare_body(ImageioConnection *connection, const ImageioRequest *re
                 bad |= curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) request->body_length);
                 bad |= curl_easy_setopt(easy, CURLOPT_POSTFIELDS, request->body);
         } else {
-                bad |= curl_easy_setopt(easy, CURLOPT_HTTPGET, 1l);
+                bad |= curl_easy_setopt(easy, CURLOPT_HTTPGET, 1L);
         }
         bad |= curl_easy_setopt(easy, CURLOPT_HTTPHEADER, connection->headers);
         return !bad;
@@ -403,10 +269,9 @@ static int prepare(ImageioConnection *connection, const ImageioRequest *request,
         int bad = 0;
 
         connection->request = request;
-        connection->header_bytes = connection->error_bytes = connection->words_length = 0;
-        connection->has_range = connection->wrong_range = connection->encoded = connection->whole_head = false;
+        connection->head = IMAGEIO_HEAD_INIT;
+        connection->error_bytes = connection->words_length = 0;
         connection->curl_words[0] = 0;
-        connection->total = UINT64_MAX;
         connection->rc = 0;
         if (asprintf(&url, "%s%s", connection->url, request->below ?: "") < 0) {
                 url = NULL;
@@ -426,7 +291,7 @@ static int conclude(ImageioConnection *connection, CURLcode code, ImageioAnswer 
         long status = status_of(connection);
 
         ret->status = (unsigned) status;
-        ret->total = connection->total;
+        ret->total = connection->head.total;
         if (connection->rc == 0 && code == CURLE_OK && is_success(connection))
                 connection->rc = check_head(connection); /* there may have been no body */
         if (connection->rc < 0) {
@@ -438,14 +303,14 @@ static int conclude(ImageioConnection *connection, CURLcode code, ImageioAnswer 
         if (status >= 200 && !is_success(connection))
                 return explain_status(connection, status, reterr);
         /* An answer to a change has no body that would be missed. */
-        if (code == CURLE_OK && connection->request->body && !connection->whole_head) {
+        if (code == CURLE_OK && connection->request->body && !connection->head.whole) {
                 ret->broken = true;
                 return fail(reterr, -EPROTO, "the server's answer broke off");
         }
         if (code == CURLE_OK)
                 return 0;
         ret->broken = true;
-        return explain_curl(connection, code, reterr);
+        return imageio_fail_transfer(code, connection->curl_words, connection->uri->ticket, reterr);
 }
 
 int imageio_request_start(ImageioConnection *connection, const ImageioRequest *request, Reason *reterr) {
