@@ -72,29 +72,33 @@ static int copy_data(const ChainExport *export, uint64_t from, uint64_t to, Reas
         return rc < 0 ? rc : disk_target_write(export->target, buffer, to - from, from, reterr);
 }
 
+static int write_range(const ChainExport *export, bool zero, uint64_t from, uint64_t to, Reason *reterr) {
+        if (from == to)
+                return 0;
+        return zero ? disk_target_zero(export->target, to - from, from, reterr) : copy_data(export, from, to, reterr);
+}
+
 /* What the point itself has of a piece, rounded to what can be written: what lies in between reads the same. */
 static int write_piece(void *context, const SweepPiece *piece, Reason *reterr) {
         const ChainExport *export = context;
         uint32_t grain = export->target->grain;
-        uint64_t end = piece->start + piece->length;
+        uint64_t end = piece->start + piece->length, from = piece->start, to = from; /* what is to be written */
         ChainExtent extent;
 
         for (uint64_t at = piece->start; at < end; at = extent.start + extent.length) {
-                uint64_t from, to;
                 int rc = chain_extent_at(export->chain, at, &extent, reterr);
 
-                if (rc < 0)
-                        return rc;
-                if (extent.point && strcmp(extent.point, export->point) != 0)
+                if (rc == 0 && extent.point && strcmp(extent.point, export->point) != 0)
                         continue;
-                from = round_down(at, grain);
-                to = min_u64(round_up(min_u64(extent.start + extent.length, end), grain), end);
-                rc = piece->zero ? disk_target_zero(export->target, to - from, from, reterr)
-                                 : copy_data(export, from, to, reterr);
+                if (rc == 0 && round_down(at, grain) > to) {
+                        rc = write_range(export, piece->zero, from, to, reterr);
+                        from = round_down(at, grain);
+                }
                 if (rc < 0)
                         return rc;
+                to = min_u64(round_up(min_u64(extent.start + extent.length, end), grain), end);
         }
-        return 0;
+        return write_range(export, piece->zero, from, to, reterr);
 }
 
 static int tick(void *context, uint64_t done, Reason *reterr) {

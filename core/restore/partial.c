@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 
 #include "restore/in-use.h"
-#include "restore/target.h"
 #include "util/cleanup.h"
+#include "util/direct.h"
 #include "util/directory.h"
 
 #define SUFFIX ".partial"
@@ -124,10 +124,10 @@ int partial_open(const char *path, bool replace, Partial *ret, Reason *reterr) {
 
 int partial_open_direct(const Partial *partial) {
         CLEANUP(close_fd) int fd = open(partial->partial_path, O_RDWR | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
-        CLEANUP(freep) void *probe = aligned_alloc(TARGET_GRAIN, TARGET_GRAIN);
+        CLEANUP(freep) void *probe = aligned_alloc(DIRECT_GRAIN, DIRECT_GRAIN);
 
         /* Where larger pieces are wanted even a read at the end fails. */
-        if (fd < 0 || !probe || pread(fd, probe, TARGET_GRAIN, 0) < 0)
+        if (fd < 0 || !probe || pread(fd, probe, DIRECT_GRAIN, 0) < 0)
                 return -1;
         return STEAL_FD(fd);
 }

@@ -22,8 +22,7 @@ typedef struct Partial {
  * being made by somebody else; -EISDIR; -ENOENT: no such directory; … */
 int partial_open(const char *path, bool replace, Partial *ret, Reason *reterr);
 
-/* One more descriptor of the partial file, for whole pieces of TARGET_GRAIN around the page cache: what is written is not
- * read again by us, and the page cache costs more than the disk. -1: the file system does not know how. */
+/* One more descriptor of the partial file, for a DirectFile. -1: the file system does not know how. */
 int partial_open_direct(const Partial *partial);
 
 /* What was synced before gets its name. */

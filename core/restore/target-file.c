@@ -6,13 +6,12 @@
 
 #include "restore/partial.h"
 #include "restore/target-kinds.h"
-#include "util/bytes.h"
-#include "util/io.h"
+#include "util/direct.h"
 
 typedef struct FileTarget {
         DiskTarget target;
         Partial partial;
-        int direct_fd; /* around the page cache, for whole grains; -1: the file system does not know how */
+        DirectFile file; /* what partial has open, and one more */
 } FileTarget;
 
 static bool file_claims(const TargetRequest *request) {
@@ -25,7 +24,7 @@ static void file_close(DiskTarget *base, bool keep) {
 
         if (!keep)
                 partial_remove(&target->partial);
-        close_fd(&target->direct_fd);
+        close_fd(&target->file.direct_fd);
         partial_clear(&target->partial);
         free(target);
 }
@@ -51,7 +50,7 @@ static int file_open(DiskTarget *base, const TargetRequest *request, Reason *ret
         int rc;
 
         base->size = request->size;
-        target->partial.fd = target->direct_fd = -1;
+        target->partial.fd = target->file.direct_fd = -1;
         rc = partial_open(request->name, request->replace, &target->partial, reterr);
         if (rc < 0)
                 return rc;
@@ -63,21 +62,16 @@ static int file_open(DiskTarget *base, const TargetRequest *request, Reason *ret
                 return fail_oom(reterr);
         if (fstat(target->partial.fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot look at %s", target->partial.partial_path);
-        target->direct_fd = partial_open_direct(&target->partial);
+        target->file = (DirectFile) { target->partial.fd, partial_open_direct(&target->partial) };
         return (uint64_t) st.st_size == base->size ? 0 : set_size(target, reterr);
 }
 
 static int file_write(DiskTarget *base, void *connection, const void *buffer, size_t length, uint64_t offset,
                       Reason *reterr) {
         const FileTarget *target = (const FileTarget *) base;
-        size_t whole = target->direct_fd >= 0 ? round_down(length, TARGET_GRAIN) : 0;
-        int rc = 0;
+        int rc = direct_write(&target->file, buffer, length, offset);
 
         (void) connection;
-        if (whole > 0)
-                rc = pwrite_whole(target->direct_fd, buffer, whole, offset);
-        if (rc == 0 && whole < length)
-                rc = pwrite_whole(target->partial.fd, (const char *) buffer + whole, length - whole, offset + whole);
         return rc < 0 ? fail_errno(reterr, rc, "cannot write %s", target->partial.partial_path) : 0;
 }
 
@@ -93,14 +87,9 @@ static int file_zero(DiskTarget *base, void *connection, uint64_t length, uint64
 
 static int file_read(DiskTarget *base, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
         const FileTarget *target = (const FileTarget *) base;
-        size_t whole = target->direct_fd >= 0 ? round_down(length, TARGET_GRAIN) : 0;
-        int rc = 0;
+        int rc = direct_read(&target->file, buffer, length, offset);
 
         (void) connection;
-        if (whole > 0)
-                rc = pread_whole(target->direct_fd, buffer, whole, offset);
-        if (rc == 0 && whole < length)
-                rc = pread_whole(target->partial.fd, (char *) buffer + whole, length - whole, offset + whole);
         return rc < 0 ? fail_errno(reterr, rc, "cannot read %s", target->partial.partial_path) : 0;
 }
 
@@ -117,7 +106,7 @@ static uint64_t file_zeroes(DiskTarget *base, void *connection, uint64_t length,
 static int file_reserve(DiskTarget *base, uint64_t length, uint64_t offset) {
         const FileTarget *target = (const FileTarget *) base;
 
-        if (target->direct_fd < 0) /* by way of the page cache all of that is done later */
+        if (target->file.direct_fd < 0) /* by way of the page cache all of that is done later */
                 return -EOPNOTSUPP;
         return fallocate(target->partial.fd, 0, (off_t) offset, (off_t) length) < 0 ? -errno : 0;
 }

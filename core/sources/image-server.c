@@ -60,7 +60,8 @@ static int lock_out_writers(ImageServer *server, Reason *reterr) {
         return 0;
 }
 
-char *image_escape_path(const char *path) {
+/* Commas are doubled, as QEMU's options have it. */
+static char *escape_path(const char *path) {
         char *escaped = malloc(2 * strlen(path) + 1), *to = escaped;
 
         if (!escaped)
@@ -76,7 +77,7 @@ char *image_escape_path(const char *path) {
 
 static int start(ImageServer *server, const ImageServing *serving, Reason *reterr) {
         const ImageInfo *image = &serving->chain->images[0];
-        CLEANUP(freep) char *path = image_escape_path(image->path), *options = NULL, *wanted = NULL;
+        CLEANUP(freep) char *path = escape_path(image->path), *options = NULL, *wanted = NULL;
         const char *argv[10] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", ("--export-name=" EXPORT) };
         size_t count = 5;
 

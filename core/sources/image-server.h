@@ -27,6 +27,3 @@ int image_server_open_reader(ImageServer *server, const SourceView *view, unsign
 
 /* That the files are still what they were when it was started: -ESTALE. */
 int image_server_check_untouched(const ImageServer *server, Reason *reterr);
-
-/* The path as QEMU's options want it: commas are doubled. The caller frees it. NULL: no memory. */
-char *image_escape_path(const char *path);

@@ -15,12 +15,10 @@
 #define BACKLOG 64
 #define PASSED_FD 3 /* as socket activation has it */
 #define WORDS_MAX 400
-#define END_WAIT_MS 2000       /* how long one that broke a connection may take to end */
-#define GOOD_END_WAIT_MS 60000 /* and one that has been asked to, which may write for a while */
+#define END_WAIT_MS 2000 /* how long one that broke a connection may take to end */
 
 struct NbdServer {
         pid_t pid;   /* 0: has ended and been waited for */
-        int status;  /* then: how, as waitpid(2) tells it */
         int words_fd; /* its standard error */
         char *socket_path;
         char words[WORDS_MAX + 1];
@@ -147,33 +145,18 @@ static void hear(NbdServer *server) {
         server->words[strcspn(server->words, "\n")] = 0;
 }
 
-static bool ends_within(NbdServer *server, unsigned ms) {
-        const struct timespec pause = { .tv_nsec = 10000000 };
-
-        for (unsigned waited = 0; server->pid > 0; waited += 10) {
-                if (waitpid(server->pid, &server->status, WNOHANG) == server->pid)
-                        server->pid = 0;
-                else if (waited >= ms)
-                        return false;
-                else
-                        (void) nanosleep(&pause, NULL);
-        }
-        return true;
-}
-
-int nbd_server_end(NbdServer *server, Reason *reterr) {
-        if (server->pid > 0)
-                kill(server->pid, SIGTERM);
-        if (!ends_within(server, GOOD_END_WAIT_MS))
-                return fail(reterr, -ETIMEDOUT, "the NBD server does not end");
-        if (WIFEXITED(server->status) && WEXITSTATUS(server->status) == 0)
-                return 0;
-        hear(server);
-        return fail(reterr, -EIO, "%s", server->words[0] ? server->words : "the NBD server did not end well");
+static bool has_ended(NbdServer *server) {
+        if (server->pid > 0 && waitpid(server->pid, NULL, WNOHANG) == server->pid)
+                server->pid = 0;
+        return server->pid == 0;
 }
 
 int nbd_server_check(NbdServer *server, Reason *reterr) {
-        if (!ends_within(server, END_WAIT_MS))
+        const struct timespec pause = { .tv_nsec = 10000000 };
+
+        for (int waited = 0; !has_ended(server) && waited < END_WAIT_MS; waited += 10)
+                (void) nanosleep(&pause, NULL);
+        if (server->pid > 0)
                 return 0;
         hear(server);
         return fail(reterr, -ECHILD, "%s", server->words[0] ? server->words : "the NBD server has ended");

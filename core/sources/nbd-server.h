@@ -17,9 +17,5 @@ int nbd_server_start(const char *const *argv, const char *socket_path, NbdServer
 /* -ECHILD where it has ended: its own words. For a connection that failed: the true cause. */
 int nbd_server_check(NbdServer *server, Reason *reterr);
 
-/* Asks it to end, and waits until it has, in good order: what it was given is where it belongs. No connection may be left.
- * -EIO and its words where it failed; -ETIMEDOUT. */
-int nbd_server_end(NbdServer *server, Reason *reterr);
-
 NbdServer *nbd_server_stop(NbdServer *server); /* always NULL; the socket is removed */
 DEFINE_CLEANUP(NbdServer, nbd_server_stop)

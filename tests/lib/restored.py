@@ -4,32 +4,44 @@ import json
 import os
 import signal
 import subprocess
+import tempfile
 import time
 
 SLOTS = (0, 64 << 10)
+NOTE_MAX = 4096
 MIB = 1 << 20
 
 
-def progress(path):
+def first_bytes(path, form):
+    """Of the disk in an image that is being written; empty where it is none yet."""
+    if form == "raw":
+        with open(path, "rb") as file:
+            return file.read(SLOTS[-1] + NOTE_MAX)
+    with tempfile.NamedTemporaryFile() as file:
+        subprocess.run(["qemu-img", "dd", "-U", "-f", form, "-O", "raw", "bs=64k", "count=2", f"if={path}", f"of={file.name}"],
+                       capture_output=True, check=False)
+        return file.read()
+
+
+def progress(path, form="raw"):
     """How far an unfinished restore to this file or device is, as it says itself, in bytes; None where it says nothing."""
     found = []
     try:
-        with open(path, "rb") as file:
-            for slot in SLOTS:
-                file.seek(slot)
-                try:
-                    found.append(json.loads(file.read(4096).rstrip(b"\0")))
-                except ValueError:
-                    continue
+        content = first_bytes(path, form)
     except FileNotFoundError:
         return None
+    for slot in SLOTS:
+        try:
+            found.append(json.loads(content[slot:slot + NOTE_MAX].rstrip(b"\0")))
+        except ValueError:
+            continue
     notes = [note for note in found if note.get("format") == "virtbackupfs unfinished restore"]
     return max((note["done"] for note in notes), default=None)
 
 
-def is_under_way(path):
+def is_under_way(path, form="raw"):
     """Whether more than the beginning of it is noted as done."""
-    return (progress(path) or 0) > MIB
+    return (progress(path, form) or 0) > MIB
 
 
 def stop_when(process, reached):

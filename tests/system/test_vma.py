@@ -413,6 +413,7 @@ def test_a_chain_of_images_equals_each_point(program, made, place):
         subprocess.run(["qemu-img", "compare", "-f", "qcow2", "-F", "raw", f"{place}/chain/{name}",
                         made.images[point]["vda"]],
                        check=True)
+        subprocess.run(["qemu-img", "check", "-q", f"{place}/chain/{name}"], check=True)
     info = json.loads(subprocess.run(["qemu-img", "info", "--output=json", f"{place}/chain/{chain[-1]}"], check=True,
                                      stdout=subprocess.PIPE).stdout)
     assert info["backing-filename"] == chain[-2]

@@ -4,35 +4,17 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "formats/qcow2/layout.h"
 #include "util/bytes.h"
 
-#define MAGIC "QFI\xfb"
 #define HEADER_LENGTH_V2 72u
-#define HEADER_LENGTH_V3 104u
 #define AREA_MAX (64u << 10) /* bytes from the beginning in which header, extensions and backing file's name have to lie */
 #define AREA_FIRST 4096u     /* of which nearly always no more is used */
 #define CLUSTER_BITS_MIN 9
 #define CLUSTER_BITS_MIN_EXTENDED 14
 #define CLUSTER_BITS_MAX 21
 
-enum { /* incompatible features */
-        FEATURE_DIRTY = 1 << 0,
-        FEATURE_CORRUPT = 1 << 1,
-        FEATURE_DATA_FILE = 1 << 2,
-        FEATURE_COMPRESSION = 1 << 3,
-        FEATURE_EXTENDED = 1 << 4,
-        FEATURES_KNOWN = (1 << 5) - 1,
-};
-
 #define AUTOCLEAR_BITMAPS 1
-
-enum { /* header extensions */
-        EXTENSION_END = 0,
-        EXTENSION_BACKING_FORMAT = 0xe2792aca,
-        EXTENSION_FEATURE_NAMES = 0x6803f857,
-        EXTENSION_BITMAPS = 0x23852875,
-        EXTENSION_DATA_FILE = 0x44415441,
-};
 
 #define FEATURE_NAME_RECORD 48
 
@@ -93,25 +75,25 @@ static int load_extensions(const Area *area, uint32_t start, uint64_t limit, uin
                 uint32_t type = load_be32(area->bytes + at), length = load_be32(area->bytes + at + 4);
                 const unsigned char *data = area->bytes + at + 8;
 
-                if (type == EXTENSION_END)
+                if (type == QCOW2_EXTENSION_END)
                         break;
                 if (length > end - at - 8)
                         return damaged(area->image, reterr, "a header extension is longer than there is room for");
-                if (type == EXTENSION_BACKING_FORMAT)
+                if (type == QCOW2_EXTENSION_BACKING_FORMAT)
                         rc = copy_text(area, at + 8, length, header->backing_format, QCOW2_FORMAT_MAX,
                                        "the backing file's format", reterr);
-                else if (type == EXTENSION_DATA_FILE)
+                else if (type == QCOW2_EXTENSION_DATA_FILE)
                         rc = copy_text(area, at + 8, length, header->data_file, QCOW2_NAME_MAX, "the data file", reterr);
-                else if (type == EXTENSION_BITMAPS)
+                else if (type == QCOW2_EXTENSION_BITMAPS)
                         rc = load_bitmaps(area, autoclear, data, length, header, reterr);
-                else if (type == EXTENSION_FEATURE_NAMES) {
+                else if (type == QCOW2_EXTENSION_FEATURE_NAMES) {
                         names = data;
                         names_length = length;
                 }
                 at = min_u64(at + 8 + round_up(length, 8), end);
         }
-        if (rc >= 0 && features & ~(uint64_t) FEATURES_KNOWN)
-                rc = refuse_feature(area, features & ~(uint64_t) FEATURES_KNOWN, names, names_length, reterr);
+        if (rc >= 0 && features & ~(uint64_t) QCOW2_FEATURES_KNOWN)
+                rc = refuse_feature(area, features & ~(uint64_t) QCOW2_FEATURES_KNOWN, names, names_length, reterr);
         return rc;
 }
 
@@ -122,23 +104,23 @@ static int load_features(const Area *area, Qcow2Header *header, uint64_t *ret_fe
         uint64_t features;
         uint8_t compression;
 
-        if (area->length < HEADER_LENGTH_V3)
+        if (area->length < QCOW2_HEADER_LENGTH_V3)
                 return damaged(area->image, reterr, "it is too short for its header");
         features = load_be64(bytes + 72);
         *ret_length = load_be32(bytes + 100);
-        if (*ret_length < HEADER_LENGTH_V3 || *ret_length % 8 != 0 || *ret_length > area->length)
+        if (*ret_length < QCOW2_HEADER_LENGTH_V3 || *ret_length % 8 != 0 || *ret_length > area->length)
                 return damaged(area->image, reterr, "its header has an impossible length");
-        compression = *ret_length > HEADER_LENGTH_V3 ? bytes[104] : 0;
+        compression = *ret_length > QCOW2_HEADER_LENGTH_V3 ? bytes[104] : 0;
         if (compression > 1)
                 return fail(reterr, -ENOTSUP, "%s is compressed in a way that this version does not know (%u)",
                             byte_store_name(area->image), compression);
-        if ((compression != 0) != !!(features & FEATURE_COMPRESSION))
+        if ((compression != 0) != !!(features & QCOW2_FEATURE_COMPRESSION))
                 return damaged(area->image, reterr, "its header says two things of how it is compressed");
         header->zstd = compression == 1;
-        header->dirty = features & FEATURE_DIRTY;
-        header->corrupt = features & FEATURE_CORRUPT;
-        header->has_data_file = features & FEATURE_DATA_FILE;
-        header->extended = features & FEATURE_EXTENDED;
+        header->dirty = features & QCOW2_FEATURE_DIRTY;
+        header->corrupt = features & QCOW2_FEATURE_CORRUPT;
+        header->has_data_file = features & QCOW2_FEATURE_DATA_FILE;
+        header->extended = features & QCOW2_FEATURE_EXTENDED;
         if (header->extended && header->cluster_bits < CLUSTER_BITS_MIN_EXTENDED)
                 return damaged(area->image, reterr, "its clusters are too small to have subclusters");
         *ret_features = features;
@@ -197,7 +179,7 @@ static uint64_t needed_length(const Area *area) {
         uint64_t at = load_be32(area->bytes + 4) == 2 ? HEADER_LENGTH_V2 : load_be32(area->bytes + 100);
         uint64_t backing = load_be64(area->bytes + 8);
 
-        while (at + 8 <= area->length && load_be32(area->bytes + at) != EXTENSION_END)
+        while (at + 8 <= area->length && load_be32(area->bytes + at) != QCOW2_EXTENSION_END)
                 at += 8 + round_up(load_be32(area->bytes + at + 4), 8);
         return max_u64(at + 8, backing < AREA_MAX ? backing + load_be32(area->bytes + 16) : AREA_MAX);
 }
@@ -211,7 +193,7 @@ static int load_area(ByteStore *image, Area *area, Reason *reterr) {
         area->image = image;
         area->length = (uint32_t) min_u64(size, AREA_FIRST);
         rc = byte_store_read(image, area->bytes, area->length, 0, reterr);
-        if (rc < 0 || area->length < HEADER_LENGTH_V2 || memcmp(area->bytes, MAGIC, 4) != 0)
+        if (rc < 0 || area->length < HEADER_LENGTH_V2 || memcmp(area->bytes, QCOW2_MAGIC, 4) != 0)
                 return rc;
         cluster_bits = load_be32(area->bytes + 20);
         if (cluster_bits < CLUSTER_BITS_MIN || cluster_bits > CLUSTER_BITS_MAX)
@@ -238,7 +220,7 @@ int qcow2_header_load(ByteStore *image, Qcow2Header *ret, Reason *reterr) {
         rc = load_area(image, area, reterr);
         if (rc < 0)
                 return rc;
-        if (area->length < 4 || memcmp(area->bytes, MAGIC, 4) != 0)
+        if (area->length < 4 || memcmp(area->bytes, QCOW2_MAGIC, 4) != 0)
                 return 0;
         if (area->length < HEADER_LENGTH_V2)
                 return damaged(image, reterr, "it is too short for its header");

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "formats/qcow2/layout.h"
 #include "util/bytes.h"
 
 #define LEAF_CLUSTERS_BITS 13          /* as many as an L2 table of 64 KiB has */
@@ -12,12 +13,8 @@
 #define SUBCLUSTER_BITS 5
 #define SECTOR 512u
 
-#define OFFSET_MASK UINT64_C(0x00fffffffffffe00)
 #define L1_RESERVED (UINT64_C(0x1ff) | UINT64_C(0x7f) << 56)
-#define L2_ZERO UINT64_C(1)
 #define L2_RESERVED (UINT64_C(0x1fe) | UINT64_C(0x3f) << 56)
-#define L2_COMPRESSED (UINT64_C(1) << 62)
-#define COPIED (UINT64_C(1) << 63)
 
 typedef enum Damage {
         DAMAGE_L1_RESERVED,
@@ -169,20 +166,20 @@ static int add_subclusters(Builder *builder, uint64_t host, bool has_host, uint6
 static int add_entry(Builder *builder, uint64_t entry, uint64_t bitmap) {
         const Qcow2Header *header = builder->tables->header;
         bool apart = header->has_data_file, has_zero_flag = header->version >= 3 && !header->extended;
-        uint64_t host = entry & OFFSET_MASK;
-        bool has_host = host > 0 || (apart && entry & COPIED);
+        uint64_t host = entry & QCOW2_OFFSET_MASK;
+        bool has_host = host > 0 || (apart && entry & QCOW2_COPIED);
 
-        if (entry & L2_COMPRESSED)
+        if (entry & QCOW2_COMPRESSED)
                 return bitmap ? add_damaged(builder, 1, DAMAGE_ENTRY_BITMAP) : add_compressed(builder, entry);
-        if (entry & L2_RESERVED || (header->extended && entry & L2_ZERO))
+        if (entry & L2_RESERVED || (header->extended && entry & QCOW2_ZERO))
                 return add_damaged(builder, 1, DAMAGE_ENTRY_RESERVED);
-        if (entry & L2_ZERO && !has_zero_flag)
+        if (entry & QCOW2_ZERO && !has_zero_flag)
                 return add_damaged(builder, 1, DAMAGE_ENTRY_ZERO_FLAG);
         if (host % (UINT64_C(1) << header->cluster_bits) != 0)
                 return add_damaged(builder, 1, DAMAGE_CLUSTER_UNALIGNED);
-        if (entry & L2_ZERO)
+        if (entry & QCOW2_ZERO)
                 return add_clusters(builder, 1, RUN_ZERO, 0);
-        if (!has_host && entry & COPIED)
+        if (!has_host && entry & QCOW2_COPIED)
                 return add_damaged(builder, 1, DAMAGE_ENTRY_RESERVED);
         if (has_host && apart && host != next_offset(builder))
                 return add_damaged(builder, 1, DAMAGE_CLUSTER_ELSEWHERE);
@@ -236,7 +233,7 @@ static int add_entries(Builder *builder, uint64_t offset, uint64_t count, Reason
 /* count clusters from number first on in the table that an entry of the L1 table leads to. */
 static int add_table(Builder *builder, uint64_t entry, uint64_t first, uint64_t count, Reason *reterr) {
         const Qcow2Tables *tables = builder->tables;
-        uint64_t size = byte_store_size(tables->image), table = entry & OFFSET_MASK;
+        uint64_t size = byte_store_size(tables->image), table = entry & QCOW2_OFFSET_MASK;
         uint32_t entry_bits = qcow2_entry_bits(tables->header);
 
         if (entry & L1_RESERVED)
