@@ -17,8 +17,7 @@
 
 static void recovery_clear(Recovery *recovery) {
         origin_clear(&recovery->origin);
-        if (recovery->hypervisor)
-                recovery->hypervisor = hypervisor_free(recovery->hypervisor);
+        recovery->hypervisor = hypervisor_free(recovery->hypervisor);
         recovery_note_clear(&recovery->note);
         free(recovery->directory);
         free(recovery->own_name);
