@@ -250,6 +250,15 @@ static int fail_different(const Transfer *transfer, uint64_t offset, Reason *ret
                     transfer->target->unfinished ?: transfer->target->shown, offset);
 }
 
+/* Of two buffers that differ, or of one that is not all zeroes. */
+static size_t first_difference(const unsigned char *bytes, const unsigned char *others) {
+        size_t at = 0;
+
+        while (bytes[at] == (others ? others[at] : 0))
+                at++;
+        return at;
+}
+
 static int compare_data(Transfer *transfer, unsigned char *buffer, uint64_t length, uint64_t offset, Reason *reterr) {
         unsigned char *found = buffer + SWEEP_PIECE;
         int rc;
@@ -261,9 +270,7 @@ static int compare_data(Transfer *transfer, unsigned char *buffer, uint64_t leng
                 return rc;
         if (memcmp(buffer, found, length) == 0)
                 return 0;
-        for (uint64_t i = 0;; i++)
-                if (buffer[i] != found[i])
-                        return fail_different(transfer, offset + i, reterr);
+        return fail_different(transfer, offset + first_difference(buffer, found), reterr);
 }
 
 static int compare_zeroes(Transfer *transfer, unsigned char *buffer, uint64_t length, uint64_t offset, Reason *reterr) {
@@ -285,9 +292,8 @@ static int compare_zeroes(Transfer *transfer, unsigned char *buffer, uint64_t le
                 rc = disk_target_read(transfer->target, buffer, part, offset, reterr);
                 if (rc < 0)
                         return rc;
-                for (size_t i = 0; !bytes_are_zero(buffer, part) && i < part; i++)
-                        if (buffer[i])
-                                return fail_different(transfer, offset + i, reterr);
+                if (!bytes_are_zero(buffer, part))
+                        return fail_different(transfer, offset + first_difference(buffer, NULL), reterr);
                 offset += part;
         }
         return 0;
