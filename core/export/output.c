@@ -57,7 +57,7 @@ static int wait_for_room(const Output *output, Reason *reterr) {
 
         for (;;) {
                 if (output->cancel && atomic_load(output->cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 if (poll(&room, 1, LOOK_INTERVAL) != 0)
                         return 0;
         }

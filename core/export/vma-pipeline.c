@@ -153,7 +153,7 @@ static void write_extents(Pipeline *pipeline, Output *output) {
                 int rc;
 
                 if (pipeline->options->cancel && atomic_load(pipeline->options->cancel)) {
-                        fail(&reason, 0, "canceled");
+                        fail(&reason, 0, "interrupted");
                         stop(pipeline, -ECANCELED, &reason);
                         break;
                 }

@@ -110,7 +110,7 @@ int libvirt_ask_agent(virDomainPtr domain, AgentRequest request, unsigned patien
         rc = 0;
         for (unsigned waited = 0; !question->done && rc == 0;) {
                 if (cancel && atomic_load(cancel))
-                        rc = fail(reterr, -ECANCELED, "canceled");
+                        rc = fail(reterr, -ECANCELED, "interrupted");
                 else if (waited >= patience_ms)
                         rc = fail(reterr, -ETIMEDOUT, "the guest agent does not answer");
                 else if (!wait_a_little(question))

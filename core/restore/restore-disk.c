@@ -150,7 +150,7 @@ static int run(Restore *restore, const TargetRequest *request, const char *what,
                 rc = write_all(restore, ret_skipped, reterr);
         if (rc < 0) {
                 give_up(restore);
-                return rc == -ECANCELED ? fail(reterr, rc, "canceled") : rc;
+                return rc == -ECANCELED ? fail(reterr, rc, "interrupted") : rc;
         }
         rc = disk_target_finish(restore->target, reterr);
         disk_target_close(restore->target, true);

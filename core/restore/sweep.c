@@ -127,7 +127,7 @@ static bool take(Worker *worker, SweepPiece *ret) {
         pthread_mutex_lock(&run->lock);
         worker->at = UINT64_MAX;
         if (is_canceled(run->sweep))
-                rc = fail(&reason, -ECANCELED, "canceled");
+                rc = fail(&reason, -ECANCELED, "interrupted");
         else if (run->rc == 0 && run->next < run->sweep->end)
                 rc = next_piece(run->sweep, run->next, ret, &reason);
         if (rc < 0) {

@@ -89,7 +89,7 @@ static int device_zero(DiskTarget *base, void *connection, uint64_t length, uint
                 uint64_t part = min_u64(length, ZERO_MAX);
 
                 if (base->cancel && atomic_load(base->cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 if (fallocate(target->fd, ways[way], (off_t) offset, (off_t) part) == 0) {
                         offset += part;
                         length -= part;

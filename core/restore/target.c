@@ -266,7 +266,7 @@ static int write_zeroes(DiskTarget *target, void *connection, uint64_t length, u
                 size_t part = min_u64(length, ZEROES_SIZE);
 
                 if (target->cancel && atomic_load(target->cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 rc = move(target, connection, NULL, zero_bytes, part, offset, reterr);
                 offset += part;
                 length -= part;

@@ -44,7 +44,7 @@ static int survey(Transfer *transfer, uint64_t start, Reason *reterr) {
                 if (rc < 0)
                         return rc;
                 if (options->cancel && atomic_load(options->cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 if (extent.state == EXTENT_UNREADABLE && !options->skip_unreadable)
                         return rescue_explain(transfer->rescue, at, extent.start + extent.length - at, reterr);
                 if (extent.state != EXTENT_ZERO)
@@ -288,7 +288,7 @@ static int compare_zeroes(Transfer *transfer, unsigned char *buffer, uint64_t le
                         continue;
                 }
                 if (options->cancel && atomic_load(options->cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 rc = disk_target_read(transfer->target, buffer, part, offset, reterr);
                 if (rc < 0)
                         return rc;

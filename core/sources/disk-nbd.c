@@ -216,7 +216,7 @@ static int nbd_source_begin(DiskSource *base, const SourceView *view, Reason *re
         }
         rc = open_connection(source, &look, SECOND_MS, &second, NULL);
         if (rc == -ECANCELED)
-                return fail(reterr, rc, "canceled");
+                return fail(reterr, rc, "interrupted");
         source->alone = rc < 0;
         return 0;
 }

@@ -338,7 +338,7 @@ int imageio_request_go_on(ImageioConnection *connection, unsigned wait_ms, Image
                 code = curl_multi_poll(connection->multi, NULL, 0, (int) wait_ms, NULL);
         if (connection->cancel && atomic_load(connection->cancel)) {
                 end_transfer(connection);
-                return fail(reterr, -ECANCELED, "canceled");
+                return fail(reterr, -ECANCELED, "interrupted");
         }
         if (code != CURLM_OK) {
                 end_transfer(connection);

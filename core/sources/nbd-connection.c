@@ -44,7 +44,7 @@ static int wait_for_server(NbdConnection *connection, unsigned *silent_ms, Reaso
         int rc = 0;
 
         if (connection->cancel && atomic_load(connection->cancel))
-                return give_up(connection, fail(reterr, -ECANCELED, "canceled"));
+                return give_up(connection, fail(reterr, -ECANCELED, "interrupted"));
         fd.events = (short) ((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
                              (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
         rc = poll(&fd, 1, (int) step);

@@ -52,7 +52,7 @@ static int wait_for(const QmpClient *client, short events, uint64_t deadline, Re
                 int rc;
 
                 if (client->cancel && atomic_load(client->cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 if (now >= deadline)
                         return fail(reterr, -ETIMEDOUT, "%s does not answer", client->peer);
                 rc = poll(&fd, 1, (int) min_u64(deadline - now, CANCEL_POLL_MS));

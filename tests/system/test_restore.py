@@ -261,7 +261,7 @@ def test_an_interrupted_restore_says_how_it_goes_on(long, program, place, number
     _, said = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"vda.{form}.partial has" in said and "the same command goes on from there" in said
-    assert said.splitlines()[-1] == "virtbackupfs: canceled"
+    assert said.splitlines()[-1] == "virtbackupfs: interrupted"
     program.run("restore", long.path, "vm1/latest/vda", target)
     assert same_disk(target, image_of(long, "vda"), (form, "raw"))
 

@@ -160,7 +160,7 @@ def test_an_interrupted_restore_to_a_server_says_that_it_is_not_whole(person, pr
         process.send_signal(signal.SIGCONT)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 1 and "is not whole: restore to it again" in said
-        assert said.splitlines()[-1] == "virtbackupfs: canceled"
+        assert said.splitlines()[-1] == "virtbackupfs: interrupted"
 
 
 def test_a_server_that_dies_is_an_error(person, program, long, place, socket_path):

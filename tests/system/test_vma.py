@@ -453,7 +453,7 @@ def test_an_interrupted_export_leaves_no_file(program, made, place):
     export = program.start("export", "--format=vma", made.path, "vm1/latest", "-", text=False)
     assert export.stdout.read(1) == b"V"
     export.send_signal(signal.SIGINT)
-    assert export.wait(60) == 1 and b"canceled" in export.stderr.read()
+    assert export.wait(60) == 1 and b"interrupted" in export.stderr.read()
     export.stdout.close()
     export.stderr.close()
 

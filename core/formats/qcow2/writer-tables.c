@@ -111,7 +111,7 @@ int writer_tables_load(WriterTables *tables, const atomic_bool *cancel, Reason *
                 if (entry == 0)
                         continue;
                 if (cancel && atomic_load(cancel))
-                        return fail(reterr, -ECANCELED, "canceled");
+                        return fail(reterr, -ECANCELED, "interrupted");
                 if (i >= tables->plan->tables || !refers(tables, entry, &cluster) ||
                     !writer_space_claim(tables->space, cluster) ||
                     read_part(tables, tables->copies, WRITER_CLUSTER, cluster << WRITER_CLUSTER_BITS, NULL) < 0 ||
