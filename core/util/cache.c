@@ -302,6 +302,16 @@ bool cache_find(Cache *cache, CacheKey key, CacheEntry **ret) {
         return true;
 }
 
+bool cache_has(Cache *cache, CacheKey key) {
+        Shard *shard = &cache->shards[hash_key(key) % SHARD_COUNT];
+        bool has;
+
+        pthread_mutex_lock(&shard->lock);
+        has = find_entry(shard, key) != NULL;
+        pthread_mutex_unlock(&shard->lock);
+        return has;
+}
+
 void *cache_value(const CacheEntry *entry) {
         return entry->value;
 }

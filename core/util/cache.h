@@ -41,6 +41,8 @@ uint64_t cache_new_owner(void);
 int cache_get(Cache *cache, CacheKey key, const CacheLoader *loader, void *context, CacheEntry **ret, Reason *reterr);
 /* Finds what is there by now, as cache_get() does; false where it would have to be loaded, or is being. */
 bool cache_find(Cache *cache, CacheKey key, CacheEntry **ret);
+/* Whether it is there, or is being made. */
+bool cache_has(Cache *cache, CacheKey key);
 void *cache_value(const CacheEntry *entry);
 CacheEntry *cache_release(CacheEntry *entry); /* always NULL */
 DEFINE_CLEANUP(CacheEntry, cache_release)

@@ -6,6 +6,7 @@
 /* Each thread has one buffer for each of these, as one is filled from the other. */
 typedef enum ScratchUse {
         SCRATCH_STORED, /* bytes as they are stored */
+        SCRATCH_PIECE,  /* unpacked, where only a part of it or what comes behind is wanted */
         SCRATCH_ANSWER, /* what somebody asked for */
         SCRATCH_USES,
 } ScratchUse;

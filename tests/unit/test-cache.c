@@ -73,10 +73,13 @@ static void what_is_there_is_found_without_a_loader(void) {
         CacheEntry *kept = get(cache, 1, 7, 10), *entry = NULL;
 
         CHECK(cache_find(cache, (CacheKey) { 1, 7 }, &entry) && entry == kept);
+        CHECK(cache_has(cache, (CacheKey) { 1, 7 }));
         cache_release(kept);
         CHECK(!cache_find(cache, (CacheKey) { 1, 8 }, &kept));
+        CHECK(!cache_has(cache, (CacheKey) { 1, 8 }));
         cache_forget(cache, 1);
         CHECK(!cache_find(cache, (CacheKey) { 1, 7 }, &kept));
+        CHECK(!cache_has(cache, (CacheKey) { 1, 7 }));
         CHECK_INT(freed, 0); /* in use still */
         cache_release(entry);
         CHECK_INT(freed, 1);

@@ -200,6 +200,37 @@ static void compressed_frames_are_read_anywhere(void) {
         }
 }
 
+/* All that this process has read so far, of whatever. */
+static uint64_t bytes_read(void) {
+        FILE *f = fopen("/proc/self/io", "re");
+        uint64_t bytes = 0;
+
+        CHECK(f);
+        CHECK_INT(fscanf(f, "rchar: %" SCNu64, &bytes), 1);
+        fclose(f);
+        return bytes;
+}
+
+static void who_reads_here_and_there_goes_on_from_landmarks(void) {
+        enum { SIZE = 15000000, FAR = 5000000 };
+        CLEANUP(layer_store_freep) LayerStore *store = new_store(MEMORY);
+        CLEANUP(freep) char *truth = stream_noise(SIZE);
+        StreamMaker maker = stream_maker_new(true, 32u << 20);
+        CLEANUP(layer_unrefp) Layer *layer = NULL;
+        uint64_t before;
+
+        stream_meta(&maker, SIZE, "vda", "virtnbdbackup.0", "", false, DATE);
+        stream_data(&maker, 0, truth, SIZE);
+        stream_end(&maker);
+        layer = open_made(store, &maker);
+        check_read(layer, truth, SIZE - 100000, 4096);
+        before = bytes_read();
+        for (uint64_t at = SIZE - 100000 - FAR, i = 0; i < 12; i++, at = (at + FAR) % (SIZE - 4096))
+                check_read(layer, truth, at, 4096);
+        CHECK(bytes_read() - before < (uint64_t) 12 * maker.length / 4);
+        stream_maker_clear(&maker);
+}
+
 typedef struct Readers {
         Layer *layer;
         const char *truth;
@@ -561,6 +592,7 @@ int main(void) {
         RUN(what_a_disk_has_grown_by_is_zeroes_in_its_increment);
         RUN(an_empty_increment_has_nothing);
         RUN(compressed_frames_are_read_anywhere);
+        RUN(who_reads_here_and_there_goes_on_from_landmarks);
         RUN(many_threads_read_at_once);
         RUN(a_lost_list_of_sizes_is_made_anew);
         RUN(a_list_of_sizes_that_makes_no_sense_is_not_used);

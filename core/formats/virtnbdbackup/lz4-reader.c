@@ -3,17 +3,20 @@
 #include <errno.h>
 #include <string.h>
 
-#include "formats/virtnbdbackup/lz4-blocks.h"
+#include "formats/virtnbdbackup/lz4-landmark.h"
 #include "util/bytes.h"
+#include "util/scratch.h"
 
 #define PIECE_SIZE (512u << 10) /* bytes: a place in the cache takes an eighth of it */
 #define PIECES_MAX 128u         /* of a frame: finding a place goes back this many steps at most */
+#define LANDMARK_PIECES 4u      /* from one to the next: they take some 80th of what they lie in, a 32nd at most */
+#define TRAIL_PIECES 8u         /* who comes no farther behind another goes on from his places */
 
 typedef struct Request {
         ByteStore *bytes;
         const Memory *memory;
         const Run *run;
-        unsigned char *to; /* where the piece before the place that is wanted belongs; or NULL */
+        unsigned char *to; /* where a piece that is passed on the way belongs; or NULL */
         unsigned number;   /* of that piece */
         bool done;
         bool keeps; /* pieces that are read in parts are kept */
@@ -33,29 +36,85 @@ static size_t piece_length(const Lz4Header *header, unsigned number) {
 }
 
 static int get_place(Request *request, unsigned number, CacheEntry **ret, Reason *reterr);
+static int get_landmark(Request *request, unsigned number, CacheEntry **ret, Reason *reterr);
 
-/* The place behind a piece, which is unpacked on the way. */
-static int make_place(Request *request, unsigned piece, Lz4Place **ret, Reason *reterr) {
-        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
-        CLEANUP(freep) unsigned char *aside = NULL;
-        const Lz4Place *from;
-        bool wanted;
+/* From the place before a piece to that behind it. */
+static int step(Request *request, const Lz4Place *from, unsigned piece, Lz4Place **ret, Reason *reterr) {
+        bool wanted = request->to && request->number == piece;
+        unsigned char *to = wanted ? request->to : scratch_get(SCRATCH_PIECE, piece_size(&from->header));
         int rc;
 
-        rc = get_place(request, piece, &cached, reterr);
-        if (rc < 0)
-                return rc;
-        from = cache_value(cached);
-        wanted = request->to && request->number == piece;
-        if (!wanted) {
-                aside = malloc(piece_length(&from->header, piece));
-                if (!aside)
-                        return fail_oom(reterr);
-        }
-        rc = lz4_unpack(request->bytes, request->run, from, wanted ? request->to : aside, piece_length(&from->header, piece),
-                        ret, reterr);
+        if (!to)
+                return fail_oom(reterr);
+        rc = lz4_unpack(request->bytes, request->run, from, to, piece_length(&from->header, piece), ret, reterr);
         request->done |= wanted && rc == 0;
         return rc;
+}
+
+/* The place before a piece, by way of a landmark that lies before it. The caller frees *ret. */
+static int approach(Request *request, unsigned landmark, unsigned number, Lz4Place **ret, Reason *reterr) {
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        CLEANUP(freep) Lz4Place *at = NULL;
+        int rc = get_landmark(request, landmark, &cached, reterr);
+
+        if (rc >= 0)
+                rc = lz4_landmark_place(cache_value(cached), &at, reterr);
+        for (unsigned piece = landmark * LANDMARK_PIECES; rc >= 0 && piece < number; piece++) {
+                Lz4Place *next = NULL;
+
+                rc = step(request, at, piece, &next, reterr);
+                free(at);
+                at = next;
+        }
+        if (rc < 0)
+                return rc;
+        *ret = STEAL_PTR(at);
+        return 0;
+}
+
+static int load_landmark(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
+        Request *request = context;
+        unsigned number = memory_key_number(key);
+        CLEANUP(freep) Lz4Place *place = NULL;
+        Lz4Landmark *landmark;
+        int rc;
+
+        rc = number == 0 ? lz4_place_begin(request->bytes, request->run, &place, reterr)
+                         : approach(request, number - 1, number * LANDMARK_PIECES, &place, reterr);
+        if (rc >= 0)
+                rc = lz4_landmark_new(place, &landmark, reterr);
+        if (rc < 0)
+                return rc;
+        *ret = landmark;
+        *ret_cost = lz4_landmark_size(landmark);
+        return 0;
+}
+
+static const CacheLoader landmark_loader = { load_landmark, free };
+
+static int get_landmark(Request *request, unsigned number, CacheEntry **ret, Reason *reterr) {
+        CacheKey key = memory_key(request->memory, MEMORY_LANDMARK, request->run->offset, number);
+
+        return cache_get(request->memory->cache, key, &landmark_loader, request, ret, reterr);
+}
+
+static CacheKey place_key(const Request *request, unsigned number) {
+        return memory_key(request->memory, MEMORY_PLACE, request->run->offset, number);
+}
+
+/* Whether somebody has left a place not far before, or is about to. That at the beginning is always there. */
+static bool is_on_a_trail(const Request *request, unsigned number) {
+        for (unsigned back = 1; back <= TRAIL_PIECES && back < number; back++)
+                if (cache_has(request->memory->cache, place_key(request, number - back)))
+                        return true;
+        return false;
+}
+
+static int follow_trail(Request *request, unsigned number, Lz4Place **ret, Reason *reterr) {
+        CLEANUP(cache_releasep) CacheEntry *before = NULL;
+        int rc = get_place(request, number - 1, &before, reterr);
+
+        return rc < 0 ? rc : step(request, cache_value(before), number - 1, ret, reterr);
 }
 
 static int load_place(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
@@ -64,8 +123,11 @@ static int load_place(void *context, CacheKey key, void **ret, size_t *ret_cost,
         Lz4Place *place = NULL;
         int rc;
 
-        rc = number == 0 ? lz4_place_begin(request->bytes, request->run, &place, reterr)
-                         : make_place(request, number - 1, &place, reterr);
+        if (number == 0)
+                rc = lz4_place_begin(request->bytes, request->run, &place, reterr);
+        else
+                rc = is_on_a_trail(request, number) ? follow_trail(request, number, &place, reterr)
+                                                    : approach(request, number / LANDMARK_PIECES, number, &place, reterr);
         if (rc < 0)
                 return rc;
         *ret = place;
@@ -77,9 +139,7 @@ static const CacheLoader place_loader = { load_place, free };
 
 /* The place before a piece of this number. */
 static int get_place(Request *request, unsigned number, CacheEntry **ret, Reason *reterr) {
-        CacheKey key = memory_key(request->memory, MEMORY_PLACE, request->run->offset, number);
-
-        return cache_get(request->memory->cache, key, &place_loader, request, ret, reterr);
+        return cache_get(request->memory->cache, place_key(request, number), &place_loader, request, ret, reterr);
 }
 
 /* A whole piece. The place behind it is made in one go with it, once for all who need either. */
@@ -122,20 +182,24 @@ static int load_piece(void *context, CacheKey key, void **ret, size_t *ret_cost,
 
 static const CacheLoader piece_loader = { load_piece, free };
 
-/* [start, end) of a piece, unpacked as far as that: also where what lies behind is damaged. */
+/* [start, end) of a piece, unpacked as far as that: also where what lies behind is damaged. Who reads here and there leaves
+ * no trail, but landmarks. */
 static int read_part(Request *request, const Lz4Header *header, unsigned number, void *buffer, size_t start,
                      size_t end, Reason *reterr) {
         size_t length = (size_t) min_u64(round_up(end, header->block_size), piece_length(header, number));
-        CLEANUP(cache_releasep) CacheEntry *place = NULL;
-        CLEANUP(freep) unsigned char *bytes = malloc(length);
+        CLEANUP(cache_releasep) CacheEntry *cached = NULL;
+        CLEANUP(freep) Lz4Place *approached = NULL;
+        unsigned char *bytes;
         int rc;
 
-        if (!bytes)
-                return fail_oom(reterr);
-        rc = get_place(request, number, &place, reterr);
+        rc = is_on_a_trail(request, number) ? get_place(request, number, &cached, reterr)
+                                            : approach(request, number / LANDMARK_PIECES, number, &approached, reterr);
         if (rc < 0)
                 return rc;
-        rc = lz4_unpack(request->bytes, request->run, cache_value(place), bytes, length, NULL, reterr);
+        bytes = scratch_get(SCRATCH_PIECE, piece_size(header));
+        if (!bytes)
+                return fail_oom(reterr);
+        rc = lz4_unpack(request->bytes, request->run, approached ?: cache_value(cached), bytes, length, NULL, reterr);
         if (rc < 0)
                 return rc;
         memcpy(buffer, bytes + start, end - start);

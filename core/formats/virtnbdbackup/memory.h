@@ -11,6 +11,7 @@ typedef enum MemoryKind {
         MEMORY_SEGMENT, /* of the index */
         MEMORY_PLACE,   /* to go on unpacking from */
         MEMORY_PIECE,   /* unpacked */
+        MEMORY_LANDMARK, /* a place, packed */
 } MemoryKind;
 
 typedef struct Memory {
