@@ -14,6 +14,7 @@
 #include "partitions/partitions.h"
 #include "path.h"
 #include "util/program.h"
+#include "util/text.h"
 
 enum { OPTION_FOREGROUND, OPTION_UNMOUNT };
 static const CommandOption options[] = {
@@ -151,10 +152,9 @@ static int mount_volume(FilesPlace *place, const Path *path, const Volume *volum
         Reason reason = REASON_INIT;
         int rc;
 
-        if (asprintf(&image, "%s/%s/%s/%s.raw", files_place_tree(place), vm_name(path->vm), path->point, volume->name) < 0) {
-                image = NULL;
+        if (text_format(&image, "%s/%s/%s/%s.raw", files_place_tree(place), vm_name(path->vm), path->point,
+                        volume->name) < 0)
                 return fail_oom(reterr);
-        }
         rc = files_place_add(place, volume->name, &target, reterr);
         if (rc < 0)
                 return rc;

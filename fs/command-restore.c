@@ -14,6 +14,7 @@
 #include "restore/restore.h"
 #include "restore/target.h"
 #include "source-words.h"
+#include "util/text.h"
 
 enum {
         OPTION_FORMAT, OPTION_FORCE, OPTION_VERIFY, OPTION_ON_SOURCE_ERROR, OPTION_JSON,
@@ -80,7 +81,7 @@ static int make_vm(const Path *path, const char *target, const Context *context,
         wish.options = context->options;
         wish.warn = warn;
         /* With a slash it is no pool. */
-        if (target && asprintf(&directory, "%s%s", strchr(target, '/') ? "" : "./", target) < 0)
+        if (target && text_format(&directory, "%s%s", strchr(target, '/') ? "" : "./", target) < 0)
                 return fail_oom(reterr);
         if (directory)
                 wish.place = directory;

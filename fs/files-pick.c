@@ -9,6 +9,7 @@
 #include "partitions/partitions.h"
 #include "repository/vm.h"
 #include "table.h"
+#include "util/text.h"
 
 #define CHOICES_MAX 20 /* that are listed: the newest of many points */
 
@@ -165,7 +166,7 @@ static int pick_directory(const char *vm, char **ret, Reason *reterr) {
         CLEANUP(freep) char *question = NULL;
         char *answer;
 
-        if (asprintf(&proposal, "%s-files", vm) < 0 || asprintf(&question, "Directory [%s]:", proposal) < 0)
+        if (text_format(&proposal, "%s-files", vm) < 0 || text_format(&question, "Directory [%s]:", proposal) < 0)
                 return fail_oom(reterr);
         answer = ask(question);
         if (!answer)
@@ -198,7 +199,7 @@ int files_pick(char **ret_repository, char **ret_path, char **ret_directory, Rea
                 rc = pick_partition(vm, point, &partition, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&path, "%s/%s%s%s", vm_name(vm), point, *partition ? "/" : "", partition) < 0)
+        if (text_format(&path, "%s/%s%s%s", vm_name(vm), point, *partition ? "/" : "", partition) < 0)
                 return fail_oom(reterr);
         rc = pick_directory(vm_name(vm), ret_directory, reterr);
         if (rc < 0)

@@ -14,6 +14,7 @@
 #include "mountinfo.h"
 #include "util/cleanup.h"
 #include "util/program.h"
+#include "util/text.h"
 
 #define OWN ".virtbackupfs"
 #define PATIENCE_MS 10000 /* until a program that was serving a file system has ended */
@@ -44,7 +45,7 @@ const char *files_place_tree(const FilesPlace *place) {
 static char *join(const char *directory, const char *name) {
         char *path;
 
-        return asprintf(&path, "%s/%s", directory, name) < 0 ? NULL : path;
+        return text_format(&path, "%s/%s", directory, name) < 0 ? NULL : path;
 }
 
 static bool has(const char *directory, const char *name) {

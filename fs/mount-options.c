@@ -9,6 +9,7 @@
 #include "number.h"
 #include "repository/repository.h"
 #include "util/bytes.h"
+#include "util/text.h"
 
 #define CACHE_MIN (1u << 20)
 #define THREADS_DEFAULT 16 /* each has a buffer of 1 MiB or two; what comes beyond waits its turn */
@@ -53,7 +54,7 @@ static const char *value_of(const char *word, const char *key) {
 static int pass(MountOptions *options, const char *word, Reason *reterr) {
         char *longer;
 
-        if (asprintf(&longer, "%s%s%s", options->passed ?: "", options->passed ? "," : "", word) < 0)
+        if (text_format(&longer, "%s%s%s", options->passed ?: "", options->passed ? "," : "", word) < 0)
                 return fail_oom(reterr);
         free(options->passed);
         options->passed = longer;

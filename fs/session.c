@@ -16,6 +16,7 @@
 #include "direct-mapping.h"
 #include "log.h"
 #include "util/cleanup.h"
+#include "util/text.h"
 
 #define SAID_MAX 2048
 
@@ -102,7 +103,7 @@ static int add_options(const Mount *mount, const MountOptions *options, struct f
         CLEANUP(freep) char *words = NULL;
         int bad;
 
-        if (asprintf(&name, "fsname=%s", options->fsname ?: repository_path(mount->tree.repository)) < 0)
+        if (text_format(&name, "fsname=%s", options->fsname ?: repository_path(mount->tree.repository)) < 0)
                 return -ENOMEM;
         bad = fuse_opt_add_opt(&words, "default_permissions,subtype=virtbackupfs");
         if (options->allow_other)

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define INPUT_MAX (32u << 10) /* bytes */
@@ -39,7 +40,7 @@ static int append(const char *given, char **source, Reason *reterr) {
         CLEANUP(freep) char *word = escape_spaces(given);
         char *longer;
 
-        if (!word || asprintf(&longer, "%s%s%s", *source ?: "", *source ? " " : "", word) < 0)
+        if (!word || text_format(&longer, "%s%s%s", *source ?: "", *source ? " " : "", word) < 0)
                 return fail_oom(reterr);
         free(*source);
         *source = longer;

@@ -5,6 +5,7 @@
 
 #include "capture/capture-private.h"
 #include "capture/leftovers.h"
+#include "util/text.h"
 
 static void warn_from_source(void *context, const char *line) {
         const Run *run = context;
@@ -114,10 +115,8 @@ static int name_checkpoint(Run *run, Reason *reterr) {
         if (rc < 0)
                 return rc;
         free(run->checkpoint);
-        if (asprintf(&run->checkpoint, "virtbackupfs-%s-%s-%s", repository, when, random) < 0) {
-                run->checkpoint = NULL;
+        if (text_format(&run->checkpoint, "virtbackupfs-%s-%s-%s", repository, when, random) < 0)
                 return fail_oom(reterr);
-        }
         return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "capture/readers.h"
 #include "capture/survey.h"
 #include "formats/native/layer-writer.h"
+#include "util/text.h"
 
 #define SKIPS_TOLD 16 /* ranges; after that only how much it was in all */
 
@@ -152,10 +153,8 @@ static int new_writer(const Copy *copy, const Manifest *manifest, const char *di
         };
         int rc;
 
-        if (asprintf(&path, "data/%s/%s", manifest->capture, file) < 0) {
-                path = NULL;
+        if (text_format(&path, "data/%s/%s", manifest->capture, file) < 0)
                 return fail_oom(reterr);
-        }
         rc = new_sink(copy, path, &sink, reterr);
         if (rc < 0)
                 return rc;
@@ -180,10 +179,8 @@ static int describe_disk(const Copy *copy, size_t disk, ManifestDisk *ret) {
         ret->layers[0].format = strdup("native");
         if (!ret->layers[0].format)
                 return -ENOMEM;
-        if (asprintf(&ret->layers[0].file, "%s.layer", source->name) < 0) {
-                ret->layers[0].file = NULL;
+        if (text_format(&ret->layers[0].file, "%s.layer", source->name) < 0)
                 return -ENOMEM;
-        }
         if (copy->base->manifest && !base_disk_by_bitmap(base)) {
                 Reason why;
 

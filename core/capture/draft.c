@@ -9,6 +9,7 @@
 #include "codec/checksum.h"
 #include "util/directory.h"
 #include "util/file.h"
+#include "util/text.h"
 
 #define NAME_TRIES 100 /* other names for a point when one is taken meanwhile */
 
@@ -48,9 +49,7 @@ static int next_serial(Vm *vm, uint32_t *ret, Reason *reterr) {
 static char *draft_path(const Draft *draft, const char *name) {
         char *path;
 
-        if (asprintf(&path, "data/%s%s%s", draft->manifest->capture, name ? "/" : "", name ?: "") < 0)
-                return NULL;
-        return path;
+        return text_format(&path, "data/%s%s%s", draft->manifest->capture, name ? "/" : "", name ?: "") < 0 ? NULL : path;
 }
 
 /* The rest of a manifest that has a name, and its directory. */
@@ -66,9 +65,8 @@ static int make_place(Draft *draft, const char *checkpoint, Reason *reterr) {
         manifest->vm = strdup(vm_name(draft->vm));
         manifest->vm_uuid = strdup(vm_uuid(draft->vm));
         manifest->checkpoint = checkpoint ? strdup(checkpoint) : NULL;
-        if (asprintf(&manifest->capture, "%s.%s", manifest->name, random) < 0)
-                manifest->capture = NULL;
-        if (manifest->capture && asprintf(&manifest->place, "vms/%s/data/%s/", vm_name(draft->vm), manifest->capture) < 0)
+        (void) text_format(&manifest->capture, "%s.%s", manifest->name, random);
+        if (manifest->capture && text_format(&manifest->place, "vms/%s/data/%s/", vm_name(draft->vm), manifest->capture) < 0)
                 manifest->place = NULL;
         if (!manifest->vm || !manifest->vm_uuid || (checkpoint && !manifest->checkpoint) || !manifest->place)
                 return fail_oom(reterr);
@@ -130,10 +128,8 @@ static bool link_previous(const Draft *draft, const char *path, const char *name
             manifest_read_file(draft->vm, draft->previous, name, &before, &previous_length, NULL) < 0 ||
             previous_length != length || memcmp(before, content, length) != 0)
                 return false;
-        if (asprintf(&previous, "data/%s/%s", draft->previous->capture, name) < 0) {
-                previous = NULL;
+        if (text_format(&previous, "data/%s/%s", draft->previous->capture, name) < 0)
                 return false;
-        }
         return linkat(vm_fd(draft->vm), previous, vm_fd(draft->vm), path, 0) == 0;
 }
 

@@ -15,6 +15,7 @@
 #include "util/bytes.h"
 #include "util/directory.h"
 #include "util/io.h"
+#include "util/text.h"
 
 #define PARTIAL ".partial"
 #define PROGRESS "user.virtbackupfs.progress" /* of a partial file: "DONE TOTAL" */
@@ -42,9 +43,9 @@ static char *default_path(void) {
         if (geteuid() == 0)
                 return strdup("/var/cache/virtbackupfs");
         if (cache && *cache == '/')
-                return asprintf(&path, "%s/virtbackupfs", cache) < 0 ? NULL : path;
+                return text_format(&path, "%s/virtbackupfs", cache) < 0 ? NULL : path;
         if (home && *home == '/')
-                return asprintf(&path, "%s/.cache/virtbackupfs", home) < 0 ? NULL : path;
+                return text_format(&path, "%s/.cache/virtbackupfs", home) < 0 ? NULL : path;
         return NULL;
 }
 

@@ -7,6 +7,7 @@
 #include "codec/checksum.h"
 #include "util/bytes.h"
 #include "util/cleanup.h"
+#include "util/text.h"
 
 /* A copy of a text that may be NULL; *bad becomes -ENOMEM. */
 static const char *copy(const char *text, int *bad) {
@@ -159,9 +160,7 @@ FoundEntry *found_entry(FoundDirectory *directory, const char *name) {
 char *found_path(const FoundDirectory *directory, const char *name) {
         char *path;
 
-        if (asprintf(&path, "%s%s%s", directory->path, *directory->path ? "/" : "", name) < 0)
-                return NULL;
-        return path;
+        return text_format(&path, "%s%s%s", directory->path, *directory->path ? "/" : "", name) < 0 ? NULL : path;
 }
 
 uint64_t found_seal(const struct stat *st) {

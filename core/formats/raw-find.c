@@ -7,6 +7,7 @@
 #include "formats/raw.h"
 #include "util/bytes.h"
 #include "util/io.h"
+#include "util/text.h"
 
 #define LOOK_LENGTH 4096u /* bytes from the beginning that tell: what lies behind is worth no other read */
 #define SIZE_LEAST (64u << 10) /* of what is taken for a disk though its name does not say so */
@@ -109,8 +110,7 @@ static bool is_ambiguous(FoundDirectory *directory, const bool *images, size_t i
                 CLEANUP(freep) char *other = NULL;
                 const FoundEntry *entry;
 
-                if (asprintf(&other, "%.*s%s", (int) stem_length(name), name, extensions[i]) < 0) {
-                        other = NULL;
+                if (text_format(&other, "%.*s%s", (int) stem_length(name), name, extensions[i]) < 0) {
                         *bad = -ENOMEM;
                         return false;
                 }

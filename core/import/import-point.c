@@ -8,6 +8,7 @@
 #include "chain/chain.h"
 #include "formats/kept.h"
 #include "import/chain-reader.h"
+#include "util/text.h"
 
 #define KEPT_WHOLE_MAX (16u << 20) /* bytes: longer files are kept compressed, as a layer */
 
@@ -59,10 +60,8 @@ static int check_stored(const ImportPoint *import, const Manifest *stored, const
         Transport transport = { .import = import };
         LayerCheck check = { see_checked, &transport };
 
-        if (asprintf(&name, "%s (checking)", disk ? disk->name : file->name) < 0) {
-                name = NULL;
+        if (text_format(&name, "%s (checking)", disk ? disk->name : file->name) < 0)
                 return fail_oom(reterr);
-        }
         transport.name = name;
         return disk ? manifest_check_disk(import->from, stored, disk, &check, reterr)
                     : manifest_check_file(import->from, stored, file, &check, reterr);
@@ -97,10 +96,8 @@ static int new_writer(const ImportPoint *import, const Manifest *manifest, const
         };
         int rc;
 
-        if (asprintf(&path, "data/%s/%s", manifest->capture, file) < 0) {
-                path = NULL;
+        if (text_format(&path, "data/%s/%s", manifest->capture, file) < 0)
                 return fail_oom(reterr);
-        }
         rc = file_sink_create(vm_fd(import->vm), path, &sink, reterr);
         if (rc == 0)
                 rc = layer_writer_new(sink, &description, ret, reterr);
@@ -179,8 +176,7 @@ static int describe_disk(const ImportPoint *import, const ManifestDisk *stored, 
                 return -ENOMEM;
         ret->layer_count = 1;
         ret->layers->format = strdup("native");
-        if (asprintf(&ret->layers->file, "%s.layer", stored->name) < 0)
-                ret->layers->file = NULL;
+        (void) text_format(&ret->layers->file, "%s.layer", stored->name);
         return ret->layers->format && ret->layers->file ? 0 : -ENOMEM;
 }
 
@@ -245,8 +241,7 @@ static int import_long_file(const ImportPoint *import, const ManifestFile *store
                 .length = layer_disk_size(layer),
         };
         manifest->file_count++;
-        if (asprintf(&file->file, "%s.kept", stored->name) < 0)
-                file->file = NULL;
+        (void) text_format(&file->file, "%s.kept", stored->name);
         if (!file->name || !file->format || !file->file)
                 return fail_oom(reterr);
         rc = transport_run(&transport, manifest, file->file, NULL, &totals, &(uint64_t) { 0 }, ret_source_failed, reterr);

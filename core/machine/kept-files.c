@@ -10,6 +10,7 @@
 
 #include "sources/tpm-place.h"
 #include "util/file.h"
+#include "util/text.h"
 
 void kept_files_clear(KeptFiles *files) {
         for (size_t i = 0; i < files->count; i++) {
@@ -76,7 +77,7 @@ static int place_boot_file(const KeptWish *wish, const char *name, KeptFiles *fi
 
         if (!manifest_find_file(wish->manifest, name))
                 return 0;
-        if (asprintf(&path, "%s/%s-%s", wish->directory, wish->name, name) < 0)
+        if (text_format(&path, "%s/%s-%s", wish->directory, wish->name, name) < 0)
                 return fail_oom(reterr);
         rc = write_kept(wish, name, path, files, reterr);
         if (rc < 0)
@@ -135,7 +136,7 @@ static int place_tpm_file(const KeptWish *wish, const char *name, KeptFiles *fil
         CLEANUP(freep) char *path = NULL;
         int rc;
 
-        if (!directory || asprintf(&path, "%s/%s", directory, name) < 0)
+        if (!directory || text_format(&path, "%s/%s", directory, name) < 0)
                 return fail_oom(reterr);
         rc = make_directories(wish, directory, 0700, files);
         if (rc < 0)
@@ -156,7 +157,7 @@ static int place_tpm(const KeptWish *wish, KeptFiles *files, char **ret_note) {
                 Reason reason;
 
                 if (tpm_version(name) && place_tpm_file(wish, name, files, &reason) < 0)
-                        return asprintf(ret_note, "its TPM starts without what it knew: %s", reason.text) < 0 ? -ENOMEM : 0;
+                        return text_format(ret_note, "its TPM starts without what it knew: %s", reason.text);
         }
         return 0;
 }

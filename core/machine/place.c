@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "util/text.h"
+
 #define DEFAULT_POOL "default"
 #define SYSTEM_DIRECTORY "/var/lib/libvirt/images"
 
@@ -25,11 +27,11 @@ static int own_directory(const Hypervisor *hypervisor, char **ret, Reason *reter
         int rc;
 
         if (!hypervisor_is_session(hypervisor))
-                rc = asprintf(&path, "%s", SYSTEM_DIRECTORY);
+                rc = text_format(&path, "%s", SYSTEM_DIRECTORY);
         else if (data && data[0] == '/')
-                rc = asprintf(&path, "%s/libvirt/images", data);
+                rc = text_format(&path, "%s/libvirt/images", data);
         else
-                rc = asprintf(&path, "%s/.local/share/libvirt/images", home ?: "");
+                rc = text_format(&path, "%s/.local/share/libvirt/images", home ?: "");
         if (rc < 0)
                 return fail_oom(reterr);
         rc = make_directories(path);

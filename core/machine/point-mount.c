@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "util/program.h"
+#include "util/text.h"
 
 #define OUTPUT_MAX 4096
 #define OWN_NAME "virtbackupfs: "
@@ -28,9 +29,8 @@ static int options(const PointMountWish *wish, char **ret) {
                 return -ENOMEM;
         plain(held_by);
         if (hypervisor_uid(wish->hypervisor) == geteuid())
-                return asprintf(ret, "ro,hold=%s", held_by) < 0 ? -ENOMEM : 0;
-        return asprintf(ret, "ro,hold=%s,allow_other,gid=%u,umask=027", held_by, hypervisor_gid(wish->hypervisor)) < 0
-                       ? -ENOMEM : 0;
+                return text_format(ret, "ro,hold=%s", held_by);
+        return text_format(ret, "ro,hold=%s,allow_other,gid=%u,umask=027", held_by, hypervisor_gid(wish->hypervisor));
 }
 
 int point_mount_start(const PointMountWish *wish, const atomic_bool *cancel, Reason *reterr) {
@@ -62,7 +62,7 @@ PointMountState point_mount_state(const char *mountpoint) {
 
         if (stat(mountpoint, &inside) < 0)
                 return errno == ENOENT ? POINT_MOUNT_NONE : POINT_MOUNT_DEAD;
-        if (asprintf(&above, "%s/..", mountpoint) < 0 || stat(above, &outside) < 0)
+        if (text_format(&above, "%s/..", mountpoint) < 0 || stat(above, &outside) < 0)
                 return POINT_MOUNT_NONE;
         return inside.st_dev == outside.st_dev ? POINT_MOUNT_NONE : POINT_MOUNT_LIVES;
 }

@@ -14,6 +14,7 @@
 #include "machine/point-mount.h"
 #include "util/directory.h"
 #include "util/io.h"
+#include "util/text.h"
 
 #define MOUNT_DIRECTORY "mnt"
 
@@ -24,10 +25,8 @@ static int plan_disk(const Recovery *recovery, const ManifestDisk *disk, Recover
 
         planned->name = strdup(disk->name);
         planned->size = disk->size;
-        if (asprintf(&planned->path, "%s/%s-%s.qcow2", recovery->directory, note->name, disk->name) < 0)
-                planned->path = NULL;
-        if (asprintf(&planned->backing, "%s/%s/%s/%s.raw", recovery->mountpoint, note->vm, note->point, disk->name) < 0)
-                planned->backing = NULL;
+        (void) text_format(&planned->path, "%s/%s-%s.qcow2", recovery->directory, note->name, disk->name);
+        (void) text_format(&planned->backing, "%s/%s/%s/%s.raw", recovery->mountpoint, note->vm, note->point, disk->name);
         return planned->name && planned->path && planned->backing ? 0 : -ENOMEM;
 }
 
@@ -82,7 +81,7 @@ int recovery_mount(Recovery *recovery, Reason *reterr) {
                 .repository = recovery->note.repository,
                 .mountpoint = recovery->mountpoint,
                 .hypervisor = recovery->hypervisor,
-                .held_by = asprintf(&held_by, "the recovery of %s", recovery->note.name) < 0 ? "a recovery" : held_by,
+                .held_by = text_format(&held_by, "the recovery of %s", recovery->note.name) < 0 ? "a recovery" : held_by,
         };
         int rc = point_mount_start(&wish, recovery->wish->cancel, reterr);
 

@@ -14,6 +14,7 @@
 #include "machine/recovery-private.h"
 #include "repository/points-lock.h"
 #include "util/io.h"
+#include "util/text.h"
 
 static void recovery_clear(Recovery *recovery) {
         origin_clear(&recovery->origin);
@@ -70,8 +71,8 @@ static int find_place(Recovery *recovery, Reason *reterr) {
 
         if (rc < 0)
                 return rc;
-        if (asprintf(&recovery->own_name, "%s.recovery", recovery->note.name) < 0 ||
-            asprintf(&recovery->mountpoint, "%s/%s/mnt", recovery->directory, recovery->own_name) < 0)
+        if (text_format(&recovery->own_name, "%s.recovery", recovery->note.name) < 0 ||
+            text_format(&recovery->mountpoint, "%s/%s/mnt", recovery->directory, recovery->own_name) < 0)
                 return fail_oom(reterr);
         recovery->directory_fd = open(recovery->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (recovery->directory_fd < 0)

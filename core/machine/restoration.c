@@ -12,6 +12,7 @@
 #include "machine/origin.h"
 #include "machine/place.h"
 #include "util/directory.h"
+#include "util/text.h"
 
 #define FORMAT_DEFAULT "qcow2"
 
@@ -74,8 +75,8 @@ static int plan_disks(Restoration *restoration, Reason *reterr) {
                 char *path = NULL;
                 struct stat st;
 
-                if (asprintf(&path, "%s/%s-%s.%s", restoration->directory, restoration->name, manifest->disks[i].name,
-                             restoration->format) < 0)
+                if (text_format(&path, "%s/%s-%s.%s", restoration->directory, restoration->name, manifest->disks[i].name,
+                                restoration->format) < 0)
                         return fail_oom(reterr);
                 restoration->disks[i] = (MachineDisk) { .name = manifest->disks[i].name, .path = path,
                                                         .format = restoration->format };
@@ -90,8 +91,8 @@ static int plan(Restoration *restoration, Reason *reterr) {
 
         if (rc < 0)
                 return rc;
-        if (asprintf(&restoration->own_name, "%s.restore", restoration->name) < 0 ||
-            asprintf(&restoration->own_path, "%s/%s", restoration->directory, restoration->own_name) < 0)
+        if (text_format(&restoration->own_name, "%s.restore", restoration->name) < 0 ||
+            text_format(&restoration->own_path, "%s/%s", restoration->directory, restoration->own_name) < 0)
                 return fail_oom(reterr);
         restoration->directory_fd = open(restoration->directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (restoration->directory_fd < 0)
@@ -149,7 +150,7 @@ static int place_disks(Restoration *restoration, Reason *reterr) {
                 const MachineDisk *disk = &restoration->disks[restoration->placed];
                 CLEANUP(freep) char *restored = NULL;
 
-                if (asprintf(&restored, "%s/%s.%s", restoration->own_path, disk->name, restoration->format) < 0)
+                if (text_format(&restored, "%s/%s.%s", restoration->own_path, disk->name, restoration->format) < 0)
                         return fail_oom(reterr);
                 if (chmod(restored, 0600) < 0)
                         return fail_errno(reterr, -errno, "cannot close %s to others", restored);

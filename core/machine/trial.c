@@ -19,6 +19,7 @@
 #include "repository/points-lock.h"
 #include "util/clock.h"
 #include "util/directory.h"
+#include "util/text.h"
 
 #define DEFAULT_PLACE "/var/tmp"
 #define PREFIX "virtbackupfs-test-"
@@ -57,7 +58,7 @@ static void take_away(const char *base, const char *name) {
         CLEANUP(freep) char *mountpoint = NULL;
         CLEANUP(close_fd) int fd = open(base, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-        if (fd < 0 || asprintf(&mountpoint, "%s/%s/mnt", base, name) < 0)
+        if (fd < 0 || text_format(&mountpoint, "%s/%s/mnt", base, name) < 0)
                 return;
         if (point_mount_end(mountpoint, NULL) == 0)
                 (void) remove_tree(fd, name, NULL);
@@ -75,11 +76,11 @@ static int look_at_leftover(void *context, const char *name) {
         CLEANUP(close_fd) int lock_fd = -1;
         struct stat st;
 
-        if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || asprintf(&path, "%s/%s", search->base, name) < 0 ||
+        if (strncmp(name, PREFIX, strlen(PREFIX)) != 0 || text_format(&path, "%s/%s", search->base, name) < 0 ||
             lstat(path, &st) < 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() || lock(path, &lock_fd, NULL) < 0)
                 return 0;
         take_away(search->base, name);
-        if (asprintf(&line, "%s, which a test left that was killed, is taken away", path) >= 0)
+        if (text_format(&line, "%s, which a test left that was killed, is taken away", path) >= 0)
                 search->trial->wish->tell(search->trial->wish->context, line);
         return 0;
 }
@@ -93,13 +94,13 @@ static int make_directory_of_own(Trial *trial, const char *base, Reason *reterr)
         if (fd < 0)
                 return fail_errno(reterr, -errno, "directory %s", base);
         (void) scan_directory(fd, ".", look_at_leftover, (void *) &search, NULL);
-        if (asprintf(&path, "%s/" PREFIX "XXXXXX", base) < 0)
+        if (text_format(&path, "%s/" PREFIX "XXXXXX", base) < 0)
                 return fail_oom(reterr);
         if (!mkdtemp(path))
                 return fail_errno(reterr, -errno, "cannot make a directory in %s", base);
         trial->directory = STEAL_PTR(path);
-        if (asprintf(&trial->mountpoint, "%s/mnt", trial->directory) < 0 ||
-            asprintf(&trial->name, "%s-test-%s", trial->origin.name, trial->directory + strlen(trial->directory) - 6) < 0)
+        if (text_format(&trial->mountpoint, "%s/mnt", trial->directory) < 0 ||
+            text_format(&trial->name, "%s-test-%s", trial->origin.name, trial->directory + strlen(trial->directory) - 6) < 0)
                 return fail_oom(reterr);
         if (chmod(trial->directory, mode) < 0 || mkdir(trial->mountpoint, mode) < 0)
                 return fail_errno(reterr, -errno, "cannot make %s", trial->mountpoint);
@@ -171,11 +172,11 @@ static int make_disks(Trial *trial, Reason *reterr) {
                 char *path = NULL, *backing = NULL;
                 int rc;
 
-                if (asprintf(&path, "%s/%s.qcow2", trial->directory, disk->name) < 0)
+                if (text_format(&path, "%s/%s.qcow2", trial->directory, disk->name) < 0)
                         return fail_oom(reterr);
                 trial->disks[i] = (MachineDisk) { .name = disk->name, .path = path, .format = "qcow2" };
-                if (asprintf(&backing, "%s/%s/%s/%s.raw", trial->mountpoint, vm_name(trial->origin.vm), manifest->name,
-                             disk->name) < 0)
+                if (text_format(&backing, "%s/%s/%s/%s.raw", trial->mountpoint, vm_name(trial->origin.vm), manifest->name,
+                                disk->name) < 0)
                         return fail_oom(reterr);
                 trial->disks[i].backing = backing;
                 rc = overlay_make(path, backing, disk->size, trial->wish->cancel, reterr);
@@ -227,7 +228,8 @@ static int boot(Trial *trial, Reason *reterr) {
 
         uuid_generate(uuid);
         uuid_unparse_lower(uuid, trial->uuid);
-        if (asprintf(&console, "%s/console", trial->directory) < 0 || asprintf(&agent, "%s/agent", trial->directory) < 0)
+        if (text_format(&console, "%s/console", trial->directory) < 0 ||
+            text_format(&agent, "%s/agent", trial->directory) < 0)
                 return fail_oom(reterr);
         rc = mount_point(trial, reterr);
         if (rc == 0)

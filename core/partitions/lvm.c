@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "util/bytes.h"
+#include "util/text.h"
 
 #define SECTOR 512
 #define SEGMENTS_MAX 100000
@@ -279,8 +280,7 @@ static int add(LvmVolumes *volumes, const Group *group, const char *name, LvmVol
 
         if (grown)
                 volumes->items = grown;
-        if (!grown || asprintf(&volume->name, "%s-%s", group->name, name) < 0) {
-                volume->name = NULL;
+        if (!grown || text_format(&volume->name, "%s-%s", group->name, name) < 0) {
                 volume_clear(volume);
                 return -ENOMEM;
         }
@@ -315,8 +315,8 @@ static int add_snapshot(LvmVolumes *volumes, const Group *group, const json_t *j
 
         if (!is_name(name) || !is_listed_here(group, json_object_get(group->logical, name)))
                 return 0;
-        if (asprintf(&volume.trouble, "it is a snapshot of %.127s, which LVM alone knows how to read",
-                     text_of(json_object_get(segment, "origin"))) < 0)
+        if (text_format(&volume.trouble, "it is a snapshot of %.127s, which LVM alone knows how to read",
+                        text_of(json_object_get(segment, "origin"))) < 0)
                 return -ENOMEM;
         return add(volumes, group, name, &volume);
 }

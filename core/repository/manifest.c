@@ -7,6 +7,7 @@
 #include "repository/backend.h"
 #include "repository/manifest-json.h"
 #include "util/bytes.h"
+#include "util/text.h"
 
 #define POINTS_PATH_MAX (sizeof "points/.json" + POINT_NAME_MAX)
 
@@ -137,7 +138,7 @@ uint64_t manifest_stored(const Manifest *manifest) {
 int manifest_layer_location(const Manifest *manifest, const ManifestLayer *layer, LayerLocation *ret, Reason *reterr) {
         char *path;
 
-        if (asprintf(&path, "%s%s", manifest->place, layer->file) < 0)
+        if (text_format(&path, "%s%s", manifest->place, layer->file) < 0)
                 return fail_oom(reterr);
         *ret = (LayerLocation) {
                 .format = layer->format, .path = path, .member = layer->member, .length = layer->length, .seal = layer->seal,
@@ -170,7 +171,7 @@ const ManifestFile *manifest_find_file(const Manifest *manifest, const char *nam
 static int file_location(const Manifest *manifest, const ManifestFile *file, LayerLocation *ret, Reason *reterr) {
         char *path;
 
-        if (asprintf(&path, "%s%s", manifest->place, file->file ?: file->name) < 0)
+        if (text_format(&path, "%s%s", manifest->place, file->file ?: file->name) < 0)
                 return fail_oom(reterr);
         *ret = (LayerLocation) {
                 .format = file->format ?: "kept",

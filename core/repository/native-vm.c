@@ -5,6 +5,7 @@
 #include "repository/manifest-json.h"
 #include "repository/native.h"
 #include "util/directory.h"
+#include "util/text.h"
 
 #define POINT_SUFFIX ".json"
 #define POINTS_PATH_MAX (sizeof "points/.json" + POINT_NAME_MAX)
@@ -93,7 +94,7 @@ static int native_read_manifest(Vm *vm, const char *name, Manifest **ret, Reason
                 return fail_oom(reterr);
         free(manifest->vm);
         manifest->vm = STEAL_PTR(place);
-        if (asprintf(&place, "vms/%s/data/%s/", vm->name, manifest->capture) < 0)
+        if (text_format(&place, "vms/%s/data/%s/", vm->name, manifest->capture) < 0)
                 return fail_oom(reterr);
         manifest->place = place;
         *ret = STEAL_PTR(manifest);

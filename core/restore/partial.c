@@ -12,6 +12,7 @@
 #include "util/cleanup.h"
 #include "util/direct.h"
 #include "util/directory.h"
+#include "util/text.h"
 
 #define SUFFIX ".partial"
 #define LOCK_BYTE (INT64_C(1) << 60) /* far from those that QEMU locks in an image */
@@ -49,7 +50,7 @@ static int settle_path(const char *path, char **ret, Reason *reterr) {
                 return fail_errno(reterr, -errno, "cannot reach the directory of %s", path);
         if (path[strlen(path) - 1] == '/' || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
                 return fail(reterr, -ENOENT, "there is no directory %s", path);
-        if (asprintf(ret, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, name) < 0)
+        if (text_format(ret, "%s/%s", strcmp(directory, "/") == 0 ? "" : directory, name) < 0)
                 return fail_oom(reterr);
         return 0;
 }
@@ -106,10 +107,8 @@ int partial_open(const char *path, bool replace, Partial *ret, Reason *reterr) {
                 rc = check_old(&partial, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&partial.partial_path, "%s" SUFFIX, partial.path) < 0) {
-                partial.partial_path = NULL;
+        if (text_format(&partial.partial_path, "%s" SUFFIX, partial.path) < 0)
                 return fail_oom(reterr);
-        }
         do {
                 close_fd(&partial.fd);
                 partial.fd = -1;

@@ -9,6 +9,7 @@
 #include "restore/transfer.h"
 #include "util/bytes.h"
 #include "util/scratch.h"
+#include "util/text.h"
 
 #define SAMPLES 64 /* places of a target that are looked at for old content, besides its ends */
 
@@ -178,14 +179,10 @@ int restore_disk(Vm *vm, const char *point, const char *disk, const char *target
                 rc = chain_open(vm, point, disk, &chain, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&what, "%s/%s/%s", manifest->vm_uuid, manifest->capture, disk) < 0) {
-                what = NULL;
+        if (text_format(&what, "%s/%s/%s", manifest->vm_uuid, manifest->capture, disk) < 0)
                 return fail_oom(reterr);
-        }
-        if (asprintf(&path, "%s/%s/%s", vm_name(vm), point, disk) < 0) {
-                path = NULL;
+        if (text_format(&path, "%s/%s/%s", vm_name(vm), point, disk) < 0)
                 return fail_oom(reterr);
-        }
         restore.path = path;
         restore.chain = chain;
         request.size = chain_size(chain);

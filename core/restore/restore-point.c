@@ -13,6 +13,7 @@
 #include "util/directory.h"
 #include "util/io.h"
 #include "util/sealed-json.h"
+#include "util/text.h"
 
 /* {"format": …, "version": 1, "what": TEXT, "disks": [NAME, …]}: which disks are there already; gone when all is. */
 #define NOTE ".virtbackupfs-restore.json"
@@ -40,7 +41,7 @@ static void clear(PointRestore *restore) {
 }
 
 static int make_what(const PointRestore *restore, char **ret, Reason *reterr) {
-        if (asprintf(ret, "%s/%s %s", restore->manifest->vm_uuid, restore->manifest->capture, restore->format) >= 0)
+        if (text_format(ret, "%s/%s %s", restore->manifest->vm_uuid, restore->manifest->capture, restore->format) >= 0)
                 return 0;
         *ret = NULL;
         return fail_oom(reterr);
@@ -95,10 +96,8 @@ static int check_free(const PointRestore *restore, const char *name, const char 
         CLEANUP(freep) char *file = NULL;
         struct stat st;
 
-        if (asprintf(&file, "%s%s", name, suffix) < 0) {
-                file = NULL;
+        if (text_format(&file, "%s%s", name, suffix) < 0)
                 return fail_oom(reterr);
-        }
         if (fstatat(restore->fd, file, &st, AT_SYMLINK_NOFOLLOW) == 0)
                 return fail(reterr, -EEXIST, "%s/%s is there already: --force replaces it", restore->directory, file);
         return errno == ENOENT ? 0 : fail_errno(reterr, -errno, "cannot look at %s/%s", restore->directory, file);
@@ -146,10 +145,8 @@ static int restore_one(PointRestore *restore, uint64_t *skipped, Reason *reterr)
         uint64_t of_disk = 0;
         int rc;
 
-        if (asprintf(&target, "%s/%s.%s", restore->directory, disk, restore->format) < 0) {
-                target = NULL;
+        if (text_format(&target, "%s/%s.%s", restore->directory, disk, restore->format) < 0)
                 return fail_oom(reterr);
-        }
         options.format = restore->format;
         options.replace |= restore->goes_on; /* the names were free, or might be replaced, when it began */
         options.progress = options.progress ? pass_progress : NULL;
@@ -196,10 +193,8 @@ static int write_file(const PointRestore *restore, const ManifestFile *file, Rea
 
         if (rc < 0)
                 return rc;
-        if (asprintf(&partial, "%s.partial", file->name) < 0) {
-                partial = NULL;
+        if (text_format(&partial, "%s.partial", file->name) < 0)
                 return fail_oom(reterr);
-        }
         if (unlinkat(restore->fd, partial, 0) < 0 && errno != ENOENT)
                 return fail_errno(reterr, -errno, "cannot replace %s/%s", restore->directory, partial);
         fd = openat(restore->fd, partial, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);

@@ -9,6 +9,7 @@
 #include "sources/image-identity.h"
 #include "sources/image-server.h"
 #include "sources/job-place.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define SCHEME "file:"
@@ -147,10 +148,8 @@ static int file_settle(DiskSource *base, char **ret, Reason *reterr) {
         rc = settle_format(source, reterr);
         if (rc < 0)
                 return rc;
-        if (uri_escape(source->path, &escaped) < 0 || asprintf(&whole, "file://%s", escaped) < 0) {
-                whole = NULL;
+        if (uri_escape(source->path, &escaped) < 0 || text_format(&whole, "file://%s", escaped) < 0)
                 return fail_oom(reterr);
-        }
         rc = disk_uri_format(whole, parameters, sizeof parameters / sizeof *parameters, ret);
         return rc < 0 ? fail_oom(reterr) : 0;
 }
@@ -262,10 +261,8 @@ static int start(FileSource *source, const SourceView *view, Reason *reterr) {
         rc = job_place_make(&wish, &source->place, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&socket_path, "%s/nbd", source->place.made[0]) < 0) {
-                socket_path = NULL;
+        if (text_format(&socket_path, "%s/nbd", source->place.made[0]) < 0)
                 return fail_oom(reterr);
-        }
         serving.socket_path = socket_path;
         rc = image_server_start(&serving, &source->server, reterr);
         return rc == 0 ? open_reader(source, view, &reader, reterr) : rc;

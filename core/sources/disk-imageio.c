@@ -7,6 +7,7 @@
 #include "sources/imageio-extents.h"
 #include "util/bytes.h"
 #include "util/clock.h"
+#include "util/text.h"
 
 #define READ_MAX (2u << 20)     /* longest read that is offered */
 #define CHANGES_MAX (4u << 20)  /* of an extent list: 32 MiB of memory */
@@ -145,10 +146,8 @@ static int copy_text(const char *text, char **ret) {
 static int add_identity(const ImageioSource *source, Strings *images) {
         CLEANUP(freep) char *text = NULL;
 
-        if (asprintf(&text, "imageio:%s", source->uri.common.image ?: "") < 0) {
-                text = NULL;
+        if (text_format(&text, "imageio:%s", source->uri.common.image ?: "") < 0)
                 return -ENOMEM;
-        }
         return strings_add(images, text);
 }
 

@@ -8,6 +8,7 @@
 #include "sources/disk-imageio.h"
 #include "sources/disk-nbd.h"
 #include "sources/disk-source.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define DISKS_MAX 256
@@ -119,7 +120,7 @@ static int list_identify(Source *base, char **ret, Reason *reterr) {
 static int append_word(char **words, const char *name, const char *text) {
         char *longer;
 
-        if (asprintf(&longer, "%s%s%s=%s", *words ?: "", *words ? " " : "", name, text) < 0)
+        if (text_format(&longer, "%s%s%s=%s", *words ?: "", *words ? " " : "", name, text) < 0)
                 return -ENOMEM;
         free(*words);
         *words = longer;

@@ -5,6 +5,7 @@
 
 #include "sources/nbd-reader.h"
 #include "sources/nbd-uri.h"
+#include "util/text.h"
 
 #define SECOND_MS 1000 /* how long a server may take to answer beside a connection that is there */
 #define AGAIN_MAX 10   /* tries beyond the first, where a server may not have seen yet that the last connection is gone */
@@ -173,21 +174,15 @@ static int nbd_source_inspect(DiskSource *base, SourceDisk *ret, Reason *reterr)
         if (base->bitmap)
                 rc = 0;
         else if (source->uri.common.bitmap)
-                rc = asprintf(&ret->why_not, "its server has no bitmap %s", source->uri.common.bitmap);
+                rc = text_format(&ret->why_not, "its server has no bitmap %s", source->uri.common.bitmap);
         else
-                rc = asprintf(&ret->why_not, "its URI names no bitmap");
-        if (rc < 0) {
-                ret->why_not = NULL;
+                rc = text_format(&ret->why_not, "its URI names no bitmap");
+        if (rc < 0)
                 return fail_oom(reterr);
-        }
-        if (asprintf(&identity, "nbd:%s", source->uri.common.image ?: source->uri.shown) < 0) {
-                identity = NULL;
+        if (text_format(&identity, "nbd:%s", source->uri.common.image ?: source->uri.shown) < 0)
                 return fail_oom(reterr);
-        }
-        if (asprintf(&ret->backing, "what lies below the image that %s serves", source->uri.shown) < 0) {
-                ret->backing = NULL;
+        if (text_format(&ret->backing, "what lies below the image that %s serves", source->uri.shown) < 0)
                 return fail_oom(reterr);
-        }
         return strings_add(&ret->images, identity) < 0 ? fail_oom(reterr) : 0;
 }
 

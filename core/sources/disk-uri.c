@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define TIMEOUT_MAX 3600 /* seconds */
@@ -105,7 +106,7 @@ int disk_uri_format(const char *base, const DiskUriParameter *parameters, size_t
                 if (!*parameters[i].value)
                         continue;
                 if (uri_escape(*parameters[i].value, &escaped) < 0 ||
-                    asprintf(&longer, "%s%c%s=%s", text, separator, parameters[i].name, escaped) < 0)
+                    text_format(&longer, "%s%c%s=%s", text, separator, parameters[i].name, escaped) < 0)
                         return -ENOMEM;
                 free(text);
                 text = longer;
@@ -124,7 +125,7 @@ int disk_uri_make_absolute(char **path, Reason *reterr) {
         here = getcwd(NULL, 0);
         if (!here)
                 return fail_errno(reterr, -errno, "cannot tell what %s is relative to", *path);
-        if (asprintf(&whole, "%s/%s", strcmp(here, "/") == 0 ? "" : here, *path) < 0)
+        if (text_format(&whole, "%s/%s", strcmp(here, "/") == 0 ? "" : here, *path) < 0)
                 return fail_oom(reterr);
         free(*path);
         *path = whole;

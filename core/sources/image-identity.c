@@ -8,17 +8,18 @@
 #include <sys/stat.h>
 
 #include "util/io.h"
+#include "util/text.h"
 #include "util/xml.h"
 
 static int file_identity(const char *path, bool local, char **ret) {
         struct statx st;
 
         if (!local || statx(AT_FDCWD, path, 0, STATX_INO | STATX_BTIME, &st) < 0)
-                return asprintf(ret, "file:%s", path);
+                return text_format(ret, "file:%s", path);
         if (!(st.stx_mask & STATX_BTIME))
-                return asprintf(ret, "file:%s#%llx", path, (unsigned long long) st.stx_ino);
-        return asprintf(ret, "file:%s#%llx.%llx.%x", path, (unsigned long long) st.stx_ino,
-                        (unsigned long long) st.stx_btime.tv_sec, (unsigned) st.stx_btime.tv_nsec);
+                return text_format(ret, "file:%s#%llx", path, (unsigned long long) st.stx_ino);
+        return text_format(ret, "file:%s#%llx.%llx.%x", path, (unsigned long long) st.stx_ino,
+                           (unsigned long long) st.stx_btime.tv_sec, (unsigned) st.stx_btime.tv_nsec);
 }
 
 static int nvme_identity(const xmlNode *source, char **ret) {
@@ -29,7 +30,7 @@ static int nvme_identity(const xmlNode *source, char **ret) {
         CLEANUP(freep) char *slot = xml_attribute(address, "slot");
         CLEANUP(freep) char *function = xml_attribute(address, "function");
 
-        return asprintf(ret, "nvme:%s:%s:%s.%s/%s", domain ?: "", bus ?: "", slot ?: "", function ?: "", space ?: "");
+        return text_format(ret, "nvme:%s:%s:%s.%s/%s", domain ?: "", bus ?: "", slot ?: "", function ?: "", space ?: "");
 }
 
 int image_identity(const char *type, const xmlNode *source, bool local, char **ret) {
@@ -43,26 +44,24 @@ int image_identity(const char *type, const xmlNode *source, bool local, char **r
         } else if (strcmp(type, "block") == 0) {
                 CLEANUP(freep) char *path = xml_attribute(source, "dev");
 
-                rc = asprintf(&text, "block:%s", path ?: "");
+                rc = text_format(&text, "block:%s", path ?: "");
         } else if (strcmp(type, "network") == 0) {
                 CLEANUP(freep) char *protocol = xml_attribute(source, "protocol");
                 CLEANUP(freep) char *name = xml_attribute(source, "name");
 
-                rc = asprintf(&text, "network:%s:%s", protocol ?: "", name ?: "");
+                rc = text_format(&text, "network:%s:%s", protocol ?: "", name ?: "");
         } else if (strcmp(type, "volume") == 0) {
                 CLEANUP(freep) char *pool = xml_attribute(source, "pool");
                 CLEANUP(freep) char *volume = xml_attribute(source, "volume");
 
-                rc = asprintf(&text, "volume:%s/%s", pool ?: "", volume ?: "");
+                rc = text_format(&text, "volume:%s/%s", pool ?: "", volume ?: "");
         } else if (strcmp(type, "nvme") == 0) {
                 rc = nvme_identity(source, &text);
         } else {
-                rc = asprintf(&text, "other:%s", type);
+                rc = text_format(&text, "other:%s", type);
         }
-        if (rc < 0) {
-                text = NULL;
+        if (rc < 0)
                 return -ENOMEM;
-        }
         *ret = STEAL_PTR(text);
         return 0;
 }
@@ -73,7 +72,7 @@ int image_path_identity(const char *path, char **ret) {
         int rc;
 
         if (stat(path, &st) == 0 && S_ISBLK(st.st_mode))
-                rc = asprintf(&text, "block:%s", path);
+                rc = text_format(&text, "block:%s", path);
         else
                 rc = file_identity(path, true, &text);
         if (rc < 0)

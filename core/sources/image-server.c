@@ -7,6 +7,7 @@
 
 #include "sources/nbd-reader.h"
 #include "sources/nbd-server.h"
+#include "util/text.h"
 
 #define EXPORT "disk"
 
@@ -81,17 +82,13 @@ static int start(ImageServer *server, const ImageServing *serving, Reason *reter
         const char *argv[10] = { "qemu-nbd", "--read-only", "--persistent", "--shared=64", ("--export-name=" EXPORT) };
         size_t count = 5;
 
-        if (!path || asprintf(&options, "driver=%s,read-only=on,%sfile.driver=%s,file.filename=%s%s", image->format,
-                              serving->shared ? "force-share=on," : "",
-                              S_ISBLK(server->stamps[0].st_mode) ? "host_device" : "file", path,
-                              serving->shared ? ",file.locking=off" : "") < 0) {
-                options = NULL;
+        if (!path || text_format(&options, "driver=%s,read-only=on,%sfile.driver=%s,file.filename=%s%s", image->format,
+                                 serving->shared ? "force-share=on," : "",
+                                 S_ISBLK(server->stamps[0].st_mode) ? "host_device" : "file", path,
+                                 serving->shared ? ",file.locking=off" : "") < 0)
                 return fail_oom(reterr);
-        }
-        if (serving->bitmap && asprintf(&wanted, "--bitmap=%s", serving->bitmap) < 0) {
-                wanted = NULL;
+        if (serving->bitmap && text_format(&wanted, "--bitmap=%s", serving->bitmap) < 0)
                 return fail_oom(reterr);
-        }
         if (wanted)
                 argv[count++] = wanted;
         if (serving->top)
@@ -112,10 +109,8 @@ int image_server_start(const ImageServing *serving, ImageServer **ret, Reason *r
         server->socket_path = strdup(serving->socket_path);
         if (!server->socket_path)
                 return fail_oom(reterr);
-        if (serving->bitmap && asprintf(&server->bitmap, "qemu:dirty-bitmap:%s", serving->bitmap) < 0) {
-                server->bitmap = NULL;
+        if (serving->bitmap && text_format(&server->bitmap, "qemu:dirty-bitmap:%s", serving->bitmap) < 0)
                 return fail_oom(reterr);
-        }
         rc = serving->shared ? 0 : lock_out_writers(server, reterr);
         if (rc == 0)
                 rc = take_stamps(server, reterr);

@@ -9,6 +9,7 @@
 #include "libraries/libcurl-functions.h"
 #include "sources/imageio-failure.h"
 #include "sources/imageio-head.h"
+#include "util/text.h"
 
 #define PATIENCE_S 60         /* for a server that says nothing */
 #define SLOW 512              /* bytes a second: less is nothing */
@@ -201,7 +202,7 @@ int imageio_connection_new(const ImageioUri *uri, const char *local, const atomi
         connection->uri = uri;
         connection->cancel = cancel;
         connection->local_fd = -1;
-        if (local && asprintf(&connection->url, "http://localhost/images/%s", uri->ticket) < 0)
+        if (local && text_format(&connection->url, "http://localhost/images/%s", uri->ticket) < 0)
                 connection->url = NULL;
         else if (!local)
                 connection->url = strdup(uri->url);
@@ -273,10 +274,8 @@ static int prepare(ImageioConnection *connection, const ImageioRequest *request,
         connection->error_bytes = connection->words_length = 0;
         connection->curl_words[0] = 0;
         connection->rc = 0;
-        if (asprintf(&url, "%s%s", connection->url, request->below ?: "") < 0) {
-                url = NULL;
+        if (text_format(&url, "%s%s", connection->url, request->below ?: "") < 0)
                 return fail_oom(reterr);
-        }
         snprintf(range, sizeof range, "%llu-%llu", (unsigned long long) request->start,
                  (unsigned long long) (request->start + request->length - 1));
         bad |= !prepare_body(connection, request, range);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "util/cleanup.h"
+#include "util/text.h"
 
 #define LOCAL_MAX 107 /* bytes of a Unix socket's address, with the NUL at the beginning or at the end */
 
@@ -21,10 +22,8 @@ static int take_local(const json_t *address, ImageioOffer *offer) {
         /* An abstract one begins with a NUL; another NUL would be a name that cannot be told to libcurl. */
         if (length < 2 || length > LOCAL_MAX || strlen(name + 1) != length - 1 || (*name && *name != '/'))
                 return 0;
-        if (asprintf(&offer->local, "%s%s", *name ? "" : "@", *name ? name : name + 1) < 0) {
-                offer->local = NULL;
+        if (text_format(&offer->local, "%s%s", *name ? "" : "@", *name ? name : name + 1) < 0)
                 return -ENOMEM;
-        }
         return 0;
 }
 

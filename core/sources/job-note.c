@@ -10,6 +10,7 @@
 #include "util/directory.h"
 #include "util/file.h"
 #include "util/io.h"
+#include "util/text.h"
 
 #define DIRECTORY "/var/tmp"
 #define PREFIX "note-" /* not the tag itself, by which leftovers are swept away */
@@ -45,10 +46,8 @@ int job_note_write(const char *tag, const JobNote *note, Reason *reterr) {
         char text[NOTE_MAX];
         int rc;
 
-        if (asprintf(&path, DIRECTORY "/" PREFIX "%s.XXXXXX", tag) < 0) {
-                path = NULL;
+        if (text_format(&path, DIRECTORY "/" PREFIX "%s.XXXXXX", tag) < 0)
                 return fail_oom(reterr);
-        }
         fd = mkostemp(path, O_CLOEXEC);
         if (fd < 0)
                 return fail_errno(reterr, -errno, "cannot make a file in " DIRECTORY);

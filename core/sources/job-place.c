@@ -14,6 +14,7 @@
 #include "util/cleanup.h"
 #include "util/clock.h"
 #include "util/directory.h"
+#include "util/text.h"
 
 #define DOMAINS_DIRECTORY "/var/lib/libvirt/qemu"
 #define SHARED_DIRECTORY "/var/tmp"
@@ -67,10 +68,8 @@ static int add_made(JobPlace *place, char *path) {
 static int make_tagged(JobPlace *place, const char *parent, mode_t mode, const char **ret, Reason *reterr) {
         CLEANUP(freep) char *path = NULL;
 
-        if (asprintf(&path, "%s/%s.XXXXXX", parent, place->tag) < 0) {
-                path = NULL;
+        if (text_format(&path, "%s/%s.XXXXXX", parent, place->tag) < 0)
                 return fail_oom(reterr);
-        }
         if (!mkdtemp(path))
                 return fail_errno(reterr, -errno, "cannot make a directory in %s for the backup job", parent);
         *ret = path;
@@ -84,10 +83,8 @@ static int make_tagged(JobPlace *place, const char *parent, mode_t mode, const c
 }
 
 static int set_socket(JobPlace *place, const char *directory, const char *name, Reason *reterr) {
-        if (asprintf(&place->socket, "%s/%s.nbd", directory, name) < 0) {
-                place->socket = NULL;
+        if (text_format(&place->socket, "%s/%s.nbd", directory, name) < 0)
                 return fail_oom(reterr);
-        }
         if (strlen(place->socket) >= sizeof ((struct sockaddr_un *) NULL)->sun_path)
                 return fail(reterr, -ENAMETOOLONG, "%s is too long for a socket's path", place->socket);
         return 0;
@@ -109,9 +106,7 @@ static char *domain_directory(const JobPlaceWish *wish) {
                 if (strncmp(names.items[i], prefix, strlen(prefix)) != 0 ||
                     strncmp(name, wish->domain_name, strlen(name)) != 0)
                         continue;
-                if (asprintf(&path, "%s/%s", DOMAINS_DIRECTORY, names.items[i]) < 0)
-                        return NULL;
-                return path;
+                return text_format(&path, "%s/%s", DOMAINS_DIRECTORY, names.items[i]) < 0 ? NULL : path;
         }
         return NULL;
 }
@@ -136,15 +131,13 @@ static int use_cache_directory(JobPlace *place, Reason *reterr) {
         int rc;
 
         if (cache && cache[0] == '/')
-                rc = asprintf(&base, "%s", cache);
+                rc = text_format(&base, "%s", cache);
         else if (home && home[0] == '/')
-                rc = asprintf(&base, "%s/.cache", home);
+                rc = text_format(&base, "%s/.cache", home);
         else
-                rc = asprintf(&base, "%s", SHARED_DIRECTORY);
-        if (rc < 0) {
-                base = NULL;
+                rc = text_format(&base, "%s", SHARED_DIRECTORY);
+        if (rc < 0)
                 return fail_oom(reterr);
-        }
         if (mkdir(base, 0700) < 0 && errno != EEXIST)
                 return fail_errno(reterr, -errno, "cannot make %s for scratch files", base);
         place->scratch_directory = STEAL_PTR(base);
@@ -255,8 +248,7 @@ int job_place_make(const JobPlaceWish *wish, JobPlace *ret, Reason *reterr) {
 char *job_place_scratch(const JobPlace *place, const char *disk) {
         char *path;
 
-        if (asprintf(&path, "%s/%s-%s-%s.scratch", place->scratch_directory, place->tag, place->serial, disk) < 0)
-                return NULL;
+        (void) text_format(&path, "%s/%s-%s-%s.scratch", place->scratch_directory, place->tag, place->serial, disk);
         return path;
 }
 

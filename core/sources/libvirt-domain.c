@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "sources/image-identity.h"
+#include "util/text.h"
 #include "util/xml.h"
 
 #define DISKS_MAX 1024
@@ -92,7 +93,7 @@ static char *reason_without_bitmap(const xmlNode *node, const xmlNode *source, b
         char *text;
 
         if (!format || strcmp(format, "qcow2") != 0)
-                return asprintf(&text, "%s image cannot carry a bitmap", format ?: "raw") < 0 ? NULL : text;
+                return text_format(&text, "%s image cannot carry a bitmap", format ?: "raw") < 0 ? NULL : text;
         if (xml_child(node, "readonly"))
                 return strdup("a disk that is read-only cannot carry a bitmap");
         if (local && path && image_is_old_qcow2(path))

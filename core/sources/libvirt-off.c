@@ -7,6 +7,7 @@
 #include "sources/image-identity.h"
 #include "sources/image-info.h"
 #include "sources/image-server.h"
+#include "util/text.h"
 
 typedef struct OffDisk {
         bool incremental;
@@ -139,10 +140,8 @@ static int begin_disk(const LibvirtSource *source, const DomainDisk *from, OffDi
                 rc = check_bitmap(&disk->chain, from->name, source->checkpoint, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&socket_path, "%s/%zu.nbd", source->place.made[0], index) < 0) {
-                socket_path = NULL;
+        if (text_format(&socket_path, "%s/%zu.nbd", source->place.made[0], index) < 0)
                 return fail_oom(reterr);
-        }
         serving.socket_path = socket_path;
         rc = image_server_start(&serving, &disk->server, reterr);
         if (rc == 0)

@@ -5,6 +5,7 @@
 
 #include "sources/libvirt-private.h"
 #include "sources/nbd-reader.h"
+#include "util/text.h"
 
 static int libvirt_identify(Source *base, char **ret, Reason *reterr) {
         LibvirtSource *source = (LibvirtSource *) base;
@@ -129,10 +130,8 @@ static int libvirt_open_reader(Source *base, size_t disk, const SourceView *view
         if (source->off)
                 return libvirt_off_open_reader(source, disk, view, ret, reterr);
         name = source->domain.disks[source->captured[disk]].name;
-        if (view->incremental && asprintf(&bitmap, "qemu:dirty-bitmap:%s", name) < 0) {
-                bitmap = NULL;
+        if (view->incremental && text_format(&bitmap, "qemu:dirty-bitmap:%s", name) < 0)
                 return fail_oom(reterr);
-        }
         return nbd_reader_open(&(NbdAddress) { .socket_path = source->server.socket, .host = source->server.host,
                                                .port = source->server.port, .tls = source->server.tls,
                                                .certificates = source->uri.nbd_certificates, .export_name = name,

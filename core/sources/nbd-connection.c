@@ -8,6 +8,7 @@
 #include "libraries/libnbd-functions.h"
 #include "util/bytes.h"
 #include "util/cleanup.h"
+#include "util/text.h"
 
 #define PATIENCE_MS 60000u
 #define CANCEL_POLL_MS 200u
@@ -147,10 +148,8 @@ int nbd_connection_write(NbdConnection *connection, const void *buffer, uint64_t
 static bool has_authority(const char *directory, const char *below) {
         CLEANUP(freep) char *path = NULL;
 
-        if (asprintf(&path, "%s%s/ca-cert.pem", directory, below) < 0) {
-                path = NULL;
+        if (text_format(&path, "%s%s/ca-cert.pem", directory, below) < 0)
                 return false;
-        }
         return access(path, R_OK) == 0;
 }
 

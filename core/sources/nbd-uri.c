@@ -6,6 +6,7 @@
 
 #include "sources/disk-uri.h"
 #include "util/cleanup.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define PORT_DEFAULT 10809
@@ -68,10 +69,8 @@ static int take_authority(NbdUri *uri, const char *text, size_t length, bool loc
 }
 
 static int take_context(const char *bitmap, char **ret, Reason *reterr) {
-        if (bitmap && asprintf(ret, "%s%s", strchr(bitmap, ':') ? "" : "qemu:dirty-bitmap:", bitmap) < 0) {
-                *ret = NULL;
+        if (bitmap && text_format(ret, "%s%s", strchr(bitmap, ':') ? "" : "qemu:dirty-bitmap:", bitmap) < 0)
                 return fail_oom(reterr);
-        }
         return bitmap && strlen(*ret) > NAME_MAX_LENGTH ? fail(reterr, -EINVAL, "no bitmap can have so long a name") : 0;
 }
 
@@ -100,14 +99,12 @@ static int show(NbdUri *uri, Reason *reterr) {
         int rc;
 
         if (uri->socket)
-                rc = asprintf(&uri->shown, "%s/%s", uri->socket, uri->export_name);
+                rc = text_format(&uri->shown, "%s/%s", uri->socket, uri->export_name);
         else
-                rc = asprintf(&uri->shown, "%s%s%s:%u/%s", six ? "[" : "", uri->host, six ? "]" : "", uri->port,
-                              uri->export_name);
-        if (rc < 0) {
-                uri->shown = NULL;
+                rc = text_format(&uri->shown, "%s%s%s:%u/%s", six ? "[" : "", uri->host, six ? "]" : "", uri->port,
+                                 uri->export_name);
+        if (rc < 0)
                 return fail_oom(reterr);
-        }
         return 0;
 }
 

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "util/text.h"
+
 /* Every bitmap of ours stays on until it is deleted. So the base's alone has all that was written since, and needs no
  * others merged in; one that somebody turned off has not. */
 int qmp_bitmap_check(const QmpNodes *nodes, const QmpDisk *disk, const char *base, Reason *reterr) {
@@ -44,8 +46,8 @@ int qmp_bitmap_why_not(const QmpSource *source, const QmpDisk *disk, char **ret,
                 *ret = strdup("its bitmap is inconsistent, as QEMU was killed while it was in use");
         else if (disk->persistent)
                 *ret = strdup("it has no bitmap of an earlier backup: its image is new, or QEMU was killed");
-        else if (asprintf(ret, "it has no bitmap of an earlier backup: a %s image keeps none when QEMU ends",
-                          node && node->read_only ? "read-only" : node ? node->driver : "raw") < 0)
+        else if (text_format(ret, "it has no bitmap of an earlier backup: a %s image keeps none when QEMU ends",
+                             node && node->read_only ? "read-only" : node ? node->driver : "raw") < 0)
                 *ret = NULL;
         return *ret ? 0 : fail_oom(reterr);
 }

@@ -12,6 +12,7 @@
 
 #include "util/bytes.h"
 #include "util/clock.h"
+#include "util/text.h"
 
 #define GREETING_MS 5000u
 #define ANSWER_MS 60000u        /* a transaction waits for the guest's requests in flight */
@@ -392,7 +393,7 @@ int qmp_client_open(const QmpAddress *address, const atomic_bool *cancel, QmpCli
         client->peer = address->agent ? "the guest's agent" : "QEMU";
         if (address->socket_path)
                 shown = strdup(address->socket_path);
-        else if (asprintf(&shown, "%s:%u", address->host, address->port) < 0)
+        else if (text_format(&shown, "%s:%u", address->host, address->port) < 0)
                 shown = NULL;
         if (!shown)
                 return fail_oom(reterr);

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "sources/image-identity.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define NODES_MAX 65536
@@ -217,17 +218,14 @@ static int add_image(const char *path, const char *directory, Strings *images) {
         if (strncmp(path, "/dev/fdset/", 11) == 0) /* nothing that would tell which */
                 return 0;
         if (is_path && directory && (path[0] == '/' || directory[0])) {
-                if (asprintf(&whole, "%s%s%s", path[0] == '/' ? "" : directory, path[0] == '/' ? "" : "/", path) < 0) {
-                        whole = NULL;
+                if (text_format(&whole, "%s%s%s", path[0] == '/' ? "" : directory, path[0] == '/' ? "" : "/", path) < 0)
                         return -ENOMEM;
-                }
                 if (image_path_identity(whole, &identity) < 0)
                         return -ENOMEM;
         } else {
                 if (uri_hide_passwords(path, &shown) < 0)
                         return -ENOMEM;
-                if (asprintf(&identity, "%s:%s", is_path ? "file" : "other", shown) < 0)
-                        identity = NULL;
+                (void) text_format(&identity, "%s:%s", is_path ? "file" : "other", shown);
         }
         return identity ? strings_add(images, identity) : -ENOMEM;
 }

@@ -4,6 +4,8 @@
 #include <fcntl.h>
 #include <string.h>
 
+#include "util/text.h"
+
 #define PATIENCE_MS 30000 /* for a job to end */
 #define POLL_MS 5
 
@@ -108,19 +110,15 @@ static int pass_file(QmpSource *source, size_t disk, const char *opaque, char **
         if (rc < 0)
                 return rc;
         set = json_integer_value(json_object_get(answer, "fdset-id"));
-        if (asprintf(ret_path, "/dev/fdset/%lld", (long long) set) < 0) {
-                *ret_path = NULL;
+        if (text_format(ret_path, "/dev/fdset/%lld", (long long) set) < 0)
                 return fail_oom(reterr);
-        }
         return 0;
 }
 
 /* On another machine QEMU makes it itself. It cannot be deleted from here: it is used again, empty until then. */
 static int make_remote_file(QmpSource *source, size_t disk, char **ret_path, Reason *reterr) {
-        if (asprintf(ret_path, "%s/%s-%zu.scratch", source->uri.scratch, source->tag, disk) < 0) {
-                *ret_path = NULL;
+        if (text_format(ret_path, "%s/%s-%zu.scratch", source->uri.scratch, source->tag, disk) < 0)
                 return fail_oom(reterr);
-        }
         return create(source, disk, json_pack("{s:s, s:s, s:i}", "driver", "file", "filename", *ret_path, "size", 0),
                       reterr);
 }

@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "util/text.h"
+
 #define SYSTEM_DIRECTORY "/var/lib/libvirt/swtpm"
 
 char *tpm_place(bool session, const char *uuid, const char *version) {
@@ -11,10 +13,10 @@ char *tpm_place(bool session, const char *uuid, const char *version) {
         int rc;
 
         if (!session)
-                rc = asprintf(&path, SYSTEM_DIRECTORY "/%s/%s", uuid, version);
+                rc = text_format(&path, SYSTEM_DIRECTORY "/%s/%s", uuid, version);
         else if (config && config[0] == '/')
-                rc = asprintf(&path, "%s/libvirt/qemu/swtpm/%s/%s", config, uuid, version);
+                rc = text_format(&path, "%s/libvirt/qemu/swtpm/%s/%s", config, uuid, version);
         else
-                rc = asprintf(&path, "%s/.config/libvirt/qemu/swtpm/%s/%s", home ?: "", uuid, version);
+                rc = text_format(&path, "%s/.config/libvirt/qemu/swtpm/%s/%s", home ?: "", uuid, version);
         return rc < 0 ? NULL : path;
 }

@@ -19,6 +19,7 @@
 #include "util/clock.h"
 #include "util/io.h"
 #include "util/patience.h"
+#include "util/text.h"
 
 #define MAP_KIND "map"
 #define MAP_WORTH_SAVING 1024        /* extents: some seconds of a disk that turns */
@@ -403,12 +404,11 @@ int vma_archive_open(LayerStore *store, const LayerLocation *location, CacheEntr
         CLEANUP(freep) char *text = NULL;
         const VmaArchive *archive;
         CacheKey key = { .owner = layer_store_archives(store) };
-        int length, rc;
+        int rc;
 
-        length = asprintf(&text, "vma archive/%s/%" PRIu64 "/%" PRIu64, location->path, location->length, location->seal);
-        if (length < 0)
+        if (text_format(&text, "vma archive/%s/%" PRIu64 "/%" PRIu64, location->path, location->length, location->seal) < 0)
                 return fail_oom(reterr);
-        key.item = checksum(text, (size_t) length);
+        key.item = checksum(text, strlen(text));
         rc = cache_get(layer_store_memory(store), key, &archive_loader, &request, &entry, reterr);
         if (rc < 0)
                 return rc;

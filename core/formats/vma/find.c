@@ -7,6 +7,7 @@
 #include "formats/vma/peek.h"
 #include "formats/vma/vma.h"
 #include "util/io.h"
+#include "util/text.h"
 
 #define ENDING ".vma"
 #define QEMU_SERVER_CONF "qemu-server.conf"
@@ -224,8 +225,8 @@ static int add_archive(FoundDirectory *directory, FoundEntry *entry, const char 
                 return rc;
         if (rc < 0)
                 return found_refuse(directory, entry, reason.text);
-        if (packing && asprintf(&note, "packed by %s: unpacked into the cache directory by who first reads it, unless %s",
-                                packing->name, "it is zstd's with many frames") < 0)
+        if (packing && text_format(&note, "packed by %s: unpacked into the cache directory by who first reads it, unless %s",
+                                   packing->name, "it is zstd's with many frames") < 0)
                 return -ENOMEM;
         identity = identify(header, entry->name);
         common = (FoundLayer) {
