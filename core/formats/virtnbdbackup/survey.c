@@ -270,6 +270,8 @@ static int look_into(const Survey *survey, const Item *item, Stream *stream, Rea
         rc = open_at(survey, item, &at, &bytes, reterr);
         if (rc < 0)
                 return rc;
+        if (byte_store_size(bytes) > WINDOW_SIZE) /* the end is fetched while the beginning is read */
+                byte_store_expect(bytes, byte_store_size(bytes) - FRAME_HEADER_LENGTH, FRAME_HEADER_LENGTH);
         rc = metadata_begins(bytes, &window, reterr);
         if (rc < 0)
                 return rc;
