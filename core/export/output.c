@@ -9,9 +9,8 @@
 #include "util/bytes.h"
 #include "util/cleanup.h"
 
-#define LOOK_INTERVAL 200      /* milliseconds between two looks at whether to go on */
+#define LOOK_INTERVAL 200 /* milliseconds between two looks at whether to go on */
 #define WRITE_AT_ONCE (4u << 20)
-#define WRITE_BEHIND (64u << 20) /* bytes between pushes to the disk: it is busy all along, and the last sync is short */
 
 /* A pipe as another open file, which does not block us and leaves that of others as it is. */
 static int open_stdout(Output *output, Reason *reterr) {
@@ -33,18 +32,21 @@ static int open_stdout(Output *output, Reason *reterr) {
         return 0;
 }
 
-int output_open(const char *target, bool replace, const atomic_bool *cancel, Output *ret, Reason *reterr) {
-        Output output = { .partial = { .fd = -1 }, .fd = -1, .name = target, .cancel = cancel };
-        int rc;
+static int open_file(const char *target, bool replace, Output *output, Reason *reterr) {
+        int rc = partial_open(target, replace, &output->partial, reterr);
 
-        if (strcmp(target, "-") == 0)
-                rc = open_stdout(&output, reterr);
-        else {
-                rc = partial_open(target, replace, &output.partial, reterr);
-                output.fd = output.partial.fd;
-                if (rc == 0 && ftruncate(output.fd, 0) < 0)
-                        rc = fail_errno(reterr, -errno, "cannot empty %s", output.partial.partial_path);
-        }
+        if (rc < 0)
+                return rc;
+        if (ftruncate(output->partial.fd, 0) < 0)
+                return fail_errno(reterr, -errno, "cannot empty %s", output->partial.partial_path);
+        output->file = (DirectFile) { output->partial.fd, partial_open_direct(&output->partial) };
+        return behind_new(&output->file, target, &output->behind, reterr);
+}
+
+int output_open(const char *target, bool replace, const atomic_bool *cancel, Output *ret, Reason *reterr) {
+        Output output = { .partial = { .fd = -1 }, .file = { -1, -1 }, .fd = -1, .name = target, .cancel = cancel };
+        int rc = strcmp(target, "-") == 0 ? open_stdout(&output, reterr) : open_file(target, replace, &output, reterr);
+
         if (rc < 0)
                 output_clear(&output);
         else
@@ -63,12 +65,12 @@ static int wait_for_room(const Output *output, Reason *reterr) {
         }
 }
 
-int output_write(Output *output, const void *bytes, size_t length, Reason *reterr) {
+static int write_stream(const Output *output, const void *bytes, size_t length, Reason *reterr) {
         const char *from = bytes;
 
         while (length > 0) {
+                int rc = wait_for_room(output, reterr);
                 ssize_t n;
-                int rc = output->partial.fd < 0 ? wait_for_room(output, reterr) : 0;
 
                 if (rc < 0)
                         return rc;
@@ -79,22 +81,24 @@ int output_write(Output *output, const void *bytes, size_t length, Reason *reter
                         return fail_errno(reterr, n < 0 ? -errno : -ENOSPC, "cannot write %s", output->name);
                 from += n;
                 length -= (size_t) n;
-                output->written += (uint64_t) n;
-        }
-        if (output->partial.fd >= 0 && output->written - output->pushed >= WRITE_BEHIND) {
-                (void) sync_file_range(output->fd, (off_t) output->pushed, (off_t) (output->written - output->pushed),
-                                       SYNC_FILE_RANGE_WRITE);
-                output->pushed = output->written;
         }
         return 0;
+}
+
+int output_write(Output *output, const void *bytes, size_t length, Reason *reterr) {
+        return output->behind ? behind_write(output->behind, bytes, length, reterr)
+                              : write_stream(output, bytes, length, reterr);
 }
 
 int output_finish(Output *output, Reason *reterr) {
         int rc;
 
-        if (output->partial.fd < 0)
+        if (!output->behind)
                 return 0;
-        if (fsync(output->fd) < 0)
+        rc = behind_finish(output->behind, reterr);
+        if (rc < 0)
+                return rc;
+        if (fsync(output->partial.fd) < 0)
                 return fail_errno(reterr, -errno, "cannot sync %s", output->partial.partial_path);
         rc = partial_finish(&output->partial, reterr);
         if (rc == 0)
@@ -103,6 +107,10 @@ int output_finish(Output *output, Reason *reterr) {
 }
 
 void output_clear(Output *output) {
+        if (output->behind)
+                output->behind = behind_free(output->behind);
+        close_fd(&output->file.direct_fd);
+        output->file.direct_fd = -1;
         if (output->partial.fd >= 0)
                 partial_remove(&output->partial);
         partial_clear(&output->partial);

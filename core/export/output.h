@@ -6,16 +6,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "export/behind.h"
 #include "restore/partial.h"
 #include "util/reason.h"
 
 typedef struct Output {
         Partial partial;  /* its descriptor -1: standard output */
-        int fd;           /* that is written to */
+        DirectFile file;  /* what partial has open, and one more */
+        Behind *behind;
         const char *name; /* for people; borrowed */
         const atomic_bool *cancel;
+        int fd;           /* of standard output */
         bool own_fd;
-        uint64_t written, pushed; /* bytes: so far, and on their way to the disk */
 } Output;
 
 /* target: a path, or "-". -EEXIST, -EBUSY, …; -EINVAL: standard output is a terminal. */

@@ -104,11 +104,7 @@ static uint64_t file_zeroes(DiskTarget *base, void *connection, uint64_t length,
 }
 
 static int file_reserve(DiskTarget *base, uint64_t length, uint64_t offset) {
-        const FileTarget *target = (const FileTarget *) base;
-
-        if (target->file.direct_fd < 0) /* by way of the page cache all of that is done later */
-                return -EOPNOTSUPP;
-        return fallocate(target->partial.fd, 0, (off_t) offset, (off_t) length) < 0 ? -errno : 0;
+        return direct_set_aside(&((FileTarget *) base)->file, offset, length);
 }
 
 static int file_sync(DiskTarget *base, void *connection, Reason *reterr) {

@@ -1,5 +1,8 @@
 #include "util/direct.h"
 
+#include <errno.h>
+#include <fcntl.h>
+
 #include "util/bytes.h"
 #include "util/io.h"
 
@@ -27,4 +30,15 @@ int direct_write(const DirectFile *file, const void *buffer, size_t length, uint
         if (rc == 0 && whole < length)
                 rc = pwrite_whole(file->fd, (const char *) buffer + whole, length - whole, offset + whole);
         return rc;
+}
+
+int direct_set_aside(const DirectFile *file, uint64_t offset, uint64_t length) {
+        int rc;
+
+        if (file->direct_fd < 0)
+                return -EOPNOTSUPP;
+        do
+                rc = fallocate(file->fd, 0, (off_t) offset, (off_t) length);
+        while (rc < 0 && errno == EINTR);
+        return rc < 0 ? -errno : 0;
 }

@@ -52,14 +52,8 @@ static int set_end(WriterSpace *space, uint64_t end, Reason *reterr) {
         return 0;
 }
 
-static bool set_aside(const WriterSpace *space, uint64_t end) {
-        int rc;
-
-        do
-                rc = fallocate(space->file->fd, 0, (off_t) (space->end << WRITER_CLUSTER_BITS),
-                               (off_t) ((end - space->end) << WRITER_CLUSTER_BITS));
-        while (rc < 0 && errno == EINTR);
-        return rc == 0;
+static int set_aside(const WriterSpace *space, uint64_t end) {
+        return direct_set_aside(space->file, space->end << WRITER_CLUSTER_BITS, (end - space->end) << WRITER_CLUSTER_BITS);
 }
 
 /* Where there is not enough room to set aside, writes find out when there is none at all. */
@@ -73,7 +67,7 @@ static int extend(WriterSpace *space, uint64_t needed, Reason *reterr) {
         rc = make_bits(space, end, reterr);
         if (rc < 0)
                 return rc;
-        if (space->ahead && set_aside(space, end)) {
+        if (space->ahead && set_aside(space, end) == 0) {
                 space->end = end;
                 return 0;
         }
@@ -90,7 +84,7 @@ int writer_space_begin(const WriterPlan *plan, const DirectFile *file, const cha
 
         *space = (WriterSpace) { .plan = plan, .file = file, .name = name, .next = plan->start };
         space->end = file_size >> WRITER_CLUSTER_BITS;
-        space->ahead = file->direct_fd >= 0; /* by way of the page cache all of that is done later */
+        space->ahead = true;
         rc = make_bits(space, space->end, reterr);
         if (rc == 0)
                 rc = extend(space, plan->start, reterr);
