@@ -9,6 +9,8 @@
 #include "util/bytes.h"
 #include "util/patience.h"
 
+#define SHORT_EXTENT (64u << 10) /* bytes: how much is told where nobody asks for more than an extent */
+
 static int region_extents(void *context, size_t part, uint64_t start, uint64_t length, ExtentMap **ret) {
         Layer *layer;
         int rc = chain_layer(context, part, &layer, NULL);
@@ -22,10 +24,26 @@ static uint64_t region_limit(void *context, size_t part) {
         return chain->parts[part].limit;
 }
 
-static int flatten(Chain *chain, uint64_t start, uint32_t size, size_t limit, Region **ret) {
+/* What is to be flattened: within the disk. */
+typedef struct RegionRequest {
+        Chain *chain;
+        uint64_t start;
+        uint32_t length;
+        size_t limit; /* of extents */
+} RegionRequest;
+
+/* A region of a grid. */
+static RegionRequest request_of(Chain *chain, uint64_t offset, uint32_t size, size_t limit) {
+        uint64_t start = round_down(offset, size);
+
+        return (RegionRequest) { chain, start, (uint32_t) min_u64(size, chain->size - start), limit };
+}
+
+static int flatten(const RegionRequest *request, Region **ret) {
+        Chain *chain = request->chain;
         RegionSource source = { chain->part_count, region_extents, region_limit, chain };
 
-        return region_flatten(&source, start, (uint32_t) min_u64(size, chain->size - start), limit, ret);
+        return region_flatten(&source, request->start, request->length, request->limit, ret);
 }
 
 static int fail_flatten(int rc, Reason *reterr) {
@@ -36,7 +54,7 @@ static int fail_flatten(int rc, Reason *reterr) {
 
 static int load_region(void *context, CacheKey key, void **ret, size_t *ret_cost, Reason *reterr) {
         Region *region;
-        int rc = flatten(context, key.item * REGION_SIZE, REGION_SIZE, SIZE_MAX, &region);
+        int rc = flatten(context, &region);
 
         if (rc < 0)
                 return fail_flatten(rc, reterr);
@@ -50,7 +68,7 @@ static int load_wide_region(void *context, CacheKey key, void **ret, size_t *ret
         Region *region = NULL;
         int rc;
 
-        rc = flatten(context, (key.item & ~WIDE_ITEMS) * REGION_WIDE_SIZE, REGION_WIDE_SIZE, REGION_WIDE_EXTENTS, &region);
+        rc = flatten(context, &region);
         if (rc == -EAGAIN || rc == -EBUSY)
                 return fail_flatten(rc, reterr);
         if (rc < 0 || region->damaged) {
@@ -67,20 +85,36 @@ static int load_wide_region(void *context, CacheKey key, void **ret, size_t *ret
 static const CacheLoader region_loader = { load_region, free };
 static const CacheLoader wide_region_loader = { load_wide_region, free };
 
+static CacheKey wide_key(const Chain *chain, uint64_t offset) {
+        return (CacheKey) { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
+}
+
 static int get_wide_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
-        CacheKey key = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
+        Cache *memory = layer_store_memory(chain->store);
+        RegionRequest request = request_of(chain, offset, REGION_WIDE_SIZE, REGION_WIDE_EXTENTS);
 
-        return cache_get(layer_store_memory(chain->store), key, &wide_region_loader, chain, ret, reterr);
+        return cache_get(memory, wide_key(chain, offset), &wide_region_loader, &request, ret, reterr);
 }
 
-/* Without extents it is of no use to a reader: releases it then. */
-static bool is_of_use(CacheEntry **entry) {
-        if (((const Region *) cache_value(*entry))->count == 0)
-                *entry = cache_release(*entry);
-        return *entry;
+/* Without extents it is of no use to a reader. */
+static bool is_of_use(const CacheEntry *entry) {
+        return ((const Region *) cache_value(entry))->count > 0;
 }
 
-/* Whether another region in that wide one was made not long ago, and so more will be wanted; notes this one. */
+/* The wide region around offset where it is there, or where it may be made, and is of use. */
+static bool find_wide_region(Chain *chain, uint64_t offset, bool make, CacheEntry **ret) {
+        CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+
+        if (make ? get_wide_region(chain, offset, &entry, NULL) < 0
+                 : !cache_find(layer_store_memory(chain->store), wide_key(chain, offset), &entry))
+                return false;
+        if (!is_of_use(entry))
+                return false;
+        *ret = STEAL_PTR(entry);
+        return true;
+}
+
+/* Whether a region in that wide one was wanted not long ago, and so more will be; notes this one. */
 static bool is_frequent(Chain *chain, uint64_t offset) {
         uint64_t wide = offset / REGION_WIDE_SIZE + 1;
 
@@ -92,23 +126,28 @@ static bool is_frequent(Chain *chain, uint64_t offset) {
         return false;
 }
 
-int chain_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr) {
+/* What is read first of a chain, and what is read here and there of a huge one, asks no layer below those that have it. */
+int chain_region(Chain *chain, uint64_t offset, uint64_t length, CacheEntry **ret, Reason *reterr) {
         static const struct timespec interval = { .tv_nsec = PATIENCE_INTERVAL / 2 * 1000000L };
         Cache *memory = layer_store_memory(chain->store);
-        CacheKey wide = { chain->owner, WIDE_ITEMS | offset / REGION_WIDE_SIZE };
         CacheKey key = { chain->owner, offset / REGION_SIZE };
-        CacheEntry *entry;
+        RegionRequest request = request_of(chain, offset, REGION_SIZE, SIZE_MAX);
+        bool frequent;
         int rc;
 
-        if ((cache_find(memory, wide, &entry) && is_of_use(&entry)) || cache_find(memory, key, &entry) ||
-            (is_frequent(chain, offset) && get_wide_region(chain, offset, &entry, NULL) >= 0 && is_of_use(&entry))) {
-                *ret = entry;
+        if (find_wide_region(chain, offset, false, ret) || cache_find(memory, key, ret))
                 return 0;
+        frequent = is_frequent(chain, offset);
+        if (frequent && find_wide_region(chain, offset, true, ret))
+                return 0;
+        if (!frequent) {
+                key.item = NARROW_ITEMS | offset;
+                request = (RegionRequest) { chain, offset, (uint32_t) min_u64(length, REGION_SIZE), SIZE_MAX };
         }
         /* Out here, where nobody waits for this thread. */
-        while ((rc = cache_get(memory, key, &region_loader, chain, ret, reterr)) == -EAGAIN && !patience_is_over())
+        while ((rc = cache_get(memory, key, &region_loader, &request, ret, reterr)) == -EAGAIN && !patience_is_over())
                 nanosleep(&interval, NULL);
-        if (rc >= 0 && ((const Region *) cache_value(*ret))->damaged)
+        if (rc >= 0 && (!frequent || ((const Region *) cache_value(*ret))->damaged))
                 cache_drop(*ret);
         return rc;
 }
@@ -129,7 +168,7 @@ int chain_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *ret
         int rc;
 
         assert(offset < chain->size);
-        rc = chain_region(chain, offset, &entry, reterr);
+        rc = chain_region(chain, offset, min_u64(SHORT_EXTENT, chain->size - offset), &entry, reterr);
         if (rc < 0)
                 return rc;
         *ret = make_extent(chain, cache_value(entry), offset);
@@ -144,7 +183,7 @@ int chain_wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason
                 return chain_extent_at(chain, offset, ret, reterr);
         if (rc < 0)
                 return rc;
-        if (!is_of_use(&entry))
+        if (!is_of_use(entry))
                 return chain_extent_at(chain, offset, ret, reterr);
         *ret = make_extent(chain, cache_value(entry), offset);
         return 0;
@@ -160,7 +199,7 @@ int chain_next_extent(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *r
                 if (rc < 0 || next.state != extent.state || !next.point != !extent.point ||
                     (next.point && strcmp(next.point, extent.point) != 0))
                         break;
-                extent.length += next.length;
+                extent.length = next.start + next.length - extent.start; /* the next may begin before this one ends */
         }
         if (rc < 0)
                 return rc;

@@ -9,8 +9,9 @@
 #include "util/cache.h"
 
 #define WIDE_ITEMS (UINT64_C(1) << 63) /* cache items of wide regions have this bit; those of others are their numbers */
+#define MADE_ITEMS (UINT64_C(1) << 62) /* those of what others made of the chain this one */
+#define NARROW_ITEMS (UINT64_C(1) << 61) /* and those of regions of as little as a read needs this one */
 #define RECENT_COUNT 8
-#define MADE_ITEMS (UINT64_C(1) << 62) /* and those of what others made of the chain this one */
 
 /* A layer of the chain, opened when a region first needs it. */
 typedef struct ChainPart {
@@ -31,7 +32,7 @@ struct Chain {
         char *backing;     /* what has that which was left out of the layers; or NULL */
         ChainPart *parts;  /* newest first */
         size_t part_count, part_capacity;
-        /* In which wide regions smaller ones were made last: their numbers plus one. */
+        /* In which wide regions narrow ones were made last: their numbers plus one. */
         atomic_uint_fast64_t recent[RECENT_COUNT];
         atomic_uint recent_next;
         atomic_int waits;  /* how many of the next reads are taken to wait for the disk */
@@ -40,5 +41,5 @@ struct Chain {
 /* One of the chain's layers, opened where it is not yet. It is the chain's. */
 int chain_layer(Chain *chain, size_t index, Layer **ret, Reason *reterr);
 
-/* A region that holds offset; the caller releases it. */
-int chain_region(Chain *chain, uint64_t offset, CacheEntry **ret, Reason *reterr);
+/* A region that holds offset; the caller releases it. length: what is wanted from there on, or less. */
+int chain_region(Chain *chain, uint64_t offset, uint64_t length, CacheEntry **ret, Reason *reterr);

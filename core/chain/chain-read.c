@@ -132,7 +132,7 @@ int chain_read(Chain *chain, void *buffer, size_t length, uint64_t offset, Reaso
                 return fail(reterr, -EINVAL, "%zu bytes at %" PRIu64 " are past the disk's end", length, offset);
         while (read.offset < offset + length) {
                 CLEANUP(cache_releasep) CacheEntry *entry = NULL;
-                int rc = chain_region(chain, read.offset, &entry, reterr);
+                int rc = chain_region(chain, read.offset, offset + length - read.offset, &entry, reterr);
 
                 if (rc < 0)
                         return rc;

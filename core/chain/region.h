@@ -10,7 +10,7 @@
 #include "extent/extent-map.h"
 #include "util/reason.h"
 
-#define REGION_SIZE (32u << 20)        /* bytes: what a read flattens at least */
+#define REGION_SIZE (32u << 20)        /* bytes: what is flattened where there is too much in a wide one */
 #define REGION_WIDE_SIZE (2048u << 20) /* bytes: what is flattened where more of it will be wanted */
 #define REGION_WIDE_EXTENTS 33000      /* of a wide one at most: more than blocks of 64 KiB make */
 #define REGION_SLOT_SIZE (4u << 20)    /* bytes: for each of them the first extent is noted */
