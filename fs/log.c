@@ -56,19 +56,23 @@ static bool within_rate(void) {
         return true;
 }
 
-void log_once(uint64_t thing, const char *format, ...) {
+bool log_is_due(uint64_t thing, const char *words) {
         static _Atomic uint64_t remembered[REMEMBERED];
+        uint64_t key = (checksum(words, strlen(words)) ^ thing * 0x9e3779b97f4a7c15ull) | 1;
+
+        if (atomic_load(&remembered[key / 2 % REMEMBERED]) == key || !within_rate())
+                return false;
+        return atomic_exchange(&remembered[key / 2 % REMEMBERED], key) != key;
+}
+
+void log_once(uint64_t thing, const char *format, ...) {
         char line[LINE_MAX_BYTES];
-        uint64_t key;
         va_list args;
 
         va_start(args, format);
         vsnprintf(line, sizeof line, format, args);
         va_end(args);
 
-        key = (checksum(line, strlen(line)) ^ thing * 0x9e3779b97f4a7c15ull) | 1;
-        if (atomic_load(&remembered[key / 2 % REMEMBERED]) == key || !within_rate())
-                return;
-        if (atomic_exchange(&remembered[key / 2 % REMEMBERED], key) != key)
+        if (log_is_due(thing, line))
                 write_line(LOG_ERR, line);
 }

@@ -63,10 +63,29 @@ def test_a_damaged_block_is_lost_alone_and_told_once(person, program, place):
         assert len(told) == 2, told  # one for each point
         for line, point in zip(sorted(told), made.points):
             assert line.startswith(f"virtbackupfs: vm1/{point}/vda: ") and "vda.layer" in line
+            assert f"block {at // BLOCK} " in line and line.endswith(f"; it reaches {first}, {second}")
         # It is data and not a hole; and what is around it is read in one go with it only by who asks for both.
         descriptor = os.open(mount / f"vm1/{first}/vda.raw", os.O_RDONLY)
         assert os.lseek(descriptor, at, os.SEEK_DATA) == at
         os.close(descriptor)
+
+
+def test_the_points_that_damage_reaches_are_told(person, program, place):
+    made = Made(person, place, "--points", "12", "--changes", "1", "--codec", "none")
+    reached = []
+    images = [read(made.images[point]["vda"]) for point in made.points]
+    layer = os.path.join(made.capture_directory(made.points[0]), "vda.layer")
+    # A block that some later points have anew, so that those show another.
+    at = next(offset for offset in range(0, len(images[0]), BLOCK) if any(images[0][offset:offset + BLOCK])
+              and 8 < sum(image[offset:offset + BLOCK] == images[0][offset:offset + BLOCK] for image in images) < 12)
+    for point, image in zip(made.points, images, strict=True):
+        if image[at:at + BLOCK] == images[0][at:at + BLOCK]:
+            reached.append(point)
+    flip_bit(layer, read(layer).index(images[0][at + 100:at + 1000]))
+    with mounted(program, made.path, place) as mount:
+        assert differing(mount / f"vm1/{reached[-1]}/vda.raw", made.images[reached[-1]]["vda"]) == [at]
+        line, = mount.messages().splitlines()
+    assert line.endswith(f"; it reaches {', '.join(reached[:8])} and {len(reached) - 8} more")
 
 
 @pytest.mark.parametrize("options", ["direct_io", "kernel_cache"])
