@@ -77,6 +77,25 @@ static int extend(WriterSpace *space, uint64_t needed, Reason *reterr) {
         return rc < 0 ? rc : set_end(space, end, reterr);
 }
 
+static int write_cluster(const WriterSpace *space, const unsigned char *bytes, uint64_t cluster, Reason *reterr) {
+        int rc = direct_write(space->file, bytes, WRITER_CLUSTER, cluster << WRITER_CLUSTER_BITS);
+
+        return rc < 0 ? fail_errno(reterr, rc, "cannot write %s", space->name) : 0;
+}
+
+/* Takes the room for what is written at the end, so that it is found out now where there is none. */
+static int hold(const WriterSpace *space, uint64_t start, uint64_t end, Reason *reterr) {
+        CLEANUP(freep) unsigned char *zeroes = aligned_alloc(DIRECT_GRAIN, WRITER_CLUSTER);
+        int rc = 0;
+
+        if (!zeroes)
+                return fail_oom(reterr);
+        memset(zeroes, 0, WRITER_CLUSTER);
+        for (uint64_t cluster = start; rc == 0 && cluster < end; cluster++)
+                rc = write_cluster(space, zeroes, cluster, reterr);
+        return rc;
+}
+
 int writer_space_begin(const WriterPlan *plan, const DirectFile *file, const char *name, uint64_t file_size,
                        WriterSpace *ret, Reason *reterr) {
         WriterSpace *space = ret;
@@ -88,6 +107,8 @@ int writer_space_begin(const WriterPlan *plan, const DirectFile *file, const cha
         rc = make_bits(space, space->end, reterr);
         if (rc == 0)
                 rc = extend(space, plan->start, reterr);
+        if (rc == 0 && file_size == 0)
+                rc = hold(space, plan->blocks_start, plan->start, reterr);
         if (rc < 0)
                 return rc;
         for (uint64_t cluster = 0; cluster < plan->start; cluster++)
@@ -121,8 +142,12 @@ int writer_space_take(WriterSpace *space, uint64_t wanted, uint64_t *ret_first, 
         rc = extend(space, first + count, reterr);
         if (rc < 0)
                 return rc;
-        if (meets_block)
+        if (meets_block) {
+                rc = hold(space, space->next, first, reterr);
+                if (rc < 0)
+                        return rc;
                 writer_space_use(space, space->next);
+        }
         space->next = first + count;
         *ret_first = first;
         *ret_count = count;
@@ -140,12 +165,6 @@ static void give_back(const WriterSpace *space, uint64_t start, uint64_t end) {
                         (void) fallocate(space->file->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                                          (off_t) (at << WRITER_CLUSTER_BITS), (off_t) ((run - at) << WRITER_CLUSTER_BITS));
         }
-}
-
-static int write_cluster(const WriterSpace *space, const unsigned char *bytes, uint64_t cluster, Reason *reterr) {
-        int rc = direct_write(space->file, bytes, WRITER_CLUSTER, cluster << WRITER_CLUSTER_BITS);
-
-        return rc < 0 ? fail_errno(reterr, rc, "cannot write %s", space->name) : 0;
 }
 
 static int write_block(WriterSpace *space, uint64_t number, uint64_t block, unsigned char *bytes, Reason *reterr) {
