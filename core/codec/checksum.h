@@ -5,6 +5,9 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <xxhash.h>
+#ifdef __x86_64__
+#include <xxh_x86dispatch.h> /* XXH3_64bits() with the widest vectors that the processor has */
+#endif
 
 #include "util/cleanup.h"
 
