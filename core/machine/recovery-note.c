@@ -71,24 +71,14 @@ int recovery_note_write(int directory_fd, const RecoveryNote *note, Reason *rete
         return sealed_json_replace(directory_fd, NOTE_FILE, object, reterr);
 }
 
-static int take_text(const json_t *object, const char *key, char **ret, Reason *reterr) {
-        const char *text;
-        int rc = json_take_string(object, key, &text, reterr);
-
-        if (rc < 0)
-                return rc;
-        *ret = strdup(text);
-        return *ret ? 0 : fail_oom(reterr);
-}
-
 static int take_disk(const json_t *object, RecoveryDisk *disk, Reason *reterr) {
         int rc;
 
-        rc = take_text(object, "name", &disk->name, reterr);
+        rc = json_take_copy(object, "name", &disk->name, reterr);
         if (rc == 0)
-                rc = take_text(object, "path", &disk->path, reterr);
+                rc = json_take_copy(object, "path", &disk->path, reterr);
         if (rc == 0)
-                rc = take_text(object, "backing", &disk->backing, reterr);
+                rc = json_take_copy(object, "backing", &disk->backing, reterr);
         if (rc == 0)
                 rc = json_take_size(object, "size", &disk->size, reterr);
         disk->settled = json_is_true(json_object_get(object, "settled"));
@@ -140,7 +130,7 @@ static int take_note(const json_t *object, RecoveryNote *note, Reason *reterr) {
         int rc = document_check(object, KIND, VERSION, reterr);
 
         for (size_t i = 0; i < sizeof texts / sizeof *texts && rc == 0; i++)
-                rc = take_text(object, texts[i].key, texts[i].into, reterr);
+                rc = json_take_copy(object, texts[i].key, texts[i].into, reterr);
         if (rc == 0)
                 rc = take_disks(object, note, reterr);
         if (rc == 0)

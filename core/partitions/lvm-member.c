@@ -6,7 +6,7 @@
 
 #include "partitions/lvm-text.h"
 #include "util/bytes.h"
-#include "util/sealed-json.h"
+#include "util/json.h"
 
 #define SECTOR 512
 #define LABEL_SECTORS 4      /* in one of which the label is */

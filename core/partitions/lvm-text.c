@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "util/cleanup.h"
-#include "util/sealed-json.h"
+#include "util/json.h"
 
 #define DEPTH_MAX 8
 #define WORD_MAX 1024 /* bytes */

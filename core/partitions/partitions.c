@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "partitions/volumes.h"
-#include "util/sealed-json.h"
+#include "util/json.h"
 
 #define KIND_PARTITIONS 1 /* of what is made of a chain; see volumes.c */
 

@@ -29,16 +29,6 @@ void capture_state_clear(CaptureState *state) {
 }
 
 /* Members that are missing stay unset: what a state shows depends on how far the capture came. */
-static int take_text(const json_t *object, const char *key, char **ret, Reason *reterr) {
-        const char *text;
-        int rc = json_take_optional_string(object, key, &text, reterr);
-
-        if (rc < 0 || !text)
-                return rc;
-        *ret = strdup(text);
-        return *ret ? 0 : fail_oom(reterr);
-}
-
 static int take_moment(const json_t *object, const char *key, struct timespec *ret, Reason *reterr) {
         const char *text;
         int rc = json_take_optional_string(object, key, &text, reterr);
@@ -102,7 +92,7 @@ static int load(const json_t *object, CaptureState *ret, Reason *reterr) {
         int rc = take_phase(object, &state.phase, reterr);
 
         if (rc >= 0)
-                rc = take_text(object, "kind", &state.kind, reterr);
+                rc = json_take_optional_copy(object, "kind", &state.kind, reterr);
         if (rc >= 0)
                 rc = take_moment(object, "started", &state.started, reterr);
         if (rc >= 0)
@@ -110,13 +100,13 @@ static int load(const json_t *object, CaptureState *ret, Reason *reterr) {
         if (rc >= 0)
                 rc = json_take_size(object, "rate", &state.rate, reterr);
         if (rc >= 0)
-                rc = take_text(object, "waits", &state.waits, reterr);
+                rc = json_take_optional_copy(object, "waits", &state.waits, reterr);
         if (rc >= 0)
-                rc = take_text(object, "last", &state.last, reterr);
+                rc = json_take_optional_copy(object, "last", &state.last, reterr);
         if (rc >= 0)
                 rc = take_moment(object, "finished", &state.finished, reterr);
         if (rc >= 0)
-                rc = take_text(object, "error", &state.error, reterr);
+                rc = json_take_optional_copy(object, "error", &state.error, reterr);
         if (rc < 0)
                 return rc;
         *ret = state;

@@ -17,30 +17,10 @@
 #define FILES_MAX 256
 #define SEAL_DIGITS 16
 
-static int take_copy(const json_t *object, const char *key, char **ret, Reason *reterr) {
-        const char *text;
-        int rc = json_take_string(object, key, &text, reterr);
-
-        if (rc < 0)
-                return rc;
-        *ret = strdup(text);
-        return *ret ? 0 : fail_oom(reterr);
-}
-
-static int take_optional_copy(const json_t *object, const char *key, char **ret, Reason *reterr) {
-        const char *text;
-        int rc = json_take_optional_string(object, key, &text, reterr);
-
-        if (rc < 0 || !text)
-                return rc;
-        *ret = strdup(text);
-        return *ret ? 0 : fail_oom(reterr);
-}
-
 /* A name that becomes one of a file: it cannot lead anywhere else. */
 static int take_name(const json_t *object, const char *key, char **ret, Reason *reterr) {
         CLEANUP(freep) char *name = NULL;
-        int rc = take_copy(object, key, &name, reterr);
+        int rc = json_take_copy(object, key, &name, reterr);
 
         if (rc < 0)
                 return rc;
@@ -96,7 +76,7 @@ static int take_list(const json_t *object, const char *key, size_t limit, size_t
 }
 
 static int load_layer(const json_t *object, ManifestLayer *layer, Reason *reterr) {
-        int rc = take_copy(object, "format", &layer->format, reterr);
+        int rc = json_take_copy(object, "format", &layer->format, reterr);
 
         if (rc == 0)
                 rc = take_name(object, "file", &layer->file, reterr);
@@ -156,9 +136,9 @@ static int load_disk(const json_t *object, ManifestDisk *disk, Reason *reterr) {
         if (rc == 0)
                 rc = take_kind(object, &disk->kind, reterr);
         if (rc == 0)
-                rc = take_optional_copy(object, "why", &disk->why, reterr);
+                rc = json_take_optional_copy(object, "why", &disk->why, reterr);
         if (rc == 0)
-                rc = take_optional_copy(object, "backing", &disk->backing, reterr);
+                rc = json_take_optional_copy(object, "backing", &disk->backing, reterr);
         if (rc == 0 && json_object_get(object, "unreadable"))
                 rc = json_take_size(object, "unreadable", &disk->unreadable, reterr);
         if (rc == 0)
@@ -197,7 +177,7 @@ static int load_disks(const json_t *object, Manifest *manifest, Reason *reterr) 
 
 /* A long file is kept as a layer, whose seal is the file's. */
 static int load_file_layer(const json_t *object, ManifestFile *file, Reason *reterr) {
-        int rc = take_copy(object, "format", &file->format, reterr);
+        int rc = json_take_copy(object, "format", &file->format, reterr);
 
         if (rc == 0)
                 rc = take_name(object, "file", &file->file, reterr);
@@ -254,7 +234,7 @@ static int load_identity(const json_t *object, Manifest *manifest, Reason *reter
                 return fail(reterr, -EBADMSG, "it is the manifest of another point, %s", name);
         rc = take_name(object, "vm", &manifest->vm, reterr);
         if (rc == 0)
-                rc = take_copy(object, "vm_uuid", &manifest->vm_uuid, reterr);
+                rc = json_take_copy(object, "vm_uuid", &manifest->vm_uuid, reterr);
         if (rc == 0)
                 rc = json_take_size(object, "serial", &serial, reterr);
         if (rc == 0)
@@ -264,11 +244,11 @@ static int load_identity(const json_t *object, Manifest *manifest, Reason *reter
         if (rc == 0)
                 rc = json_take_string(object, "time", &time, reterr);
         if (rc == 0)
-                rc = take_optional_copy(object, "parent", &manifest->parent, reterr);
+                rc = json_take_optional_copy(object, "parent", &manifest->parent, reterr);
         if (rc == 0)
-                rc = take_optional_copy(object, "checkpoint", &manifest->checkpoint, reterr);
+                rc = json_take_optional_copy(object, "checkpoint", &manifest->checkpoint, reterr);
         if (rc == 0)
-                rc = take_optional_copy(object, "full_checkpoint", &manifest->full_checkpoint, reterr);
+                rc = json_take_optional_copy(object, "full_checkpoint", &manifest->full_checkpoint, reterr);
         if (rc < 0)
                 return rc;
 

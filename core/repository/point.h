@@ -5,7 +5,7 @@
 #pragma once
 
 #include "repository/manifest.h"
-#include "util/sealed-json.h"
+#include "util/json.h"
 
 /* 0: complete. -EBADMSG or -ENOENT with the reason otherwise. Opens manifests, no layers. */
 int point_check(Vm *vm, const char *name, Reason *reterr);

@@ -64,104 +64,101 @@ int read_file(int dir_fd, const char *path, size_t limit, char **ret, size_t *re
         return 0;
 }
 
-/* A synced file with this content and a temporary name; ret_fd stays open. */
-static int write_temporary(int parent_fd, const void *content, size_t length, char name[static 32], int *ret_fd) {
-        CLEANUP(close_fd) int fd = -1;
+/* A file that is there under a temporary name only. */
+typedef struct NewFile {
+        int parent_fd, fd;
+        const char *name;   /* that it is to have; borrowed */
+        char temporary[32]; /* "": none any more */
+} NewFile;
+
+#define NEW_FILE_INIT { .parent_fd = -1, .fd = -1 }
+
+static void drop_temporary(NewFile *file) {
+        if (file->temporary[0])
+                unlinkat(file->parent_fd, file->temporary, 0);
+        file->temporary[0] = 0;
+}
+
+static void new_file_clear(NewFile *file) {
+        drop_temporary(file);
+        close_fd(&file->fd);
+        close_fd(&file->parent_fd);
+}
+
+/* Makes and syncs it. */
+static int new_file_write(int dir_fd, const char *path, const void *content, size_t length, NewFile *file) {
         uint64_t number;
         int rc;
 
+        rc = directory_open_parent(dir_fd, path, &file->parent_fd, &file->name);
+        if (rc < 0)
+                return rc;
         do {
                 if (getrandom(&number, sizeof number, 0) != (ssize_t) sizeof number)
                         return -EIO;
-                snprintf(name, 32, ".new-%016" PRIx64, number);
-                fd = open_beneath(parent_fd, name, O_WRONLY | O_CREAT | O_EXCL, 0600);
-        } while (fd == -EEXIST);
-        if (fd < 0)
-                return fd;
-        /* The umask may have taken bits away, never added any: no harm where the file system has no modes. */
-        (void) fchmod(fd, 0600);
-        rc = write_whole(fd, content, length);
-        if (rc == 0 && fsync(fd) < 0)
-                rc = -errno;
-        if (rc < 0) {
-                unlinkat(parent_fd, name, 0);
-                return rc;
+                snprintf(file->temporary, sizeof file->temporary, ".new-%016" PRIx64, number);
+                file->fd = open_beneath(file->parent_fd, file->temporary, O_WRONLY | O_CREAT | O_EXCL, 0600);
+        } while (file->fd == -EEXIST);
+        if (file->fd < 0) {
+                file->temporary[0] = 0;
+                return file->fd;
         }
-        *ret_fd = STEAL_FD(fd);
-        return 0;
+        /* The umask may have taken bits away, never added any: no harm where the file system has no modes. */
+        (void) fchmod(file->fd, 0600);
+        rc = write_whole(file->fd, content, length);
+        return rc == 0 && fsync(file->fd) < 0 ? -errno : rc;
 }
 
 /* Gives the file its name unless that is taken. */
-static int link_new(int parent_fd, int fd, const char *temporary, const char *name) {
+static int link_new(NewFile *file) {
         struct stat st;
-        int rc;
+        int rc = linkat(file->parent_fd, file->temporary, file->parent_fd, file->name, 0) < 0 ? -errno : 0;
 
-        if (linkat(parent_fd, temporary, parent_fd, name, 0) == 0) {
-                unlinkat(parent_fd, temporary, 0);
-                return 0;
-        }
-        rc = -errno;
         /* A server whose answer got lost is asked again and then says that the name is taken: by this very file. */
-        if (rc == -EEXIST && fstat(fd, &st) == 0 && st.st_nlink == 2) {
-                unlinkat(parent_fd, temporary, 0);
-                return 0;
-        }
+        if (rc == -EEXIST && fstat(file->fd, &st) == 0 && st.st_nlink == 2)
+                rc = 0;
+        if (rc == 0)
+                drop_temporary(file);
+        if (rc != -EPERM && rc != -EOPNOTSUPP && rc != -ENOSYS)
+                return rc;
         /* File systems without hard links (exFAT, some shares) can do the same by a rename. */
-        if ((rc == -EPERM || rc == -EOPNOTSUPP || rc == -ENOSYS) &&
-            renameat2(parent_fd, temporary, parent_fd, name, RENAME_NOREPLACE) == 0)
-                return 0;
-        if (rc != -EEXIST && errno == EEXIST)
-                rc = -EEXIST;
-        unlinkat(parent_fd, temporary, 0);
-        return rc;
+        if (renameat2(file->parent_fd, file->temporary, file->parent_fd, file->name, RENAME_NOREPLACE) < 0)
+                return errno == EEXIST ? -EEXIST : rc;
+        file->temporary[0] = 0;
+        return 0;
 }
 
 int create_file(int dir_fd, const char *path, const void *content, size_t length, Reason *reterr) {
-        CLEANUP(close_fd) int parent_fd = -1;
-        CLEANUP(close_fd) int fd = -1;
-        char temporary[32];
-        const char *name;
+        CLEANUP(new_file_clear) NewFile file = NEW_FILE_INIT;
         int rc;
 
-        rc = directory_open_parent(dir_fd, path, &parent_fd, &name);
-        if (rc < 0)
-                return fail_errno(reterr, rc, "cannot make %s", path);
-        rc = write_temporary(parent_fd, content, length, temporary, &fd);
-        if (rc < 0)
-                return fail_errno(reterr, rc, "cannot make %s", path);
-        rc = link_new(parent_fd, fd, temporary, name);
+        rc = new_file_write(dir_fd, path, content, length, &file);
+        if (rc == 0)
+                rc = link_new(&file);
         if (rc == -EEXIST)
                 return fail(reterr, rc, "cannot make %s: the name is taken", path);
         if (rc < 0)
                 return fail_errno(reterr, rc, "cannot make %s", path);
-        rc = sync_directory_fd(parent_fd);
+        rc = sync_directory_fd(file.parent_fd);
         if (rc < 0) {
                 /* A failure leaves nothing: whoever is told so may delete what the file speaks of. */
-                unlinkat(parent_fd, name, 0);
+                unlinkat(file.parent_fd, file.name, 0);
                 return fail_errno(reterr, rc, "cannot make %s: cannot sync its directory", path);
         }
         return 0;
 }
 
 int replace_file(int dir_fd, const char *path, const void *content, size_t length, Reason *reterr) {
-        CLEANUP(close_fd) int parent_fd = -1;
-        CLEANUP(close_fd) int fd = -1;
-        char temporary[32];
-        const char *name;
+        CLEANUP(new_file_clear) NewFile file = NEW_FILE_INIT;
         int rc;
 
-        rc = directory_open_parent(dir_fd, path, &parent_fd, &name);
+        rc = new_file_write(dir_fd, path, content, length, &file);
         if (rc < 0)
                 return fail_errno(reterr, rc, "cannot write %s", path);
-        rc = write_temporary(parent_fd, content, length, temporary, &fd);
-        if (rc < 0)
-                return fail_errno(reterr, rc, "cannot write %s", path);
-        if (renameat(parent_fd, temporary, parent_fd, name) < 0) {
-                rc = -errno;
-                unlinkat(parent_fd, temporary, 0);
-                return fail_errno(reterr, rc, "cannot write %s", path);
-        }
-        rc = sync_directory_fd(parent_fd);
+        if (renameat(file.parent_fd, file.temporary, file.parent_fd, file.name) < 0)
+                return fail_errno(reterr, -errno, "cannot write %s", path);
+        file.temporary[0] = 0;
+        rc = sync_directory_fd(file.parent_fd);
         if (rc < 0)
                 return fail_errno(reterr, rc, "cannot write %s: cannot sync its directory", path);
         return 0;

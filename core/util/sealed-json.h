@@ -3,14 +3,12 @@
  * A sealed file is a JSON object that a person can read. Its last member is
  *     "checksum": "xxh3-64:0123456789abcdef"
  * in a line of its own: the XXH3-64 of all bytes of the file before that line's first. Nothing of a file whose
- * seal does not fit is used. The same sealing serves for every JSON file of a repository.
- * Cleanup of a json_t: jansson's own json_decrefp. */
+ * seal does not fit is used. The same sealing serves for every JSON file of a repository. */
 #pragma once
 
-#include <jansson.h>
 #include <stddef.h>
-#include <stdint.h>
 
+#include "util/json.h"
 #include "util/reason.h"
 
 #define SEALED_JSON_LIMIT (16u << 20) /* bytes; a longer file is refused */
@@ -21,19 +19,7 @@ int sealed_json_dump(const json_t *object, char **ret, size_t *ret_length, Reaso
 /* -EBADMSG where the seal, the syntax or the type is wrong. The caller owns *ret. */
 int sealed_json_parse(const char *text, size_t length, json_t **ret, Reason *reterr);
 
-/* As the two above with the files of io.h. -EEXIST from create. Reasons name the path. */
+/* As the two above with the files of file.h. -EEXIST from create. Reasons name the path. */
 int sealed_json_create(int dir_fd, const char *path, const json_t *object, Reason *reterr);
 int sealed_json_replace(int dir_fd, const char *path, const json_t *object, Reason *reterr);
 int sealed_json_read(int dir_fd, const char *path, json_t **ret, Reason *reterr);
-
-/* A JSON string of any text: what is no UTF-8 (a foreign message, a text cut in the middle) becomes '?'.
- * NULL: no memory. */
-json_t *json_text(const char *text);
-
-/* Members of an object, checked: -EBADMSG and a reason that names the key where it is missing, of another type
- * or (sizes) negative. Strings are borrowed from the object. */
-int json_take_string(const json_t *object, const char *key, const char **ret, Reason *reterr);
-/* *ret is NULL where it is null or missing. */
-int json_take_optional_string(const json_t *object, const char *key, const char **ret, Reason *reterr);
-int json_take_size(const json_t *object, const char *key, uint64_t *ret, Reason *reterr);
-int json_take_array(const json_t *object, const char *key, json_t **ret, Reason *reterr); /* borrowed */

@@ -6,6 +6,7 @@
 #include "chain/chain-map.h"
 #include "chain/chain-private.h"
 #include "partitions/point-image.h"
+#include "util/sealed-json.h"
 
 static ByteKind kind_of(const ChainExtent *extent) {
         return extent->state == EXTENT_DATA ? BYTE_DATA : extent->state == EXTENT_ZERO ? BYTE_ZERO : BYTE_LOST;

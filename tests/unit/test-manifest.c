@@ -6,6 +6,7 @@
 #include "formats/layer.h"
 #include "repository-fixture.h"
 #include "util/file.h"
+#include "util/sealed-json.h"
 
 #define NAME "2026-11-20T010203Z"
 #define PATH "points/" NAME ".json"

@@ -6,6 +6,7 @@
 #include "repository-fixture.h"
 #include "util/file.h"
 #include "util/io.h"
+#include "util/sealed-json.h"
 
 #define A "2026-11-20T010203Z"
 #define B "2026-11-20T010204Z"
