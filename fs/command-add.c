@@ -1,5 +1,6 @@
 /* fs/command-add.c - registers a VM: where its backups are taken from. */
 #include <errno.h>
+#include <string.h>
 #include <sys/stat.h>
 
 #include "command.h"
@@ -44,16 +45,21 @@ static int add(const char *path, const char *name, const char *uri, const VmDisk
         return vm_add(repository, name, uuid, settled, disks, reterr);
 }
 
-/* A directory, in which another tool stores, in the place of a source. */
-static bool is_directory(const char *word) {
+/* A directory, in which another tool stores, in the place of a source, or what can be meant as nothing else. */
+static bool is_path(const char *word) {
         struct stat st;
 
-        return stat(word, &st) == 0 && S_ISDIR(st.st_mode);
+        return (strchr(word, '/') && !strstr(word, "://") && !strchr(word, '=')) || stat(word, &st) == 0;
 }
 
 static int add_directory(const char *path, const char *name, const char *directory, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
+        struct stat st;
         int rc = repository_open(path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+
+        if (rc == 0 && stat(directory, &st) == 0 && S_ISREG(st.st_mode))
+                return fail(reterr, -ENOTDIR, "%s is a file: the image of a disk is written DISK=file:PATH, and what "
+                            "another tool has stored is added by its directory", directory);
 
         return rc < 0 ? rc : vm_add_directory(repository, name, directory, reterr);
 }
@@ -78,7 +84,7 @@ static int run(const Command *command, int argc, char **argv) {
         }
         if (parse.status >= 0)
                 return parse.status;
-        if (argc - optind == 3 && is_directory(argv[optind + 2])) {
+        if (argc - optind == 3 && is_path(argv[optind + 2])) {
                 if (disks.include.count > 0 || disks.exclude.count > 0)
                         return command_misused(command, "what another tool has stored is shown whole");
                 rc = add_directory(argv[optind], argv[optind + 1], argv[optind + 2], &reason);

@@ -48,7 +48,7 @@ int source_open(const SourceOwner *owner, Source **ret, Reason *reterr) {
                 return fail_oom(reterr);
         if (!ops)
                 return fail(reterr, -EINVAL, "%s is no source that is known here: a libvirt URI is, as qemu:///system, "
-                            "QEMU's own monitor as qmp:///PATH, and DISK=URI for each disk", shown);
+                            "QEMU's own monitor as qmp:///PATH, DISK=URI for each disk, and a directory of backups", shown);
         rc = ops->open(owner, &source, reterr);
         if (rc < 0)
                 return rc;

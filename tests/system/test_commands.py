@@ -55,6 +55,10 @@ def test_what_is_missing_or_wrong_is_told_with_what_would_be_right(program, repo
     for name in ("", "a/b", ".hidden", "-x", "line\nbreak", "x" * 201):
         refused(program.run("add", "--", repository.path, name, "qemu:///session", check=False), 1,
                 "cannot be a VM's name: a name is 1 to 200 bytes")
+    for source, words in ((f"{repository.path}/nowhere", "nowhere: No such file or directory"),
+                          ("elsewhere", "and a directory of backups"),
+                          (f"{repository.path}/repository.json", "the image of a disk is written DISK=file:PATH")):
+        refused(program.run("add", repository.path, "vm1", source, check=False), 1, words)
     refused(program.run("mount", f"{repository.path}/nowhere", "/mnt", check=False), 1, "cannot open the repository")
     assert "cache_dir_size=" in program.run("mount", "--help").stdout
 
