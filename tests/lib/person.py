@@ -25,6 +25,8 @@ class Person:
         self.environment = {name: os.environ[name] for name in KEPT if name in os.environ}
         self.environment.update(HOME=directory, XDG_RUNTIME_DIR=self.runtime, XDG_CONFIG_HOME=f"{directory}/.config",
                                 XDG_CACHE_HOME=f"{directory}/.cache", LC_ALL="C.UTF-8")
+        if uid != 0:  # libvirt's session would end with the system's bus, which tests by root start and end
+            self.environment["DBUS_SYSTEM_BUS_ADDRESS"] = f"unix:path={self.runtime}/no-bus"
 
     @property
     def is_root(self):
