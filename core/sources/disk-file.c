@@ -46,8 +46,6 @@ static void file_free(DiskSource *base) {
         free(source->path);
         free(source->format);
         disk_uri_common_clear(&source->common);
-        free(base->bitmap);
-        free(base->checkpoint);
         free(source);
 }
 

@@ -43,8 +43,6 @@ static void imageio_free(DiskSource *base) {
         imageio_extents_free(source->dirty);
         imageio_uri_clear(&source->uri);
         imageio_offer_clear(&source->offer);
-        free(base->bitmap);
-        free(base->checkpoint);
         free(source);
 }
 

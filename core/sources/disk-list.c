@@ -39,8 +39,11 @@ static bool list_claims(const char *text) {
 static void list_free(Source *base) {
         DiskList *list = (DiskList *) base;
 
-        for (size_t i = 0; i < list->count; i++)
+        for (size_t i = 0; i < list->count; i++) {
+                free(list->disks[i]->bitmap);
+                free(list->disks[i]->checkpoint);
                 list->disks[i]->ops->free(list->disks[i]);
+        }
         free(list->disks);
         free(list->words);
         free(list);

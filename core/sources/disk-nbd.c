@@ -33,8 +33,6 @@ static void nbd_source_free(DiskSource *base) {
 
         source_reader_free(source->held);
         nbd_uri_clear(&source->uri);
-        free(base->bitmap);
-        free(base->checkpoint);
         free(source);
 }
 

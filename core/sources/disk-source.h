@@ -34,6 +34,7 @@ struct DiskSource {
         const DiskSourceOps *ops;
         const SourceOwner *owner;
         const char *disk;
-        char *bitmap; /* the bitmap that the URI names, as inspect found it; NULL: none. Of the implementation */
-        char *checkpoint; /* what the new point is to say of this disk for its own checkpoint; NULL: the bitmap. As above */
+        /* Set by the implementation, freed by who opened it: */
+        char *bitmap;     /* that the URI names, as inspect found it; NULL: none */
+        char *checkpoint; /* what the new point is to say of this disk for its own checkpoint; NULL: the bitmap */
 };
