@@ -3,6 +3,7 @@
 import glob
 import os
 import subprocess
+import threading
 
 from wait import until
 
@@ -73,6 +74,25 @@ def pull(trigger, word):
         os.write(descriptor, word.encode() + b"\n")
     finally:
         os.close(descriptor)
+
+
+def pull_at_once(trigger, word, times):
+    """So many write it at the same time. What each gets: 0 or an errno, sorted."""
+    results = []
+
+    def write():
+        try:
+            pull(trigger, word)
+            results.append(0)
+        except OSError as refusal:
+            results.append(refusal.errno)
+
+    writers = [threading.Thread(target=write) for _ in range(times)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    return sorted(results)
 
 
 def wait_captured(trigger, timeout=120):

@@ -6,12 +6,11 @@ import errno
 import os
 import shutil
 import signal
-import threading
 
 import pytest
 from mount import is_mounted, mounted, unmount
 from program import children_of, processes_of, wait_gone
-from repository import Repository, pull, state_of, wait_captured
+from repository import Repository, pull, pull_at_once, state_of, wait_captured
 from slow import Progress, slowed
 from small import small_file_system
 from truth import Truth
@@ -268,21 +267,8 @@ def test_a_capture_goes_on_when_its_mount_is_unmounted(case, program, place):
 
 def test_of_many_writers_at_once_one_starts_a_capture(case, program, place):
     with mounted(program, case.repository.path, place) as mount:
-        trigger, results = mount / "fail/capture", []
-
-        def write():
-            try:
-                pull(trigger, "full")
-                results.append(0)
-            except OSError as refusal:
-                results.append(refusal.errno)
-
-        writers = [threading.Thread(target=write) for _ in range(64)]
-        for writer in writers:
-            writer.start()
-        for writer in writers:
-            writer.join()
-        assert sorted(results) == [0] + [errno.EBUSY] * 63
+        trigger = mount / "fail/capture"
+        assert pull_at_once(trigger, "full", 64) == [0] + [errno.EBUSY] * 63
         assert wait_captured(trigger)["state"] == "idle"
         assert len(case.repository.points(case.vm)) == 2
         case.settled()

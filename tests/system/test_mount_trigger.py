@@ -14,7 +14,7 @@ import pytest
 from made import Made
 from mount import mounted
 from program import children_of
-from repository import pull, state_of, wait_captured
+from repository import pull, pull_at_once, state_of, wait_captured
 from wait import until
 
 # libvirt's test driver has no VM of that name: a capture is accepted, and then fails.
@@ -293,18 +293,5 @@ def test_captures_leave_no_zombies(mount, trigger):
 
 
 def test_writers_at_once_start_one_capture_each_or_are_refused(trigger):
-    results = []
-
-    def write():
-        try:
-            pull(trigger, "full")
-            results.append(0)
-        except OSError as refusal:
-            results.append(refusal.errno)
-
-    threads = [threading.Thread(target=write) for _ in range(16)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    results = pull_at_once(trigger, "full", 16)
     assert 0 in results and set(results) <= {0, errno.EBUSY}, results
