@@ -8,8 +8,6 @@ import subprocess
 import sys
 import time
 
-import servers
-
 MIB = 1 << 20
 ADDRESSES = 60000  # random reads a second, of each job: more than are done
 

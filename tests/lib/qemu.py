@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 
-from program import wait_gone
 from vm import Writable
 from wait import until
 

@@ -3,7 +3,6 @@ disks."""
 
 import os
 import secrets
-import shlex
 import shutil
 import signal
 import subprocess

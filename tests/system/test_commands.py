@@ -9,6 +9,7 @@ import pytest
 from made import Made
 from vm import MIB, VM, Disk
 
+CONTRIB = os.path.join(os.path.dirname(__file__), "../../contrib")
 POINT = re.compile(r"\d{4}-\d\d-\d\dT\d{6}Z(-\d\d)?")
 
 
@@ -234,8 +235,9 @@ def test_codecs_and_block_sizes_can_be_chosen(repository, vm, codec):
     assert all(point["complete"] for point in repository.points(vm))
 
 
-def test_a_shell_completes_commands_options_and_paths(program, place):
-    made = Made(program.person, place, "--points", "2", "--disk", "vda=1M", "--disk", "sdb=1M")
+@pytest.fixture(scope="module")
+def complete(program):
+    """What a shell offers for the last of these words."""
     script = """
         source "$1"
         PATH=$2:$PATH
@@ -245,10 +247,29 @@ def test_a_shell_completes_commands_options_and_paths(program, place):
     """
 
     def complete(*words):
-        completions = os.path.join(os.path.dirname(__file__), "../../contrib/completions/virtbackupfs.bash")
-        return program.person.run("bash", "-c", script, "bash", completions, os.path.dirname(program.program.path),
-                                  *words).stdout.split()
+        return program.person.run("bash", "-c", script, "bash", f"{CONTRIB}/completions/virtbackupfs.bash",
+                                  os.path.dirname(program.program.path), *words).stdout.split()
 
+    return complete
+
+
+def test_every_option_is_in_the_manual_and_completed(program, complete):
+    with open(f"{CONTRIB}/man/virtbackupfs.1", encoding="utf-8") as file:
+        manual = file.read().replace("\\-", "-")
+    commands = re.findall(r"^  ([a-z]+) [A-Z]", program.run("--help").stdout, re.MULTILINE)
+    assert len(commands) > 10 and sorted(complete("")) == sorted([*commands, "--help", "--version"])
+    sections = re.split(rf'^\.BI "?({"|".join(commands)}) ', manual.split(".SH SOURCES")[0], flags=re.MULTILINE)
+    described = dict(zip(sections[1::2], sections[2::2]))
+    for command in commands:
+        words = set(re.findall(r"--?[a-z][a-z-]*", described[command]))
+        for names in re.findall(r"^  (?:(-\w),|   ) (--[a-z-]+)", program.run(command, "--help").stdout, re.MULTILINE):
+            if names[1] not in ("--help", "--version"):
+                assert words.intersection(names), f"{command} {names} is not in the manual"
+                assert set(complete(command, "-")).intersection(names), f"{command} {names} is not completed"
+
+
+def test_a_shell_completes_commands_options_and_paths(program, place, complete):
+    made = Made(program.person, place, "--points", "2", "--disk", "vda=1M", "--disk", "sdb=1M")
     assert complete("ca") == ["capture"]
     assert complete("capture", "--thr") == ["--threshold"]
     assert complete("list", made.path, "") == ["vm1"]
