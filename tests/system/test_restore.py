@@ -27,7 +27,7 @@ def made(person, module_place):
 @pytest.fixture(scope="module")
 def long(person, module_place):
     """A disk that takes a while, when the program is slowed."""
-    return Made(person, module_place, "--points", "2", "--disk", "vda=256M", "--codec", "none", name="long")
+    return Made(person, module_place, "--points", "2", "--disk", "vda=640M", "--codec", "none", name="long")
 
 
 @pytest.fixture
@@ -197,9 +197,9 @@ def test_a_killed_restore_goes_on_where_it_was(long, program, place, form):
     process.kill()
     process.communicate()
     noted = progress(f"{target}.partial", form)
-    assert os.listdir(place) == [f"vda.{form}.partial"] and MIB < noted < 256 * MIB
+    assert os.listdir(place) == [f"vda.{form}.partial"] and MIB < noted < 640 * MIB
     result = program.run("restore", long.path, "vm1/latest/vda", target, "--json", "--verify")
-    assert f"goes on at {noted >> 20} of 256 MiB" in result.stderr
+    assert f"goes on at {noted >> 20} of 640 MiB" in result.stderr
     assert same_disk(target, image_of(long, "vda"), (form, "raw"))
     assert os.listdir(place) == [f"vda.{form}"]
     subprocess.run(["qemu-img", "check", "-q", target], check=form == "qcow2", stderr=subprocess.DEVNULL)
