@@ -44,12 +44,18 @@ static int add_vms(Table *table, const json_t *vms) {
         json_array_foreach(vms, i, vm) {
                 const json_t *points = json_object_get(vm, "points");
                 const json_t *newest = json_array_get(points, json_array_size(points) - 1);
+                size_t incomplete = 0;
                 uint64_t stored = 0;
-                char count[24];
+                char count[64];
+                int length;
 
-                json_array_foreach(points, j, point)
+                json_array_foreach(points, j, point) {
                         stored += size_of(point, "stored");
-                snprintf(count, sizeof count, "%zu", json_array_size(points));
+                        incomplete += json_is_false(json_object_get(point, "complete"));
+                }
+                length = snprintf(count, sizeof count, "%zu", json_array_size(points));
+                if (incomplete > 0)
+                        snprintf(count + length, sizeof count - (size_t) length, " (%zu incomplete)", incomplete);
                 bad |= table_add(table, text_of(vm, "name"));
                 bad |= table_add_right(table, count);
                 bad |= table_add_size(table, stored);

@@ -108,6 +108,7 @@ def test_what_a_point_lacks_stands_beside_its_parent(program, place):
     with open(make_chain[0], "r+b") as file:
         file.write(b"no qcow2")
     names = [point["name"] for point in program.json("list", f"{place}/backups")["vms"][0]["points"]]
+    assert " 2 (2 incomplete) " in program.run("list", f"{place}/backups").stdout
     lines = program.run("list", f"{place}/backups", "web").stdout.splitlines()
     assert [line.split()[0] for line in lines[1:]] == names and len(names) == 2
     assert f"  {names[0]}  incomplete: " in lines[2] and "vda.0.qcow2" in lines[2]
