@@ -8,7 +8,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#include "command.h"
+#include "command-line/command.h"
 
 /* In the order in which people need them. */
 static const Command *const commands[] = {
