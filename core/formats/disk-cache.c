@@ -71,14 +71,15 @@ DiskCache *disk_cache_free(DiskCache *cache) {
         return NULL;
 }
 
+#define HINT "XDG_CACHE_HOME, or the mount option cache_dir=, names another one"
+
 /* The directory, which has to be nobody else's: what is read from it is believed. */
 static int open_directory(const DiskCache *cache, bool make, int *ret, Reason *reterr) {
         CLEANUP(close_fd) int fd = -1;
         struct stat st;
 
         if (!cache->path)
-                return fail(reterr, -ENOENT, "there is no cache directory, as neither XDG_CACHE_HOME nor HOME is set: name "
-                                             "one (mount option cache_dir=)");
+                return fail(reterr, -ENOENT, "there is no cache directory, as neither XDG_CACHE_HOME nor HOME is set: " HINT);
         for (char *slash = strchr(cache->path + 1, '/'); make; slash = strchr(slash + 1, '/')) {
                 CLEANUP(freep) char *parent =
                         slash ? strndup(cache->path, (size_t) (slash - cache->path)) : strdup(cache->path);
@@ -86,18 +87,20 @@ static int open_directory(const DiskCache *cache, bool make, int *ret, Reason *r
                 if (!parent)
                         return fail_oom(reterr);
                 if (mkdir(parent, 0700) < 0 && errno != EEXIST && errno != EROFS && errno != EACCES)
-                        return fail_errno(reterr, -errno, "cannot make the cache directory %s", cache->path);
+                        return fail(reterr, -errno, "cannot make the cache directory %s: %s: " HINT, cache->path,
+                                    strerrordesc_np(errno));
                 if (!slash)
                         break;
         }
         fd = open(cache->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (fd < 0)
-                return fail_errno(reterr, -errno, "cannot use the cache directory %s", cache->path);
+                return fail(reterr, -errno, "cannot use the cache directory %s: %s: " HINT, cache->path,
+                            strerrordesc_np(errno));
         if (fstat(fd, &st) < 0)
                 return fail_errno(reterr, -errno, "cannot use the cache directory %s", cache->path);
         if (st.st_uid != geteuid() || (st.st_mode & 022))
-                return fail(reterr, -EPERM, "the cache directory %s is another user's, or others can write to it: name "
-                                            "another one (mount option cache_dir=)", cache->path);
+                return fail(reterr, -EPERM, "the cache directory %s is another user's, or others can write to it: " HINT,
+                            cache->path);
         *ret = STEAL_FD(fd);
         return 0;
 }

@@ -246,6 +246,18 @@ def test_what_was_used_longest_ago_makes_room(program, person, place, archives):
         assert len(os.listdir(cache)) == min(n + 1, 2)
 
 
+def test_a_cache_directory_that_cannot_be_used_is_told_with_what_names_another(program, person, archives, place):
+    make(person, archives)
+    pack(person, archives, ".gz")
+    with open(f"{place}/file", "w", encoding="ascii"):
+        pass
+    with mounted(program, archives, place, f"cache_dir={place}/file/cache") as mount:
+        with pytest.raises(OSError) as refusal:
+            read(mount / f"{POINT}/scsi0.raw")
+        assert refusal.value.errno == errno.EIO
+        assert "names another one" in mount.messages()
+
+
 PROGRESS = "user.virtbackupfs.progress"
 
 
