@@ -116,7 +116,7 @@ static int list_identify(Source *base, char **ret, Reason *reterr) {
 
         uuid_generate(uuid);
         uuid_unparse_lower(uuid, text);
-        *ret = strdup(base->owner.vm_uuid ?: text);
+        *ret = strdup(base->owner.vm_uuid ?: base->owner.former_uuid ?: text);
         return *ret ? 0 : fail_oom(reterr);
 }
 

@@ -75,6 +75,7 @@ int qmp_run(QmpSource *source, const char *command, json_t *arguments, Reason *r
 
 static int qmp_identify(Source *base, char **ret, Reason *reterr) {
         QmpSource *source = (QmpSource *) base;
+        const char *known = base->owner.vm_uuid ?: base->owner.former_uuid;
         char uuid[UUID_STR_LEN];
         uuid_t fresh;
         char *text;
@@ -85,11 +86,11 @@ static int qmp_identify(Source *base, char **ret, Reason *reterr) {
                 rc = get_uuid(source, uuid, reterr);
         if (rc < 0)
                 return rc;
-        if (!uuid[0] && !base->owner.vm_uuid) {
+        if (!uuid[0] && !known) {
                 uuid_generate_random(fresh);
                 uuid_unparse_lower(fresh, uuid);
         }
-        text = strdup(uuid[0] ? uuid : base->owner.vm_uuid);
+        text = strdup(uuid[0] ? uuid : known);
         if (!text)
                 return fail_oom(reterr);
         *ret = text;

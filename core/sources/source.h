@@ -25,6 +25,8 @@ typedef struct SourceOwner {
         const Strings *exclude; /* of those, the disks to leave out; may be NULL */
         const char *vm;         /* the VM's name in the repository */
         const char *vm_uuid;    /* must be the VM's; NULL: any (at `add`) */
+        const char *former_uuid; /* at `add`: whose points are there under that name, which a source that knows no UUID goes
+                                    on with; NULL: nobody's */
         const char *repository; /* UUID: names everything that is made in the hypervisor */
         const char *scratch_directory;   /* for scratch files; NULL: the source's choice */
         const atomic_bool *cancel;       /* once true, waits end with -ECANCELED; may be NULL */

@@ -21,8 +21,21 @@ static void warn(void *context, const char *line) {
         command_warn(line);
 }
 
+/* The VM that had this name and is registered no longer: NULL where there is none, or where it has no points. */
+static int find_former(Repository *repository, const char *name, Vm **ret, Reason *reterr) {
+        char newest[POINT_NAME_MAX];
+        int rc = vm_open(repository, name, ret, reterr);
+
+        if (rc < 0)
+                return rc == -ENOENT ? 0 : rc;
+        if (vm_source(*ret) || vm_damage(*ret) || vm_newest_point(*ret, newest, NULL) < 0 || !*newest)
+                *ret = vm_free(*ret);
+        return 0;
+}
+
 static int add(const char *path, const char *name, const char *uri, const VmDisks *disks, Reason *reterr) {
         CLEANUP(repository_freep) Repository *repository = NULL;
+        CLEANUP(vm_freep) Vm *former = NULL;
         CLEANUP(source_freep) Source *source = NULL;
         CLEANUP(freep) char *uuid = NULL, *settled = NULL;
         SourceOwner owner = { .source = uri, .vm = name, .warn = warn };
@@ -31,8 +44,11 @@ static int add(const char *path, const char *name, const char *uri, const VmDisk
         if (!vm_name_is_valid(name))
                 return fail(reterr, -EINVAL, "\"%s\" cannot be a VM's name: " VM_NAME_RULE, name);
         rc = repository_open(path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+        if (rc == 0)
+                rc = find_former(repository, name, &former, reterr);
         if (rc < 0)
                 return rc;
+        owner.former_uuid = former ? vm_uuid(former) : NULL;
         owner.repository = repository_uuid(repository);
         rc = source_open(&owner, &source, reterr);
         if (rc < 0)

@@ -81,6 +81,23 @@ def case(repository, place):
     return Case(repository, place)
 
 
+def test_a_vm_that_was_forgotten_goes_on_where_it_was(case):
+    case.add(f"file:{case.image}?bitmap=b")
+    case.capture()
+    case.repository.program.run("forget", case.repository.path, "vm")
+    case.change()
+    case.add(f"file:{case.image}?bitmap=b")
+    assert "compared" not in case.capture("--incremental")
+    # Whatever image has the name now: another one is read in full, and said so.
+    other = f"{case.place}/other.qcow2"
+    shutil.copy(case.image, other)
+    case.repository.program.run("forget", case.repository.path, "vm")
+    case.add(f"file:{other}?bitmap=b")
+    assert "its image is another one" in case.capture()
+    assert [point["kind"] for point in case.repository.points("vm")] == ["full", "incremental", "full"]
+    case.check()
+
+
 def test_a_bitmap_of_a_file_makes_incrementals(case):
     case.add("file:a disk, of mine.qcow2?format=qcow2&bitmap=b")
     case.capture()

@@ -53,20 +53,23 @@ static void relative_paths_are_settled_also_of_disks_that_are_left_out(void) {
         CHECK_TEXT(settled, "a=https://h/images/a?cafile=/usr/x vdb=https://h/images/b c=https://h/images/c?cafile=/usr/y");
 }
 
-static void each_list_is_another_vm(void) {
+static void each_list_is_another_vm_unless_one_is_known(void) {
         CLEANUP(source_freep) Source *source = NULL;
-        CLEANUP(freep) char *one = NULL, *other = NULL;
+        CLEANUP(freep) char *one = NULL, *other = NULL, *known = NULL;
 
         CHECK_INT(open_words("vda=https://h/images/a", NULL, &source, NULL), 0);
         CHECK_INT(source_identify(source, &one, NULL), 0);
         CHECK_INT(source_identify(source, &other, NULL), 0);
         CHECK(strcmp(one, other) != 0);
+        source->owner.former_uuid = one;
+        CHECK_INT(source_identify(source, &known, NULL), 0);
+        CHECK_TEXT(known, one);
 }
 
 int main(void) {
         RUN(words_are_claimed_and_uris_are_not);
         RUN(wrong_words_are_refused_and_tell_no_secret);
         RUN(relative_paths_are_settled_also_of_disks_that_are_left_out);
-        RUN(each_list_is_another_vm);
+        RUN(each_list_is_another_vm_unless_one_is_known);
         return unit_result();
 }
