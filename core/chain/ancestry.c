@@ -55,17 +55,13 @@ static void read_one(void *context, size_t index) {
                 ancestry->ahead[index] = NULL;
 }
 
-static int compare_names(const void *a, const void *b) {
-        return strcmp(*(char *const *) a, *(char *const *) b);
-}
-
 /* Reads that point and those before it. What fails is read again by who asks for it, and so told. */
 static void read_ahead(Ancestry *ancestry, const char *name) {
         char **found;
 
         if (ancestry->names.count == 0 && vm_list_points(ancestry->vm, &ancestry->names, NULL) < 0)
                 return;
-        found = bsearch(&name, ancestry->names.items, ancestry->names.count, sizeof *found, compare_names);
+        found = strings_find(&ancestry->names, name);
         if (!found)
                 return;
         forget_ahead(ancestry);

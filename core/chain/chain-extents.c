@@ -189,15 +189,17 @@ int chain_wide_extent_at(Chain *chain, uint64_t offset, ChainExtent *ret, Reason
         return 0;
 }
 
+bool chain_extents_are_alike(const ChainExtent *a, const ChainExtent *b) {
+        return a->state == b->state && !a->point == !b->point && (!a->point || strcmp(a->point, b->point) == 0);
+}
+
 int chain_next_extent(Chain *chain, uint64_t offset, ChainExtent *ret, Reason *reterr) {
         ChainExtent extent, next;
         int rc = chain_wide_extent_at(chain, offset, &extent, reterr);
 
         while (rc >= 0 && extent.start + extent.length < chain->size) {
                 rc = chain_wide_extent_at(chain, extent.start + extent.length, &next, reterr);
-                /* Several layers of one point have the same name at different places. */
-                if (rc < 0 || next.state != extent.state || !next.point != !extent.point ||
-                    (next.point && strcmp(next.point, extent.point) != 0))
+                if (rc < 0 || !chain_extents_are_alike(&extent, &next))
                         break;
                 extent.length = next.start + next.length - extent.start; /* the next may begin before this one ends */
         }

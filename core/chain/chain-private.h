@@ -41,5 +41,8 @@ struct Chain {
 /* One of the chain's layers, opened where it is not yet. It is the chain's. */
 int chain_layer(Chain *chain, size_t index, Layer **ret, Reason *reterr);
 
+/* Whether both are in the same state and place: the same point's layers at different places have the same name. */
+bool chain_extents_are_alike(const ChainExtent *a, const ChainExtent *b);
+
 /* A region that holds offset; the caller releases it. length: what is wanted from there on, or less. */
 int chain_region(Chain *chain, uint64_t offset, uint64_t length, CacheEntry **ret, Reason *reterr);

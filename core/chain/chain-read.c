@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "util/bytes.h"
+#include "util/clock.h"
 
 /* Reading from memory takes less than this, decompression included. */
 #define WAITED_NS 40000
@@ -32,13 +33,6 @@ static int explain(Chain *chain, uint32_t index, void *buffer, size_t length, ui
                 return fail(reterr, -EIO, "%s could not be read at %" PRIu64 ", and now can", chain->parts[index].path,
                             offset);
         return rc == -ENOMEM ? rc : -EIO;
-}
-
-static uint64_t now(void) {
-        struct timespec ts;
-
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * UINT64_C(1000000000) + (uint64_t) ts.tv_nsec;
 }
 
 /* A range of a region that is being read from front to back. */
@@ -70,10 +64,10 @@ static void expect_all(const RegionRead *read) {
 
 /* Looks whether reading waits for the disk; where it does the following pieces are expected. */
 static int read_and_look(RegionRead *read, Layer *layer, size_t length, Reason *reterr) {
-        uint64_t begin = now();
+        uint64_t begin = clock_now_ns();
         int rc = layer_read(layer, read->to, length, read->offset, reterr);
 
-        if (rc >= 0 && now() - begin > WAITED_NS + length / 1024 * WAITED_NS_PER_KIB) {
+        if (rc >= 0 && clock_now_ns() - begin > WAITED_NS + length / 1024 * WAITED_NS_PER_KIB) {
                 RegionRead rest = *read;
 
                 rest.offset += length;

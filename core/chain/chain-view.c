@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "chain/chain-private.h"
 #include "util/bytes.h"
 
 struct ChainView {
@@ -64,9 +65,10 @@ static int add_piece(ChainView *view, const ViewPiece *piece, Reason *reterr) {
         if (!copy->places)
                 return fail_oom(reterr);
         memcpy(copy->places, piece->places, piece->place_count * sizeof *copy->places);
+        view->piece_count++;
         if (__builtin_add_overflow(view->size, piece->size, &view->size) || view->size > INT64_MAX)
                 return fail(reterr, -EBADMSG, "it is longer than any disk");
-        view->ends[view->piece_count++] = view->size;
+        view->ends[view->piece_count - 1] = view->size;
         return 0;
 }
 
@@ -176,10 +178,6 @@ static Spot find_spot(const ChainView *view, uint64_t offset) {
 
 /* ---- extents ---- */
 
-static bool is_alike(const ChainExtent *a, const ChainExtent *b) {
-        return a->state == b->state && !a->point == !b->point && (!a->point || strcmp(a->point, b->point) == 0);
-}
-
 /* From the beginning of a row on, how many bytes of the view are alike in all places: whole rows. */
 static int measure_rows(const ChainView *view, const ViewPiece *piece, uint64_t row, const ChainExtent *like, uint64_t *ret,
                         Reason *reterr) {
@@ -193,7 +191,7 @@ static int measure_rows(const ChainView *view, const ViewPiece *piece, uint64_t 
                 if (rc < 0)
                         return rc;
                 rows = min_u64(rows, (extent.start + extent.length - start) / piece->stripe_size);
-                if (!is_alike(&extent, like))
+                if (!chain_extents_are_alike(&extent, like))
                         rows = 0;
         }
         *ret = rows * piece->stripe_size * piece->place_count;
@@ -227,7 +225,7 @@ int chain_view_next_extent(const ChainView *view, uint64_t offset, ChainExtent *
 
         while (rc >= 0 && extent.start + extent.length < view->size) {
                 rc = extent_at(view, extent.start + extent.length, &next, reterr);
-                if (rc < 0 || !is_alike(&extent, &next))
+                if (rc < 0 || !chain_extents_are_alike(&extent, &next))
                         break;
                 extent.length += next.length;
         }

@@ -7,6 +7,7 @@
 #include "chain/ancestry.h"
 #include "codec/checksum.h"
 #include "util/bytes.h"
+#include "util/text.h"
 
 #define LAYERS_MAX 1000000 /* of a chain: more than a century of one a half hour */
 
@@ -96,11 +97,10 @@ static int add_point(Chain *chain, const Manifest *manifest, const char *disk_na
 /* The same for the same disk of the same capture, and for no other. */
 static int chain_key(Vm *vm, const Manifest *manifest, const char *disk, CacheKey *ret) {
         CLEANUP(freep) char *text = NULL;
-        int length = asprintf(&text, "%s/%s/%s/%s", vm_name(vm), manifest->name, manifest->capture, disk);
 
-        if (length < 0)
+        if (text_format(&text, "%s/%s/%s/%s", vm_name(vm), manifest->name, manifest->capture, disk) < 0)
                 return -ENOMEM;
-        *ret = (CacheKey) { layer_store_owner(vm_layers(vm)), checksum(text, (size_t) length) };
+        *ret = (CacheKey) { layer_store_owner(vm_layers(vm)), checksum(text, strlen(text)) };
         return 0;
 }
 

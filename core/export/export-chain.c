@@ -12,6 +12,7 @@
 #include "util/bytes.h"
 #include "util/scratch.h"
 #include "util/strings.h"
+#include "util/text.h"
 
 #define POINTS_MAX 100000
 
@@ -134,7 +135,7 @@ static int write_image(ChainExport *export, Reason *reterr) {
 }
 
 static int name_image(const ChainExport *export, const char *point, char **ret, Reason *reterr) {
-        if (asprintf(ret, "%s.%s.qcow2", export->disk, point) >= 0)
+        if (text_format(ret, "%s.%s.qcow2", export->disk, point) >= 0)
                 return 0;
         *ret = NULL;
         return fail_oom(reterr);
@@ -155,10 +156,8 @@ static int export_image(ChainExport *export, const char *below, Reason *reterr) 
                 rc = name_image(export, below, &backing, reterr);
         if (rc < 0)
                 return rc;
-        if (asprintf(&path, "%s/%s", export->directory, name) < 0) {
-                path = NULL;
+        if (text_format(&path, "%s/%s", export->directory, name) < 0)
                 return fail_oom(reterr);
-        }
         if (chain_damage(export->chain))
                 return fail(reterr, -EIO, "%s/%s/%s cannot be read: %s", vm_name(export->vm), export->point, export->disk,
                             chain_damage(export->chain));

@@ -140,21 +140,14 @@ int found_refuse(FoundDirectory *directory, FoundEntry *entry, const char *words
         return 0;
 }
 
+static int compare_name(const void *name, const void *entry) {
+        return strcmp(name, ((const FoundEntry *) entry)->name);
+}
+
 FoundEntry *found_entry(FoundDirectory *directory, const char *name) {
-        size_t low = 0, high = directory->entry_count;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                int order = strcmp(directory->entries[middle].name, name);
-
-                if (order == 0)
-                        return &directory->entries[middle];
-                if (order < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return NULL;
+        return directory->entry_count == 0 ? NULL
+                                           : bsearch(name, directory->entries, directory->entry_count,
+                                                     sizeof *directory->entries, compare_name);
 }
 
 char *found_path(const FoundDirectory *directory, const char *name) {

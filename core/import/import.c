@@ -176,9 +176,7 @@ static int pass_over(Import *import, size_t index, const Continued *continued, R
         else if (continued->words)
                 parent = point->manifest->parent;
         import->here[index] = point->manifest && is_same(ours, point->manifest, parent);
-        if (import->here[index])
-                import->totals->known++;
-        else
+        if (!import->here[index])
                 leave_out(import, point, "there is another point of that name");
         return 1;
 }
@@ -219,7 +217,6 @@ static int import_one(Import *import, size_t index, const Continued *continued, 
                 return fail(reterr, rc, "%s/%s: %.*s", vm_name(import->vm), point->name, REASON_MAX / 2, reason.text);
         import->serial++;
         import->here[index] = true;
-        import->totals->imported++;
         tell(import->options->tell, import->options->context, vm_name(import->vm), point->name, NULL);
         return 0;
 }

@@ -35,7 +35,7 @@ typedef struct ImportOptions {
 } ImportOptions;
 
 typedef struct ImportTotals {
-        size_t imported, known, left_out; /* points */
+        size_t left_out; /* points */
 } ImportTotals;
 
 /* Imports all points of a VM of another tool into the VM of that name. -EEXIST: there is another VM of this name, or it has

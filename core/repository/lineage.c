@@ -48,22 +48,13 @@ static int add_point(Lineage *lineage, Vm *vm, const char *name) {
         return 0;
 }
 
+static int compare_name(const void *name, const void *point) {
+        return strcmp(name, ((const LineagePoint *) point)->name);
+}
+
 /* The point of that name among the first count. */
 static const LineagePoint *find_point(const Lineage *lineage, size_t count, const char *name) {
-        size_t low = 0, high = count;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                int order = strcmp(lineage->points[middle].name, name);
-
-                if (order == 0)
-                        return &lineage->points[middle];
-                if (order < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return NULL;
+        return count == 0 ? NULL : bsearch(name, lineage->points, count, sizeof *lineage->points, compare_name);
 }
 
 /* Keeps the words for as long as the lineage. */

@@ -215,8 +215,28 @@ static void what_is_not_within_the_disks_is_refused(void) {
         end(&test);
 }
 
+static void what_is_longer_than_any_disk_is_refused(void) {
+        static const char *const disks[] = { "vda" };
+        const uint64_t size = UINT64_C(1) << 62;
+        ViewPlace place = { 0, 0 };
+        const ViewPiece pieces[] = { { size, 0, 1, &place }, { size, 0, 1, &place } };
+        WITH_FIXTURE(f);
+        CLEANUP(manifest_unrefp) Manifest *manifest = sample_manifest("2026-11-20T010203Z", NULL, 1, disks, 1);
+        CLEANUP(chain_unrefp) Chain *chain = NULL;
+        Reason reason = REASON_INIT;
+        ChainView *view = NULL;
+
+        manifest->disks[0].size = size;
+        CHECK_INT(manifest_commit(f.vm, manifest, &reason), 0);
+        CHECK_INT(chain_open(f.vm, manifest->name, "vda", &chain, &reason), 0);
+        CHECK_INT(chain_view_pieces(&chain, 1, pieces, 2, &view, &reason), -EBADMSG);
+        CHECK_SAYS(reason, "longer than any disk");
+        CHECK(!view);
+}
+
 int main(void) {
         RUN(pieces_read_as_what_they_are_put_together_of);
         RUN(what_is_not_within_the_disks_is_refused);
+        RUN(what_is_longer_than_any_disk_is_refused);
         return unit_result();
 }

@@ -8,6 +8,7 @@
 #include "formats/qcow2/series.h"
 #include "util/io.h"
 #include "util/parallel.h"
+#include "util/text.h"
 
 #define THREADS 8
 #define LATER_LEAST 86400  /* seconds; files that were copied have times of that */
@@ -82,7 +83,7 @@ static char *words_without_path(const char *words, const char *path) {
 
         if (strncmp(words, path, length) != 0 || words[length] != ' ')
                 return strdup(words);
-        return asprintf(&told, "it%s", words + length) < 0 ? NULL : told;
+        return text_format(&told, "it%s", words + length) < 0 ? NULL : told;
 }
 
 static void look_into(void *context, size_t index) {

@@ -7,6 +7,7 @@
 #include "formats/qcow2/family.h"
 #include "formats/qcow2/member.h"
 #include "formats/qcow2/naming.h"
+#include "util/text.h"
 
 #define KEY "(qcow2 images)" /* in front of labels: two formats never share a point */
 
@@ -16,10 +17,10 @@ static char *point_key(const FoundDirectory *directory, const char *label, const
         int rc;
 
         if (snapshot)
-                rc = asprintf(&name, KEY "%s(snapshot)%s%s%s", label, snapshot->name, with_id ? "/" : "",
-                              with_id ? snapshot->id : "");
+                rc = text_format(&name, KEY "%s(snapshot)%s%s%s", label, snapshot->name, with_id ? "/" : "",
+                                 with_id ? snapshot->id : "");
         else
-                rc = asprintf(&name, KEY "%s", label);
+                rc = text_format(&name, KEY "%s", label);
         if (rc < 0) {
                 name = NULL;
                 return NULL;

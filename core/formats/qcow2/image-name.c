@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "util/cleanup.h"
+#include "util/text.h"
 
 static const char *const extensions[] = { ".qcow2", ".qcow", ".img", ".raw", ".qc2" };
 
@@ -85,10 +86,8 @@ static int parse_ovirt(const char *name, ImageName *ret) {
         if (!parsed.disk || (strcmp(at, "full.qcow2") != 0 && strcmp(at, "incremental.qcow2") != 0))
                 return 0;
         parsed.incremental = *at == 'i';
-        if (asprintf(&parsed.label, "%.14s.%s", name, parsed.checkpoint) < 0) {
-                parsed.label = NULL;
+        if (text_format(&parsed.label, "%.14s.%s", name, parsed.checkpoint) < 0)
                 return -ENOMEM;
-        }
         *ret = parsed;
         parsed = (ImageName) { 0 };
         return 1;

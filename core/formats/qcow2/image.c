@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "formats/qcow2/bitmaps.h"
+#include "util/text.h"
 
 #define HINT_PUSH \
         " (if that is the VM's own disk, which libvirt names in incremental push backups, qemu-img rebase -u names " \
@@ -41,7 +42,7 @@ int image_note(Image *image, const char *format, ...) {
                 words = NULL;
                 return -ENOMEM;
         }
-        if (asprintf(&note, "%s%s%s", image->note ?: "", image->note ? "; " : "", words) < 0)
+        if (text_format(&note, "%s%s%s", image->note ?: "", image->note ? "; " : "", words) < 0)
                 return -ENOMEM;
         free(image->note);
         image->note = note;
@@ -149,8 +150,8 @@ static int look_for_backing_file(LayerStore *store, Image *image) {
                 rc = neighbour_find(layer_store_root(store), image->path, name, &image->below, &reason);
         if (rc >= 0 || rc == -ENOMEM)
                 return rc;
-        rc = asprintf(&image->without_below, "its backing file %s %s%s", name, reason.text,
-                      rc == -ENOENT && *name == '/' ? HINT_PUSH : "");
+        rc = text_format(&image->without_below, "its backing file %s %s%s", name, reason.text,
+                         rc == -ENOENT && *name == '/' ? HINT_PUSH : "");
         if (rc < 0)
                 image->without_below = NULL;
         return rc < 0 ? -ENOMEM : 0;

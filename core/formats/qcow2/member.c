@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/text.h"
+
 #define PARENT "parent="
 #define SNAPSHOT "snapshot="
 
@@ -38,7 +40,7 @@ int qcow2_member_format(const Qcow2Member *member, char **ret) {
         if (member->parent_size > 0)
                 snprintf(parent, sizeof parent, PARENT "%" PRIu64, member->parent_size);
         if (member->snapshot)
-                rc = asprintf(&text, "%s%s" SNAPSHOT "%s", parent, *parent ? " " : "", member->snapshot);
+                rc = text_format(&text, "%s%s" SNAPSHOT "%s", parent, *parent ? " " : "", member->snapshot);
         else if (*parent)
                 rc = (text = strdup(parent)) ? 0 : -1;
         if (rc < 0)

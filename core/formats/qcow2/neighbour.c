@@ -10,6 +10,7 @@
 
 #include "util/cleanup.h"
 #include "util/io.h"
+#include "util/text.h"
 
 void neighbour_clear(Neighbour *neighbour) {
         free(neighbour->path);
@@ -77,10 +78,8 @@ static int look(int root_fd, const char *image, size_t length, const char *name,
         CLEANUP(close_fd) int fd = -1;
         struct stat st;
 
-        if (asprintf(&path, "%.*s/%s", (int) length, image, name) < 0) {
-                path = NULL;
+        if (text_format(&path, "%.*s/%s", (int) length, image, name) < 0)
                 return -ENOMEM;
-        }
         if (normalize(path) < 0)
                 return -ENOENT;
         fd = open_beneath(root_fd, path, O_PATH, 0);

@@ -6,6 +6,7 @@
 
 #include "formats/virtnbdbackup/window.h"
 #include "util/bytes.h"
+#include "util/text.h"
 
 #define MEMBERS_MAX 4096u
 #define NAME_LENGTH_MAX 1024u
@@ -203,7 +204,7 @@ int archive_open(ByteStore *bytes, const ArchiveMember *member, ByteStore **ret,
                 return fail(reterr, -ENOTSUP, "%s: its member %s is compressed or encrypted: unpack it first",
                             byte_store_name(whole), member->name);
         part = calloc(1, sizeof *part);
-        if (!part || asprintf(&name, "%s: %s", byte_store_name(whole), member->name) < 0) {
+        if (!part || text_format(&name, "%s: %s", byte_store_name(whole), member->name) < 0) {
                 free(part);
                 return fail_oom(reterr);
         }

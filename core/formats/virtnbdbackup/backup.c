@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "formats/virtnbdbackup/log-file.h"
+#include "util/text.h"
 
 #define KEY_MARK "(virtnbdbackup)" /* no file's name: two formats never share a point */
 
@@ -132,12 +133,10 @@ static int name_backup(const Survey *survey, const Backups *backups, Backup *bac
         backup->time = first->date.tv_sec > 0 ? first->date : first->item->entry->st.st_mtim;
         if (!path)
                 return -ENOMEM;
-        if (asprintf(&backup->key, "%s%s/%d%d.%s<%s.%lld.%09ld", path, place->entry ? KEY_MARK : "", backup->level,
-                     first->is_raw, backup->ident, first->metadata.parent ?: "", (long long) first->date.tv_sec,
-                     first->date.tv_nsec) < 0) {
-                backup->key = NULL;
+        if (text_format(&backup->key, "%s%s/%d%d.%s<%s.%lld.%09ld", path, place->entry ? KEY_MARK : "", backup->level,
+                        first->is_raw, backup->ident, first->metadata.parent ?: "", (long long) first->date.tv_sec,
+                        first->date.tv_nsec) < 0)
                 return -ENOMEM;
-        }
         return 0;
 }
 
@@ -265,11 +264,9 @@ static int link_stream(const Survey *survey, const Backups *backups, const Maker
         }
         if (has_been_replaced(backups, child->stream))
                 why = ": an increment of the same name, taken while the VM was off, has replaced it";
-        if (asprintf(&child->problem, "it is onto checkpoint %s, whose backup of %s is not here%s", metadata->parent,
-                     metadata->disk, why) < 0) {
-                child->problem = NULL;
+        if (text_format(&child->problem, "it is onto checkpoint %s, whose backup of %s is not here%s", metadata->parent,
+                        metadata->disk, why) < 0)
                 return -ENOMEM;
-        }
         return 0;
 }
 

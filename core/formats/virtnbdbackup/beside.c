@@ -9,6 +9,7 @@
 #include "util/bytes.h"
 #include "util/io.h"
 #include "util/strings.h"
+#include "util/text.h"
 
 #define DISK_END ".qcow.json" /* DEVICE.IDENT.qcow.json: of the image that the disk was */
 #define DISK_INFORMATION_MAX (1u << 20) /* bytes */
@@ -176,11 +177,9 @@ static int tell_lost_disk(const Beside *beside, const Item *item, const Backup *
                 .size = told_size(beside, item),
         };
 
-        if (asprintf(&problem, "%s was backed up, as %s tells, but its data are not here, or cannot be read", device,
-                     item->name) < 0) {
-                problem = NULL;
+        if (text_format(&problem, "%s was backed up, as %s tells, but its data are not here, or cannot be read", device,
+                        item->name) < 0)
                 return -ENOMEM;
-        }
         if (item_location(beside->survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
                 return -ENOMEM;
         layer.problem = problem;
@@ -201,10 +200,8 @@ static int keep_disk_information(const Beside *beside, const Item *item) {
                 return 0;
         ident = strndup(dot + 1, (size_t) (item->name + length - end - dot - 1));
         device = strndup(item->name, (size_t) (dot - item->name));
-        if (!ident || !device || asprintf(&name, "%s%s", device, DISK_END) < 0) {
-                name = NULL;
+        if (!ident || !device || text_format(&name, "%s%s", device, DISK_END) < 0)
                 return -ENOMEM;
-        }
         rc = keep_as(beside, item, ident, name);
         /* Of several backups with this ident, whose disk it was is not known. */
         if (rc > 0 && (find_idents(beside, item->place, ident, &of) ?: find_moment(beside, item->place, ident, &of)) == 1 &&
@@ -262,10 +259,8 @@ static int keep_checkpoint(const Beside *beside, const Backup *backup, int check
 
         if (backup->place != 0 || !stream_makes_checkpoint(stream) || strchr(stream->metadata.checkpoint, '/'))
                 return 0;
-        if (asprintf(&name, CHECKPOINTS "/%s.xml", stream->metadata.checkpoint) < 0) {
-                name = NULL;
+        if (text_format(&name, CHECKPOINTS "/%s.xml", stream->metadata.checkpoint) < 0)
                 return -ENOMEM;
-        }
         if (fstatat(checkpoints, name + strlen(CHECKPOINTS "/"), &st, AT_SYMLINK_NOFOLLOW) < 0 || !S_ISREG(st.st_mode))
                 return 0;
         path = found_path(beside->survey->directory, name);

@@ -8,6 +8,7 @@
 #include "formats/virtnbdbackup/virtnbdbackup.h"
 #include "util/bytes.h"
 #include "util/file.h"
+#include "util/text.h"
 
 #define SIDECAR ".chksum"     /* of a stream: its Adler-32, in decimal */
 #define SIDECAR_LENGTH_MAX 32 /* bytes */
@@ -74,10 +75,8 @@ static int check_stream(LayerStore *store, const char *path, ByteStore *bytes, c
         uint32_t noted = 0;
         int rc;
 
-        if (asprintf(&sidecar, "%s" SIDECAR, path) < 0) {
-                sidecar = NULL;
+        if (text_format(&sidecar, "%s" SIDECAR, path) < 0)
                 return fail_oom(reterr);
-        }
         rc = read_sidecar(store, sidecar, &noted, reterr);
         if (rc != 0)
                 return rc < 0 ? rc : 0;

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/text.h"
+
 #define DROPS_SINCE 1740009600 /* 2025-02-20 */
 #define DROPS_MAJOR 2
 #define DROPS_MINOR 21
@@ -98,9 +100,7 @@ bool log_files_drop_zeroes(const LogFiles *logs, const Survey *survey, const Str
         if (item->place != 0)
                 return true;
         /* Versions before 1.9.40 write no checksum beside it. */
-        if (asprintf(&sidecar, "%s.chksum", item->name) < 0)
-                sidecar = NULL;
-        else if (!survey_find(survey, 0, sidecar))
+        if (text_format(&sidecar, "%s.chksum", item->name) == 0 && !survey_find(survey, 0, sidecar))
                 return false;
         /* The log of the run that wrote it: the last that begins before. */
         if (behind == 0 || item_text(survey, logs->items[behind - 1].item, LOOK_LENGTH, &text, NULL) < 0)

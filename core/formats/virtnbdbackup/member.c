@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "util/text.h"
+
 int member_format(const Member *member, char **ret) {
         char size[24] = "";
 
@@ -15,7 +17,7 @@ int member_format(const Member *member, char **ret) {
         }
         if (member->grown_from != UINT64_MAX)
                 snprintf(size, sizeof size, "%" PRIu64, member->grown_from);
-        return asprintf(ret, "%s:%s", size, member->name ?: "") < 0 ? -ENOMEM : 0;
+        return text_format(ret, "%s:%s", size, member->name ?: "");
 }
 
 int member_parse(const char *text, Member *ret) {

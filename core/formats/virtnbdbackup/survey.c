@@ -9,6 +9,7 @@
 #include "formats/virtnbdbackup/member.h"
 #include "util/bytes.h"
 #include "util/parallel.h"
+#include "util/text.h"
 
 #define ZIP ".zip"
 #define BATCH 256 /* files */
@@ -54,7 +55,7 @@ static int open_at(const Survey *survey, const Item *item, const ItemLocation *a
         return 0;
 }
 
-int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
+static int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr) {
         CLEANUP(item_location_clear) ItemLocation at = { 0 };
 
         if (item_location(survey, item, "virtnbdbackup", UINT64_MAX, &at) < 0)
@@ -121,10 +122,8 @@ static int refuse(const Survey *survey, FoundEntry *entry, const char *words) {
                 return found_refuse(survey->directory, entry, words);
         if (strncmp(words + length, ": ", 2) == 0)
                 return found_refuse(survey->directory, entry, words + length + 2);
-        if (asprintf(&it, "it%s", words + length) < 0) {
-                it = NULL;
+        if (text_format(&it, "it%s", words + length) < 0)
                 return -ENOMEM;
-        }
         return found_refuse(survey->directory, entry, it);
 }
 

@@ -59,7 +59,6 @@ typedef struct ItemLocation {
 /* Where the item lies. grown_from: see member.h. -ENOMEM. */
 int item_location(const Survey *survey, const Item *item, const char *format, uint64_t grown_from, ItemLocation *ret);
 void item_location_clear(ItemLocation *location);
-int item_open(const Survey *survey, const Item *item, ByteStore **ret, Reason *reterr);
 /* Its first bytes, at most limit, as a text. The caller frees *ret. */
 int item_text(const Survey *survey, const Item *item, size_t limit, char **ret, Reason *reterr);
 

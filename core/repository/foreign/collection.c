@@ -34,21 +34,14 @@ Collection *collection_unref(Collection *collection) {
         return NULL;
 }
 
+static int compare_vm(const void *name, const void *vm) {
+        return strcmp(name, ((const CollectedVm *) vm)->name);
+}
+
 const CollectedVm *collection_find(const Collection *collection, const char *name) {
-        size_t low = 0, high = collection->count;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                int order = strcmp(collection->vms[middle].name, name);
-
-                if (order == 0)
-                        return &collection->vms[middle];
-                if (order < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return NULL;
+        return collection->count == 0 ? NULL
+                                      : bsearch(name, collection->vms, collection->count, sizeof *collection->vms,
+                                                compare_vm);
 }
 
 const CollectedVm *collection_find_serial(const Collection *collection, uint32_t serial) {
@@ -58,21 +51,14 @@ const CollectedVm *collection_find_serial(const Collection *collection, uint32_t
         return NULL;
 }
 
+static int compare_point(const void *name, const void *point) {
+        return strcmp(name, (*(Manifest *const *) point)->name);
+}
+
 Manifest *collected_vm_find(const CollectedVm *vm, const char *point) {
-        size_t low = 0, high = vm->count;
+        Manifest **found = vm->count == 0 ? NULL : bsearch(point, vm->points, vm->count, sizeof *vm->points, compare_point);
 
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-                int order = strcmp(vm->points[middle]->name, point);
-
-                if (order == 0)
-                        return vm->points[middle];
-                if (order < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return NULL;
+        return found ? *found : NULL;
 }
 
 Manifest *collected_vm_find_serial(const CollectedVm *vm, uint32_t serial) {

@@ -6,6 +6,7 @@
 
 #include "codec/checksum.h"
 #include "repository/foreign/root.h"
+#include "util/text.h"
 #include "util/uri.h"
 
 #define SCHEME "dir://"
@@ -19,7 +20,7 @@ static int make_source(const char *path, const char *inside, char **ret) {
         CLEANUP(freep) char *escaped_path = NULL, *escaped_name = NULL;
 
         if (uri_escape(path, &escaped_path) < 0 || uri_escape(inside, &escaped_name) < 0 ||
-            asprintf(ret, SCHEME "%s?vm=%s", escaped_path, escaped_name) < 0)
+            text_format(ret, SCHEME "%s?vm=%s", escaped_path, escaped_name) < 0)
                 return -ENOMEM;
         return 0;
 }
@@ -219,11 +220,9 @@ static int open_vm(Repository *repository, Vm *vm, Reason *reterr) {
         vm->ops = &foreign_vm_ops;
         vm->root = repository->foreign;
         vm->inside = strdup(found->name);
-        if (!vm->inside || asprintf(&vm->registration.source, "%s%s%s", repository->path, *found->directory ? "/" : "",
-                                    found->directory) < 0) {
-                vm->registration.source = NULL;
+        if (!vm->inside || text_format(&vm->registration.source, "%s%s%s", repository->path, *found->directory ? "/" : "",
+                                       found->directory) < 0)
                 return fail_oom(reterr);
-        }
         vm->registration.serial = found->serial;
         if (found->has_uuid)
                 memcpy(vm->registration.uuid, found->uuid, sizeof vm->registration.uuid);
@@ -288,16 +287,14 @@ static const RepositoryOps foreign_repository_ops = {
 static int describe_emptiness(ForeignRoot *root, char **ret) {
         CLEANUP(json_decrefp) json_t *refusals = json_array();
         const json_t *first;
-        int length;
 
         if (!refusals || foreign_root_refusals(root, false, refusals, NULL) < 0)
                 return -ENOMEM;
         first = json_array_get(refusals, 0);
-        length = asprintf(ret, "no backup of a format that this version knows%s%s%s%s%s", first ? " (" : "",
-                          first ? json_string_value(json_object_get(first, "path")) : "", first ? ": " : "",
-                          first ? json_string_value(json_object_get(first, "reason")) : "",
-                          json_array_size(refusals) > 1 ? "; …)" : first ? ")" : "");
-        return length < 0 ? -ENOMEM : 0;
+        return text_format(ret, "no backup of a format that this version knows%s%s%s%s%s", first ? " (" : "",
+                           first ? json_string_value(json_object_get(first, "path")) : "", first ? ": " : "",
+                           first ? json_string_value(json_object_get(first, "reason")) : "",
+                           json_array_size(refusals) > 1 ? "; …)" : first ? ")" : "");
 }
 
 int foreign_repository_load(Repository *repository, const char *path, Reason *reterr) {

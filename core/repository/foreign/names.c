@@ -7,6 +7,7 @@
 
 #include "repository/vm.h"
 #include "util/cleanup.h"
+#include "util/text.h"
 
 #define UUID_SHOWN 8 /* digits that tell two VMs of one name apart */
 
@@ -47,7 +48,7 @@ static int number_one(char **name, char *const *before, size_t count, size_t *nu
         for (;; ++*number) {
                 char *text;
 
-                if (asprintf(&text, "%s-%zu", *name, *number) < 0)
+                if (text_format(&text, "%s-%zu", *name, *number) < 0)
                         return -ENOMEM;
                 if (!bsearch(&text, before, count, sizeof *before, compare_texts)) {
                         *name = text;
@@ -100,7 +101,7 @@ static char *plain_name(const GroupVm *vm, const char *root_name) {
 static char *long_name(const GroupVm *vm, const char *plain) {
         CLEANUP(freep) char *text = NULL;
         CLEANUP(freep) char *directory = strdup(vm->directory);
-        int length;
+        int rc;
 
         if (!directory)
                 return NULL;
@@ -108,16 +109,12 @@ static char *long_name(const GroupVm *vm, const char *plain) {
                 if (*c == '/')
                         *c = '-';
         if (vm->uuid)
-                length = asprintf(&text, "%.*s-%.*s", VM_NAME_MAX - UUID_SHOWN - 1, plain, UUID_SHOWN, vm->uuid);
+                rc = text_format(&text, "%.*s-%.*s", VM_NAME_MAX - UUID_SHOWN - 1, plain, UUID_SHOWN, vm->uuid);
         else if (vm->name && *directory)
-                length = asprintf(&text, "%.*s-%s", VM_NAME_MAX / 2, plain, directory);
+                rc = text_format(&text, "%.*s-%s", VM_NAME_MAX / 2, plain, directory);
         else
-                length = asprintf(&text, "%s", *directory ? directory : plain);
-        if (length < 0) {
-                text = NULL;
-                return NULL;
-        }
-        return name_clean(text, VM_NAME_MAX);
+                rc = text_format(&text, "%s", *directory ? directory : plain);
+        return rc < 0 ? NULL : name_clean(text, VM_NAME_MAX);
 }
 
 typedef struct Sorting {
@@ -150,10 +147,8 @@ static int number_name(char **names, size_t count, size_t index) {
         for (unsigned number = 2;; number++) {
                 CLEANUP(freep) char *text = NULL;
 
-                if (asprintf(&text, "%.*s-%u", VM_NAME_MAX - 12, names[index], number) < 0) {
-                        text = NULL;
+                if (text_format(&text, "%.*s-%u", VM_NAME_MAX - 12, names[index], number) < 0)
                         return -ENOMEM;
-                }
                 if (!is_taken(names, count, index, text)) {
                         free(names[index]);
                         names[index] = STEAL_PTR(text);

@@ -8,6 +8,7 @@
 #include "repository/foreign/disk-maker.h"
 #include "repository/foreign/names.h"
 #include "util/bytes.h"
+#include "util/text.h"
 
 #define FILE_NAME_MAX 240 /* bytes: a number may be put behind it */
 
@@ -143,10 +144,8 @@ static int set_capture(Manifest *manifest, const Manifest *parent) {
         if (!state)
                 return -ENOMEM;
         add_manifest(state, manifest, parent);
-        if (asprintf(&manifest->capture, "%s.%016" PRIx64, manifest->name, checksum_end(state)) < 0) {
-                manifest->capture = NULL;
+        if (text_format(&manifest->capture, "%s.%016" PRIx64, manifest->name, checksum_end(state)) < 0)
                 return -ENOMEM;
-        }
         return 0;
 }
 

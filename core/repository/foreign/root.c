@@ -7,6 +7,7 @@
 
 #include "repository/foreign/walk.h"
 #include "util/clock.h"
+#include "util/text.h"
 #include "util/timestamp.h"
 
 #define REST_MS 1000     /* between two looks at least */
@@ -225,9 +226,8 @@ int foreign_root_refusals(ForeignRoot *root, bool absolute, json_t *list, Reason
         for (size_t i = 0; !bad && i < findings->refusal_count; i++) {
                 CLEANUP(freep) char *path = NULL;
 
-                if (asprintf(&path, "%s%s%s", absolute ? root->path : "", absolute ? "/" : "",
-                             findings->refusals[i].path) < 0)
-                        path = NULL;
+                (void) text_format(&path, "%s%s%s", absolute ? root->path : "", absolute ? "/" : "",
+                                   findings->refusals[i].path);
                 bad = !path || json_array_append_new(list, json_pack("{s:o, s:o}", "path", json_text(path), "reason",
                                                                      json_text(findings->refusals[i].words))) < 0;
         }
