@@ -114,15 +114,22 @@ static bool find_wide_region(Chain *chain, uint64_t offset, bool make, CacheEntr
         return true;
 }
 
-/* Whether a region in that wide one was wanted not long ago, and so more will be; notes this one. */
+/* Whether something else of that wide region was wanted not long ago, and so more will be; notes what is wanted now. */
 static bool is_frequent(Chain *chain, uint64_t offset) {
-        uint64_t wide = offset / REGION_WIDE_SIZE + 1;
+        bool noted = false;
 
-        for (size_t i = 0; i < RECENT_COUNT; i++)
-                if (atomic_load_explicit(&chain->recent[i], memory_order_relaxed) == wide)
+        for (size_t i = 0; i < RECENT_COUNT; i++) {
+                uint64_t recent = atomic_load_explicit(&chain->recent[i], memory_order_relaxed);
+
+                if (recent == offset + 1)
+                        noted = true;
+                else if (recent > 0 && (recent - 1) / REGION_WIDE_SIZE == offset / REGION_WIDE_SIZE)
                         return true;
-        atomic_store_explicit(&chain->recent[atomic_fetch_add_explicit(&chain->recent_next, 1, memory_order_relaxed) %
-                                             RECENT_COUNT], wide, memory_order_relaxed);
+        }
+        if (!noted)
+                atomic_store_explicit(&chain->recent[atomic_fetch_add_explicit(&chain->recent_next, 1,
+                                                                               memory_order_relaxed) % RECENT_COUNT],
+                                      offset + 1, memory_order_relaxed);
         return false;
 }
 
@@ -147,7 +154,7 @@ int chain_region(Chain *chain, uint64_t offset, uint64_t length, CacheEntry **re
         /* Out here, where nobody waits for this thread. */
         while ((rc = cache_get(memory, key, &region_loader, &request, ret, reterr)) == -EAGAIN && !patience_is_over())
                 nanosleep(&interval, NULL);
-        if (rc >= 0 && (!frequent || ((const Region *) cache_value(*ret))->damaged))
+        if (rc >= 0 && ((const Region *) cache_value(*ret))->damaged)
                 cache_drop(*ret);
         return rc;
 }
@@ -213,11 +220,13 @@ int chain_is_zero(Chain *chain, uint64_t offset, size_t length) {
         uint64_t end = offset + length;
 
         while (offset < end) {
+                CLEANUP(cache_releasep) CacheEntry *entry = NULL;
+                int rc = chain_region(chain, offset, end - offset, &entry, NULL); /* who reads it next finds it */
                 ChainExtent extent;
-                int rc = chain_extent_at(chain, offset, &extent, NULL);
 
                 if (rc < 0)
                         return rc;
+                extent = make_extent(chain, cache_value(entry), offset);
                 if (extent.state != EXTENT_ZERO)
                         return 0;
                 offset = extent.start + extent.length;

@@ -32,7 +32,7 @@ struct Chain {
         char *backing;     /* what has that which was left out of the layers; or NULL */
         ChainPart *parts;  /* newest first */
         size_t part_count, part_capacity;
-        /* In which wide regions narrow ones were made last: their numbers plus one. */
+        /* Where narrow regions were wanted last: offsets plus one. */
         atomic_uint_fast64_t recent[RECENT_COUNT];
         atomic_uint recent_next;
         atomic_int waits;  /* how many of the next reads are taken to wait for the disk */
