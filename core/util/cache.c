@@ -59,13 +59,17 @@ static uint64_t hash_key(CacheKey key) {
 
 int cache_new(size_t capacity, Cache **ret) {
         CLEANUP(cache_freep) Cache *cache = calloc(1, sizeof *cache);
+        pthread_mutexattr_t spinning;
 
         if (!cache)
                 return -ENOMEM;
+        /* Locks are held for less than it takes to go to sleep. */
+        pthread_mutexattr_init(&spinning);
+        pthread_mutexattr_settype(&spinning, PTHREAD_MUTEX_ADAPTIVE_NP);
         for (size_t i = 0; i < SHARD_COUNT; i++) {
                 Shard *shard = &cache->shards[i];
 
-                pthread_mutex_init(&shard->lock, NULL);
+                pthread_mutex_init(&shard->lock, &spinning);
                 pthread_cond_init(&shard->loaded, NULL);
                 shard->capacity = capacity / SHARD_COUNT + (i < capacity % SHARD_COUNT);
         }
