@@ -118,8 +118,7 @@ static int run(const Command *command, int argc, char **argv) {
 const Command command_add = {
         .name = "add",
         .arguments = "REPO VM SOURCE…",
-        .summary = "register a VM; SOURCE is a libvirt URI such as qemu:///system, qmp:///SOCKET, DISK=URI for each disk, "
-                   "or another tool's directory",
+        .summary = "register a VM; SOURCE: qemu:///system, qmp:///SOCKET, DISK=URI…, or another tool's directory",
         .options = options,
         .words_min = 3,
         .words_max = -1,
