@@ -1,12 +1,14 @@
 #include "chain/region.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "util/bytes.h"
 #include "util/parallel.h"
 
 #define BATCH 512
+#define BATCH_EXTENTS (1u << 18) /* of all maps of a batch together: no more are asked for then */
 #define THREADS 8
 
 /* A growing list of extents of one slot. */
@@ -179,8 +181,10 @@ typedef struct Batch {
         const RegionSource *source;
         uint32_t first; /* part */
         uint64_t start, end;
+        atomic_size_t extents;
         ExtentMap *maps[BATCH];
         int results[BATCH];
+        bool asked[BATCH]; /* the first always is */
 } Batch;
 
 static void ask_one(void *context, size_t index) {
@@ -189,10 +193,15 @@ static void ask_one(void *context, size_t index) {
         size_t part = batch->first + index;
         uint64_t end = min_u64(batch->end, source->limit(source->context, part));
 
+        batch->asked[index] = atomic_load(&batch->extents) < BATCH_EXTENTS;
+        if (!batch->asked[index])
+                return;
         batch->results[index] = -EIO;
         if (end > batch->start)
                 batch->results[index] = source->extents(source->context, part, batch->start, end - batch->start,
                                                         &batch->maps[index]);
+        if (batch->maps[index])
+                atomic_fetch_add(&batch->extents, extent_map_count(batch->maps[index]));
 }
 
 static void batch_clear(Batch *batch) {
@@ -219,22 +228,24 @@ static int take_part(Flattening *f, uint32_t part, int result, const ExtentMap *
         return cover_map(f, map, part);
 }
 
-/* Asks some parts, one after the other or at once, and takes what they have. */
-static int ask_parts(Flattening *f, uint32_t first, uint32_t count, size_t limit) {
+/* Asks some parts, one after the other or at once, and takes what they have. *ret_count: how many; fewer where that is much. */
+static int ask_parts(Flattening *f, uint32_t first, uint32_t count, size_t limit, uint32_t *ret_count) {
         CLEANUP(batch_clear) Batch batch = {
                 .source = f->source,
                 .first = first,
                 .start = open_start(f),
                 .end = open_end(f),
         };
+        uint32_t taken = 0;
         int rc = 0;
 
         parallel_for(count, THREADS, ask_one, &batch);
-        for (uint32_t i = 0; rc >= 0 && i < count && is_open(f); i++) {
-                rc = take_part(f, first + i, batch.results[i], batch.maps[i]);
+        for (; rc >= 0 && taken < count && batch.asked[taken] && is_open(f); taken++) {
+                rc = take_part(f, first + taken, batch.results[taken], batch.maps[taken]);
                 if (rc >= 0 && f->count > limit)
                         rc = -E2BIG;
         }
+        *ret_count = taken;
         return rc;
 }
 
@@ -302,7 +313,7 @@ int region_flatten(const RegionSource *source, uint64_t start, uint32_t length, 
         for (uint32_t part = 0, count; rc >= 0 && part < source->part_count && is_open(&f); part += count) {
                 /* The newest often cover all, or too much: only as many are asked at once as have been by then. */
                 count = (uint32_t) min_u64(part > 0 ? part : 1, min_u64(source->part_count - part, BATCH));
-                rc = ask_parts(&f, part, count, limit);
+                rc = ask_parts(&f, part, count, limit, &count);
         }
         if (rc >= 0)
                 rc = lose_open(&f, 0, REGION_LOST);
