@@ -28,6 +28,7 @@ static struct {
         uint64_t size;       /* of the file when it was synced */
         unsigned fail_after; /* writes; 0: never */
         bool gone;           /* nothing is changed any more */
+        bool fail_sync;      /* the power goes before all of the file is synced */
 } power = { .fd = -1 };
 
 static uint64_t size_of(int fd) {
@@ -80,6 +81,13 @@ int fdatasync(int fd) {
         if (power.fd >= 0)
                 forget_unsynced(power.fd);
         return (int) syscall(SYS_fdatasync, fd);
+}
+
+int fsync(int fd) {
+        if (!power.fail_sync)
+                return (int) syscall(SYS_fsync, fd);
+        errno = EIO;
+        return -1;
 }
 
 int ftruncate(int fd, off_t length) {
@@ -202,6 +210,35 @@ static void images_are_in_order_and_survive_everything(void) {
                 check_range_reads(&model, 0, model.clusters);
                 check_finished(&model);
         }
+}
+
+static void what_says_that_it_is_finished_is_whole(void) {
+        enum { ROUNDS = 30 };
+        unsigned finished = 0;
+
+        for (unsigned round = 0; round < ROUNDS; round++) {
+                CLEANUP(model_clear) Model model = model_new(1 + random_below(MIB), false);
+                unsigned char features[8];
+                Reason reason = REASON_INIT;
+
+                CHECK_INT(model_write(&model, 0, model.clusters, &reason), 0);
+                CHECK_INT(model_sync(&model, &reason), 0);
+                forget_unsynced(model.file.file.fd);
+                power.fail_sync = true;
+                CHECK_INT(qcow2_writer_finish(model.writer, &reason), -EIO);
+                power.fail_sync = false;
+                power.gone = true;
+                model.writer = qcow2_writer_free(model.writer);
+                power.gone = false;
+                lose_some();
+                forget_unsynced(-1);
+                CHECK_INT(pread_whole(model.file.file.fd, features, sizeof features, 72), 0);
+                if (load_be64(features) & QCOW2_FEATURE_DIRTY)
+                        continue;
+                finished++;
+                run(&model.directory, "qemu-img check -f qcow2 " NAME);
+        }
+        CHECK(finished > 0 && finished < ROUNDS);
 }
 
 /* Threads beside each other, each with clusters of its own, all over a disk of more tables than are kept in memory. */
@@ -455,6 +492,7 @@ static void sizes_that_no_image_can_have_are_refused(void) {
 int main(int argc, char **argv) {
         random_seed(argc > 1 ? strtoull(argv[1], NULL, 10) : 5);
         RUN(images_are_in_order_and_survive_everything);
+        RUN(what_says_that_it_is_finished_is_whole);
         RUN(threads_do_not_disturb_each_other);
         RUN(images_beyond_2_and_4_gib_are_counted);
         RUN(tables_that_make_no_sense_are_not_gone_on_with);

@@ -401,6 +401,9 @@ int qcow2_writer_finish(Qcow2Writer *writer, Reason *reterr) {
                 rc = writer_space_count(&writer->space, reterr);
         if (rc == 0)
                 rc = writer_space_trim(&writer->space, reterr);
+        /* The header says that all is in order: that has to be so by then, whatever is lost. */
+        if (rc == 0 && fdatasync(writer->file.fd) < 0)
+                rc = fail_errno(reterr, -errno, "cannot sync %s", writer->name);
         if (rc == 0)
                 rc = write_header(writer, true, reterr);
         if (rc == 0 && fsync(writer->file.fd) < 0)
