@@ -1,5 +1,6 @@
 """What is read: one disk of real files and its chains, native and qcow2, kept from run to run."""
 
+import copy
 import glob
 import os
 import random
@@ -9,6 +10,7 @@ import subprocess
 import servers
 
 BLOCK = 64 << 10
+SMALL_BLOCK = 16 << 10
 SHORT, LONG = "short", "long"
 LAYERS = {SHORT: 101, LONG: 1001}
 SAMPLE = 5000  # blocks
@@ -41,18 +43,25 @@ class Data:
         self.packed = f"{self.place}/disk.lz4"
         self.repository = f"{self.place}/repository"
         self.overlays = f"{self.place}/qcow2"
+        self.suffix = ""  # of the VM whose points are meant
+
+    def in_small_blocks(self):
+        """The same, but with the points whose layers compress SMALL_BLOCK together. Of the short chains alone."""
+        small = copy.copy(self)
+        small.suffix = f"-{SMALL_BLOCK >> 10}k"
+        return small
 
     def point(self, layers):
         """The point at the end of a chain of so many layers, as VM/POINT."""
-        history = history_of(layers)
-        with open(f"{self.place}/{history}.points", encoding="utf-8") as file:
-            return f"{history}/{file.read().split()[layers - 1]}"
+        vm = history_of(layers) + self.suffix
+        with open(f"{self.place}/{vm}.points", encoding="utf-8") as file:
+            return f"{vm}/{file.read().split()[layers - 1]}"
 
     def overlay(self, layers, compressed=False):
         return f"{self.overlays}/{history_of(layers)}-{layers - 1:04}{'-zstd' if compressed else ''}.qcow2"
 
     def native_files(self, layers):
-        return sorted(glob.glob(f"{self.repository}/vms/{history_of(layers)}/data/*/vda.layer"))[:layers]
+        return sorted(glob.glob(f"{self.repository}/vms/{history_of(layers)}{self.suffix}/data/*/vda.layer"))[:layers]
 
     def overlay_files(self, layers, compressed=False):
         suffix = "-zstd" if compressed else ""
@@ -82,7 +91,7 @@ class Data:
                 found += range(-(-start // BLOCK) * BLOCK, offset - BLOCK + 1, BLOCK)
         return found
 
-    def make(self, chains, compressed, packed=False):
+    def make(self, chains, compressed, packed=False, small=False):
         os.makedirs(self.overlays, exist_ok=True)
         self.once("disk", self.make_disk)
         if packed:
@@ -90,6 +99,8 @@ class Data:
         for history in (SHORT, LONG):
             if any(history_of(layers) == history for layers in chains):
                 self.once(history, lambda history=history: self.make_history(history))
+        if small and any(history_of(layers) == SHORT for layers in chains):
+            self.once(f"{SHORT}{self.in_small_blocks().suffix}", self.in_small_blocks().make_small)
         for layers in chains:
             self.once(f"compared-{layers}", lambda layers=layers: self.compare(layers, False))
             if layers in compressed:
@@ -137,19 +148,30 @@ class Data:
         os.unlink(new)
 
     def make_history(self, history):
-        layers = LAYERS[history]
-        self.say(f"making {layers} layers, native and qcow2")
-        shutil.rmtree(f"{self.repository}/vms/{history}", ignore_errors=True)
+        self.say(f"making {LAYERS[history]} layers, native and qcow2")
         base = f"{self.overlays}/{history}-0000.qcow2"
         if os.path.exists(f"{self.overlays}/{SHORT}-0000.qcow2") and history == LONG:
             if not os.path.exists(base):
                 os.link(f"{self.overlays}/{SHORT}-0000.qcow2", base)
         else:
             subprocess.run(["qemu-img", "convert", "-f", "raw", "-O", "qcow2", self.raw, base], check=True)
-        made = subprocess.run([self.tools.make_chain, self.raw, self.repository, history, str(layers),
-                               str(self.size.changes(history)), self.overlays],
+        self.make_points(history, BLOCK, [self.overlays])
+
+    def make_small(self):
+        self.say(f"making {LAYERS[SHORT]} layers with blocks of {SMALL_BLOCK >> 10} KiB")
+        self.make_points(SHORT, SMALL_BLOCK, [])
+        layers = LAYERS[SHORT]
+        with servers.native(self.tools, self, layers) as native:
+            subprocess.run(["qemu-img", "compare", "-f", "raw", "-F", "qcow2", native.image, self.overlay(layers)],
+                           check=True, stdout=subprocess.DEVNULL)
+
+    def make_points(self, history, block, overlays):
+        vm = history + self.suffix
+        shutil.rmtree(f"{self.repository}/vms/{vm}", ignore_errors=True)
+        made = subprocess.run([self.tools.make_chain, self.raw, self.repository, vm, str(LAYERS[history]),
+                               str(self.size.changes(history)), str(block), *overlays],
                               check=True, stdout=subprocess.PIPE, text=True)
-        with open(f"{self.place}/{history}.points", "w", encoding="utf-8") as file:
+        with open(f"{self.place}/{vm}.points", "w", encoding="utf-8") as file:
             file.write(made.stdout)
 
     def make_compressed(self, layers):

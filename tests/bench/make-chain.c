@@ -1,9 +1,10 @@
-/* tests/bench/make-chain.c - the chain that the bench reads, twice with the same content: as points of a repository, and
- * as qcow2 overlays.
+/* tests/bench/make-chain.c - the chain that the bench reads: as points of a repository, and, with the same content, as
+ * qcow2 overlays.
  *
- *     make-chain RAW REPO VM LAYERS CHANGES QCOW2-DIR
+ *     make-chain RAW REPO VM LAYERS CHANGES UNIT [QCOW2-DIR]
  *
  * RAW is the disk at the full point; it must be there as QCOW2-DIR/VM-0000.qcow2, too, which this program does not make.
+ * The points' layers compress UNIT bytes together: a block of 64 KiB, or a part of one.
  * Each of the LAYERS - 1 points after it overwrites CHANGES blocks, scattered over those with data, with what other
  * blocks of RAW hold, and replaces a few files in a range that was free. The same arguments give the same bytes.
  * Overlays have their data in the order of the disk, which is the best order for whoever reads them. */
@@ -27,7 +28,7 @@
 #include "util/directory.h"
 #include "util/io.h"
 
-#define BLOCK NATIVE_BLOCK_SIZE_DEFAULT /* of the layers, and a cluster of the overlays */
+#define BLOCK NATIVE_BLOCK_SIZE_DEFAULT /* what changes at once; a cluster of the overlays */
 #define FIRST_MOMENT 1795136523         /* 2026-11-20T01:02:03Z */
 #define FILES 12                        /* in each incremental point */
 #define FILE_BLOCKS 8                   /* each at most */
@@ -47,6 +48,7 @@ typedef struct Work {
         const char *vm_name, *directory;
         Vm *vm;
         unsigned changes;
+        uint32_t unit;        /* bytes: a block of the layers */
 } Work;
 
 static uint64_t random_state = 1;
@@ -137,11 +139,22 @@ static void change(Work *work) {
         }
 }
 
+static void write_unit(Work *work, LayerWriter *writer, uint64_t start, const unsigned char *bytes, uint32_t length) {
+        Reason reason = REASON_INIT;
+        PackedBlock packed;
+
+        packed_block_pack(codec_by_name("lz4"), 0, bytes, length, work->scratch, &packed);
+        if (packed.length == 0)
+                check(layer_writer_add_extent(writer, start, length, EXTENT_ZERO, &reason), &reason);
+        else
+                check(layer_writer_add_blocks(writer, start, &packed, 1, &reason), &reason);
+}
+
 static void write_layer(Work *work, const char *capture, const char *path, ManifestDisk *disk, LayerTotals *ret) {
         LayerDescription description = {
                 .repository = repository_uuid(vm_repository(work->vm)), .vm_uuid = vm_uuid(work->vm),
                 .vm = vm_name(work->vm), .disk = disk->name, .capture = capture,
-                .disk_size = work->size, .block_size = BLOCK, .codec = codec_by_name("lz4"),
+                .disk_size = work->size, .block_size = work->unit, .codec = codec_by_name("lz4"),
         };
         CLEANUP(layer_writer_freep) LayerWriter *writer = NULL;
         Reason reason = REASON_INIT;
@@ -151,17 +164,12 @@ static void write_layer(Work *work, const char *capture, const char *path, Manif
         check(layer_writer_new(sink, &description, &writer, &reason), &reason);
         for (uint64_t block = 0; block < work->count; block++) {
                 uint64_t start = block * BLOCK;
-                uint32_t length = (uint32_t) min_u64(BLOCK, work->size - start);
-                PackedBlock packed;
 
                 if (work->source[block] == UNCHANGED)
                         continue;
                 read_block(work, work->source[block]);
-                packed_block_pack(description.codec, 0, work->block, length, work->scratch, &packed);
-                if (packed.length == 0)
-                        check(layer_writer_add_extent(writer, start, length, EXTENT_ZERO, &reason), &reason);
-                else
-                        check(layer_writer_add_blocks(writer, start, &packed, 1, &reason), &reason);
+                for (uint32_t at = 0; at < BLOCK; at += work->unit)
+                        write_unit(work, writer, start + at, work->block + at, work->unit);
         }
         check(layer_writer_finish(writer, ret, &reason), &reason);
 }
@@ -306,14 +314,17 @@ int main(int argc, char **argv) {
         struct stat st;
         Work work = { 0 };
 
-        if (argc != 7) {
-                fprintf(stderr, "Usage: make-chain RAW REPO VM LAYERS CHANGES QCOW2-DIR\n");
+        if (argc != 7 && argc != 8) {
+                fprintf(stderr, "Usage: make-chain RAW REPO VM LAYERS CHANGES UNIT [QCOW2-DIR]\n");
                 return 2;
         }
         work.vm_name = argv[3];
         layers = (unsigned) strtoul(argv[4], NULL, 10);
         work.changes = (unsigned) strtoul(argv[5], NULL, 10);
-        work.directory = argv[6];
+        work.unit = (uint32_t) strtoul(argv[6], NULL, 10);
+        if (!is_power_of_2(work.unit) || work.unit < NATIVE_BLOCK_SIZE_MIN || work.unit > BLOCK)
+                die("a block of the layers is 4096 to 65536 bytes, a power of two", -EINVAL);
+        work.directory = argv[7];
         work.raw = open(argv[1], O_RDONLY | O_CLOEXEC);
         if (work.raw < 0 || fstat(work.raw, &st) < 0)
                 die(argv[1], -errno);
@@ -330,7 +341,8 @@ int main(int argc, char **argv) {
         for (unsigned number = 0; number < layers; number++) {
                 if (number > 0) {
                         change(&work);
-                        write_overlay(&work, number);
+                        if (work.directory)
+                                write_overlay(&work, number);
                 }
                 make_point(&work, number, name);
                 printf("%s\n", name);
