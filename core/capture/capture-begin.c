@@ -93,7 +93,8 @@ static int choose_base(Run *run, Reason *reterr) {
                 fail(&asked, 0, "as asked for");
                 base_give_up(&run->base, &asked);
         }
-        return run->base.manifest ? capture_require_bitmap(run, reterr) : capture_fall_back_to_full(run, &run->base.why, reterr);
+        return run->base.manifest ? capture_require_bitmap(run, reterr)
+                                  : capture_fall_back_to_full(run, &run->base.why, reterr);
 }
 
 /* "virtbackupfs-<repository>-20261120T010203Z-9f3c21aa": a person sees whose it is, and it is never used again. */

@@ -44,8 +44,8 @@ int capture_begin(Run *run, struct timespec *ret_moment, Reason *reterr);
 int capture_fall_back_to_full(Run *run, const Reason *why, Reason *reterr);
 int capture_require_bitmap(const Run *run, Reason *reterr);
 
-/* Once all disks were looked over: the manifest gets its kind and parent. A point without a disk that starts from another is a
- * full one. */
+/* Once all disks were looked over: the manifest gets its kind and parent. A point without a disk that starts from another is
+ * a full one. */
 int capture_settle_kind(Run *run, Reason *reterr);
 /* Tells of each disk of a point with a parent that no bitmap told about. */
 void capture_tell_ways(const Run *run);

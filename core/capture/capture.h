@@ -10,7 +10,7 @@
 #include "repository/repository.h"
 #include "util/reason.h"
 
-/* Takes the backup; *ret is the new point's manifest. 1: less than the threshold changed, no point was made, and reterr says how
- * much it was. -EBUSY: another capture of this VM runs (the state is left alone); -EROFS: the repository or the VM cannot
+/* Takes the backup; *ret is the new point's manifest. 1: less than the threshold changed, no point was made, and reterr says
+ * how much it was. -EBUSY: another capture of this VM runs (the state is left alone); -EROFS: the repository or the VM cannot
  * capture; -ECANCELED; else as the source or the disk failed. */
 int capture_run(Vm *vm, const CaptureOptions *options, Manifest **ret, Reason *reterr);

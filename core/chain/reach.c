@@ -41,8 +41,8 @@ static bool shows_parents(Vm *vm, const Manifest *manifest, const char *name, ui
         return true;
 }
 
-int reach_find(Vm *vm, const char *point, const char *disk, uint64_t offset, unsigned patience_ms, Strings *ret, bool *ret_more,
-               Reason *reterr) {
+int reach_find(Vm *vm, const char *point, const char *disk, uint64_t offset, unsigned patience_ms, Strings *ret,
+               bool *ret_more, Reason *reterr) {
         CLEANUP(strings_free) Strings names = { 0 }, reached = { 0 };
         uint64_t end = clock_now_ms() + patience_ms;
         int rc = vm_list_points(vm, &names, reterr);

@@ -228,7 +228,8 @@ static int take_part(Flattening *f, uint32_t part, int result, const ExtentMap *
         return cover_map(f, map, part);
 }
 
-/* Asks some parts, one after the other or at once, and takes what they have. *ret_count: how many; fewer where that is much. */
+/* Asks some parts, one after the other or at once, and takes what they have. *ret_count: how many; fewer where that is
+ * much. */
 static int ask_parts(Flattening *f, uint32_t first, uint32_t count, size_t limit, uint32_t *ret_count) {
         CLEANUP(batch_clear) Batch batch = {
                 .source = f->source,

@@ -79,7 +79,8 @@ static int open_directory(const DiskCache *cache, bool make, int *ret, Reason *r
         struct stat st;
 
         if (!cache->path)
-                return fail(reterr, -ENOENT, "there is no cache directory, as neither XDG_CACHE_HOME nor HOME is set: " HINT);
+                return fail(reterr, -ENOENT, "there is no cache directory, as neither XDG_CACHE_HOME nor HOME is set: "
+                            HINT);
         for (char *slash = strchr(cache->path + 1, '/'); make; slash = strchr(slash + 1, '/')) {
                 CLEANUP(freep) char *parent =
                         slash ? strndup(cache->path, (size_t) (slash - cache->path)) : strdup(cache->path);

@@ -1,8 +1,8 @@
 /* core/import/chain-reader.h - a disk at a point, or a file kept with one, as what a capture's pipeline reads from.
  *
- * Of an incremental point what its own layers hold, and those of points left out before it, is dirty, and nothing else: where a chain is made again, it changes
- * where the first changed, however the formats cut it. Threads: a SourceReader belongs to one at a time; any number may be
- * opened. */
+ * Of an incremental point what its own layers hold, and those of points left out before it, is dirty, and nothing else:
+ * where a chain is made again, it changes where the first changed, however the formats cut it. Threads: a SourceReader
+ * belongs to one at a time; any number may be opened. */
 #pragma once
 
 #include <stdatomic.h>

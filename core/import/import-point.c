@@ -54,8 +54,8 @@ static int see_checked(void *context, uint64_t done, uint64_t total) {
 
 /* Whether it is what its writer has noted of it: reading would not tell where that is a mere checksum of the whole. disk: or
  * NULL: the file. */
-static int check_stored(const ImportPoint *import, const Manifest *stored, const ManifestDisk *disk, const ManifestFile *file,
-                        Reason *reterr) {
+static int check_stored(const ImportPoint *import, const Manifest *stored, const ManifestDisk *disk,
+                        const ManifestFile *file, Reason *reterr) {
         CLEANUP(freep) char *name = NULL;
         Transport transport = { .import = import };
         LayerCheck check = { see_checked, &transport };

@@ -11,12 +11,12 @@
 int point_check(Vm *vm, const char *name, Reason *reterr);
 
 /* The object of info.json: "vm" and the point's own (name, kind, time, parent, checkpoint, stored, complete, reason, disks),
- * whether it is complete or not; a damaged one has name, complete, reason, and null or empty for the rest. manifest: NULL where it cannot be used; problem: why the point is
- * not complete, or NULL: whoever asks for many has judged them at once (lineage.h). */
+ * whether it is complete or not; a damaged one has name, complete, reason, and null or empty for the rest. manifest: NULL
+ * where it cannot be used; problem: why the point is not complete, or NULL: whoever asks for many has judged them at once (lineage.h). */
 int point_info(Vm *vm, const char *name, const Manifest *manifest, const char *problem, json_t **ret, Reason *reterr);
 
-/* {"name", "uuid", "source", "points": […]}, without "vm" in each; only the given point where point is not NULL. -ENOENT: there
- * is none of that name. */
+/* {"name", "uuid", "source", "points": […]}, without "vm" in each; only the given point where point is not NULL. -ENOENT:
+ * there is none of that name. */
 int vm_describe(Vm *vm, const char *point, json_t **ret, Reason *reterr);
 
 /* The source as it may be shown, without passwords; null where there is none. NULL: no memory. */

@@ -122,7 +122,8 @@ static int nbd_target_write(DiskTarget *target, void *connection, const void *bu
         return within(target, nbd_connection_write(connection, buffer, length, offset, reterr), reterr);
 }
 
-static int nbd_target_read(DiskTarget *target, void *connection, void *buffer, size_t length, uint64_t offset, Reason *reterr) {
+static int nbd_target_read(DiskTarget *target, void *connection, void *buffer, size_t length, uint64_t offset,
+                           Reason *reterr) {
         return within(target, nbd_connection_read(connection, buffer, length, offset, reterr), reterr);
 }
 

@@ -1,5 +1,6 @@
-/* fs/mount/holding.h - what a mount that is held for somebody (-o hold=) keeps from being deleted: the points of each VM of which
- * an image was opened, until it ends. Between two of these the one it is held for may be shut off, and needs them still.
+/* fs/mount/holding.h - what a mount that is held for somebody (-o hold=) keeps from being deleted: the points of each
+ * VM of which an image was opened, until it ends. Between two of these the one it is held for may be shut off, and needs
+ * them still.
  *
  * Threads: any; a lock is taken where such a mount opens an image. */
 #pragma once

@@ -1,5 +1,5 @@
-/* fs/mount/launcher.h - starts a capture in a process of its own, which whatever happens to it or to the mount does not touch the
- * other. */
+/* fs/mount/launcher.h - starts a capture in a process of its own: whatever happens to it or to the mount does not
+ * touch the other. */
 #pragma once
 
 /* Starts `virtbackupfs capture REPOSITORY VM` and waits until it has been accepted or refused. option: "--full",

@@ -18,8 +18,8 @@ def first_bytes(path, form):
         with open(path, "rb") as file:
             return file.read(SLOTS[-1] + NOTE_MAX)
     with tempfile.NamedTemporaryFile() as file:
-        subprocess.run(["qemu-img", "dd", "-U", "-f", form, "-O", "raw", "bs=64k", "count=2", f"if={path}", f"of={file.name}"],
-                       capture_output=True, check=False)
+        subprocess.run(["qemu-img", "dd", "-U", "-f", form, "-O", "raw", "bs=64k", "count=2", f"if={path}",
+                        f"of={file.name}"], capture_output=True, check=False)
         return file.read()
 
 

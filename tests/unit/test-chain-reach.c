@@ -17,8 +17,8 @@ static void make_history(Fixture *f, PointModel *points) {
                 layer_model_note_zeroes(&layer);
                 points[i] = point_model_new(i, size, parent);
                 point_model_apply(&points[i], &layer, i);
-                write_point(f, points[i].name, parent ? parent->name : NULL, i + 1, full ? POINT_FULL : POINT_INCREMENTAL, size,
-                            &layer, 1);
+                write_point(f, points[i].name, parent ? parent->name : NULL, i + 1, full ? POINT_FULL : POINT_INCREMENTAL,
+                            size, &layer, 1);
                 layer_model_clear(&layer);
         }
 }

@@ -51,7 +51,8 @@ static size_t check_right_or_error(Layer *layer, const LayerModel *model) {
                 uint64_t start = block * model->block_size, length = layer_model_length(model, block);
                 const Extent *extent = extent_at(map, start);
 
-                if (model->states[block] == MODEL_ABSENT ? !extent : extent && extent->state == states[model->states[block]]) {
+                if (model->states[block] == MODEL_ABSENT ? !extent
+                                                        : extent && extent->state == states[model->states[block]]) {
                         if (model->states[block] != MODEL_DATA)
                                 continue;
                         reason = REASON_INIT;

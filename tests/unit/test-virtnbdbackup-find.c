@@ -424,7 +424,8 @@ static void a_disk_that_was_backed_up_and_is_not_here_makes_its_point_incomplete
         put("vdb.virtnbdbackup.3.qcow.json", "{}"); /* of a backup of which nothing is here */
         find();
         CHECK_INT(findings.layer_count, 8);
-        check_problem("vdb.virtnbdbackup.0.qcow.json", "vdb was backed up, as vdb.virtnbdbackup.0.qcow.json tells, but its data");
+        check_problem("vdb.virtnbdbackup.0.qcow.json",
+                      "vdb was backed up, as vdb.virtnbdbackup.0.qcow.json tells, but its data");
         CHECK(is_one_point("vda.full.data", "vdb.virtnbdbackup.0.qcow.json"));
         CHECK_INT(layer_of("vdb.virtnbdbackup.0.qcow.json")->size, 8192);
         CHECK_TEXT(layer_of("vdb.virtnbdbackup.0.qcow.json")->disk, "vdb");
