@@ -105,16 +105,16 @@ static int next_piece(const Sweep *sweep, uint64_t offset, SweepPiece *ret, Reas
         return rc;
 }
 
-/* With the lock held. */
-static void stop(SweepRun *run, int rc, const Reason *reason) {
-        if (run->rc == 0) {
-                run->rc = rc;
-                run->reason = *reason;
-        }
-}
-
 static bool is_canceled(const Sweep *sweep) {
         return sweep->cancel && atomic_load(sweep->cancel);
+}
+
+/* With the lock held. Whatever fails once all is canceled may do so for that: connections are given up then. */
+static void stop(SweepRun *run, int rc, const Reason *reason) {
+        if (run->rc < 0)
+                return;
+        run->reason = *reason;
+        run->rc = is_canceled(run->sweep) ? fail(&run->reason, -ECANCELED, "interrupted") : rc;
 }
 
 /* Takes the next piece: false where there is none, or all ends. */

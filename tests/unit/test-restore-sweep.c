@@ -33,10 +33,10 @@ static int see(void *context, const SweepPiece *piece, Reason *reterr) {
         for (uint64_t at = piece->start; at < end; at += BLOCK)
                 CHECK_INT(seen->times[at / BLOCK]++, 0);
         pthread_mutex_unlock(&seen->lock);
-        if (piece->start <= seen->fail_at && seen->fail_at < end)
-                return fail(reterr, -EIO, "not this one");
         if (piece->start <= seen->cancel_at && seen->cancel_at < end)
                 atomic_store(&seen->cancel, true);
+        if (piece->start <= seen->fail_at && seen->fail_at < end)
+                return fail(reterr, -EIO, "not this one");
         return 0;
 }
 
@@ -145,10 +145,25 @@ static void it_can_be_canceled(void) {
         with_chain(9 << 20, cancel_somewhere);
 }
 
+/* As where a connection that the interruption took from another thread is missed. */
+static void cancel_and_fail(Chain *chain, const PointModel *point) {
+        Seen seen = { .grain = 4096, .fail_at = 0, .cancel_at = 0 };
+        Reason reason;
+
+        CHECK_INT(run(chain, point, &seen, 0, 1, &reason), -ECANCELED);
+        CHECK_SAYS(reason, "interrupted");
+        free(seen.times);
+}
+
+static void what_fails_once_it_is_canceled_does_not_hide_that(void) {
+        with_chain(9 << 20, cancel_and_fail);
+}
+
 int main(void) {
         random_seed(7);
         RUN(every_byte_is_in_one_piece);
         RUN(the_first_error_ends_it);
         RUN(it_can_be_canceled);
+        RUN(what_fails_once_it_is_canceled_does_not_hide_that);
         return unit_result();
 }
