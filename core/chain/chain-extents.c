@@ -133,7 +133,9 @@ static bool is_frequent(Chain *chain, uint64_t offset) {
         return false;
 }
 
-/* What is read first of a chain, and what is read here and there of a huge one, asks no layer below those that have it. */
+/* A wide region where more of it is wanted; where that has too much, or is damaged, the smaller ones that it is made of.
+ * What is read first of a chain, and what is read here and there of a huge one, has a narrow one, which asks no layer
+ * below those that have it. */
 int chain_region(Chain *chain, uint64_t offset, uint64_t length, CacheEntry **ret, Reason *reterr) {
         static const struct timespec interval = { .tv_nsec = PATIENCE_INTERVAL / 2 * 1000000L };
         Cache *memory = layer_store_memory(chain->store);

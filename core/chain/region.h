@@ -35,8 +35,8 @@ typedef struct Region {
 typedef struct RegionSource {
         size_t part_count;
         /* What the part has in a range, as layer_extents() tells it; where it fails all that newer ones leave is lost, but
-         * for -EAGAIN and -EBUSY, with which nothing is made. Called
-         * from several threads at once where there are many parts. */
+         * for -EAGAIN and -EBUSY, with which nothing is made. Called from several threads at once where there are many
+         * parts. */
         int (*extents)(void *context, size_t part, uint64_t start, uint64_t length, ExtentMap **ret);
         /* The smallest disk size of this part and all newer ones: what lies behind is none of this part's. */
         uint64_t (*limit)(void *context, size_t part);

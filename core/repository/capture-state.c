@@ -28,7 +28,6 @@ void capture_state_clear(CaptureState *state) {
         *state = (CaptureState) { 0 };
 }
 
-/* Members that are missing stay unset: what a state shows depends on how far the capture came. */
 static int take_moment(const json_t *object, const char *key, struct timespec *ret, Reason *reterr) {
         const char *text;
         int rc = json_take_optional_string(object, key, &text, reterr);
@@ -87,6 +86,7 @@ static int take_disks(const json_t *object, CaptureState *state, Reason *reterr)
         return 0;
 }
 
+/* Members that are missing stay unset: what a state shows depends on how far the capture came. */
 static int load(const json_t *object, CaptureState *ret, Reason *reterr) {
         CLEANUP(capture_state_clear) CaptureState state = { 0 };
         int rc = take_phase(object, &state.phase, reterr);

@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "repository/repository.h"
+
 void path_clear(Path *path) {
         vm_free(path->vm);
         free(path->disk);
@@ -47,4 +49,15 @@ int path_resolve(Repository *repository, const char *text, Path *ret, Reason *re
         *ret = path;
         path = (Path) { 0 };
         return 0;
+}
+
+int path_open(const char *repository_path, const char *text, Repository **ret_repository, Path *ret, Reason *reterr) {
+        CLEANUP(repository_freep) Repository *repository = NULL;
+        int rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
+
+        if (rc == 0)
+                rc = path_resolve(repository, text, ret, reterr);
+        if (rc == 0)
+                *ret_repository = STEAL_PTR(repository);
+        return rc;
 }

@@ -12,4 +12,6 @@ typedef struct Path {
 
 /* -EINVAL where text is no such path; -ENOENT where there is no such VM or point. The disk is not looked up. */
 int path_resolve(Repository *repository, const char *text, Path *ret, Reason *reterr);
+/* The same in the repository at a place, which is opened; the caller frees it, after the path. */
+int path_open(const char *repository_path, const char *text, Repository **ret_repository, Path *ret, Reason *reterr);
 void path_clear(Path *path);

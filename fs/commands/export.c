@@ -82,9 +82,7 @@ static int export(const char *repository_path, const char *text, const char *tar
         };
         int rc;
 
-        rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
-        if (rc == 0)
-                rc = path_resolve(repository, text, &path, reterr);
+        rc = path_open(repository_path, text, &repository, &path, reterr);
         if (rc < 0)
                 return rc;
         if (!path.point[0])

@@ -203,9 +203,7 @@ static int files(const char *repository_path, const char *text, const char *dire
         bool cleared = false;
         int rc, ended = 0;
 
-        rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
-        if (rc >= 0)
-                rc = path_resolve(repository, text, &path, reterr);
+        rc = path_open(repository_path, text, &repository, &path, reterr);
         if (rc >= 0 && !*path.point)
                 rc = fail(reterr, -EINVAL, "%s names a VM: it has to be a point, a disk or a partition, as %s/latest", text,
                           text);

@@ -18,10 +18,7 @@ static int make_map(const char *repository_path, const char *text, bool json, ch
         CLEANUP(chain_view_freep) ChainView *view = NULL;
         int rc;
 
-        rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
-        if (rc < 0)
-                return rc;
-        rc = path_resolve(repository, text, &path, reterr);
+        rc = path_open(repository_path, text, &repository, &path, reterr);
         if (rc < 0)
                 return rc;
         if (!path.disk)

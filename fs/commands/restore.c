@@ -100,10 +100,7 @@ static int restore(const char *repository_path, const char *text, const char *ta
         CLEANUP(close_fd) int lock_fd = -1;
         int rc;
 
-        rc = repository_open(repository_path, REPOSITORY_CACHE_DEFAULT, &repository, reterr);
-        if (rc < 0)
-                return rc;
-        rc = path_resolve(repository, text, &path, reterr);
+        rc = path_open(repository_path, text, &repository, &path, reterr);
         if (rc < 0)
                 return rc;
         if (!path.point[0])

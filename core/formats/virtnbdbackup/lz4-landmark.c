@@ -34,16 +34,16 @@ int lz4_landmark_new(const Lz4Place *place, Lz4Landmark **ret, Reason *reterr) {
 
 int lz4_landmark_place(const Lz4Landmark *landmark, Lz4Place **ret, Reason *reterr) {
         size_t length = landmark->place.dictionary_length;
-        Lz4Place *place = malloc(sizeof *place + length);
+        CLEANUP(freep) Lz4Place *place = malloc(sizeof *place + length);
 
         if (!place)
                 return fail_oom(reterr);
         *place = landmark->place;
         if (landmark->packed_length == length)
                 memcpy(place->dictionary, landmark->place.dictionary, length);
-        else
-                (void) LZ4_decompress_safe((const char *) landmark->place.dictionary, (char *) place->dictionary,
-                                           (int) landmark->packed_length, (int) length);
-        *ret = place;
+        else if (LZ4_decompress_safe((const char *) landmark->place.dictionary, (char *) place->dictionary,
+                                     (int) landmark->packed_length, (int) length) != (int) length)
+                return fail(reterr, -EIO, "what is remembered of an LZ4 frame has been changed in memory");
+        *ret = STEAL_PTR(place);
         return 0;
 }
